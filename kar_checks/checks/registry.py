@@ -1,0 +1,172 @@
+"""What a check and a topic are, and the one list of them all.
+
+A check is data; its trial, judge and observation class are named, not imported, so that listing,
+planning and judging load only what they use. A check without documentation cannot be registered.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from kar_checks.model import CheckInfo, Evidence, Finding, Observation, TopicInfo
+
+if TYPE_CHECKING:
+    from kar_checks.checks.trial import Trial
+    from kar_checks.profile import Profile
+
+Disruption = Literal["none", "capacity", "network"]
+DISRUPTIONS: tuple[Disruption, ...] = ("none", "capacity", "network")
+
+TOPIC_MODULES = ("kar_checks.checks.resize.checks", "kar_checks.checks.gang.checks")
+_ID = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
+
+
+@dataclass(frozen=True)
+class Right:
+    """One right that a trial uses, as RBAC writes it; ``pods/exec`` for a subresource.
+
+    ``verbs`` are granted in the run's namespace unless ``cluster`` is set.
+    """
+
+    verbs: tuple[str, ...]
+    group: str
+    resource: str
+    cluster: bool = False
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What must be there before a check may start; evaluated before anything is created."""
+
+    rights: tuple[Right, ...] = ()
+    since: str = ""
+    """The first Kubernetes minor that has the capability, e.g. ``1.34``."""
+    nodes: int = 1
+    """Ready, schedulable Linux nodes that pass the node selector and the tolerations."""
+    images: tuple[str, ...] = ("python",)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing this suite verifies, under an id that is never reused."""
+
+    id: str
+    title: str
+    proves: str
+    fails_when: str
+    budget_seconds: int
+    needs: Needs = Needs()
+    disruption: Disruption = "none"
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise ValueError(f"check id {self.id!r} is not dotted lower case")
+        for name in ("title", "proves", "fails_when"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"check {self.id} has no {name}: it cannot be registered")
+
+
+@dataclass(frozen=True)
+class Topic:
+    """Checks that share a trial. Entry points are ``module:name`` strings, loaded when used."""
+
+    id: str
+    title: str
+    label: str
+    checks: tuple[Check, ...]
+    trial: str
+    judge: str
+    observation: str
+    tests: str
+    """Module of the pytest face."""
+    manifests: str
+    """``module:name`` of a function that gives every manifest of the topic, for dry runs."""
+    requirement: str = ""
+    any_of: bool = False
+    counts_as_implemented: Evidence = Evidence.SYNTHETIC
+    official_link: str = ""
+    common_needs: Needs = field(default_factory=Needs)
+    """Needs of every check of the topic; a check's own come on top."""
+
+    def info(self) -> TopicInfo:
+        """Return the record of this topic that a run stores."""
+        return TopicInfo(
+            id=self.id,
+            title=self.title,
+            label=self.label,
+            requirement=self.requirement,
+            any_of=self.any_of,
+            counts_as_implemented=self.counts_as_implemented,
+            official_link=self.official_link,
+        )
+
+    def check_info(self, check: Check) -> CheckInfo:
+        """Return the record of ``check`` that a run stores."""
+        return CheckInfo(
+            id=check.id,
+            title=check.title,
+            topic=self.id,
+            requirement=self.requirement,
+            proves=check.proves,
+            fails_when=check.fails_when,
+            disruption=check.disruption,
+            budget_seconds=check.budget_seconds,
+        )
+
+    def run_trial(self, trial: Trial) -> Observation:
+        """Measure; raises :class:`kar_checks.cluster.errors.HarnessError`."""
+        return cast("Callable[[Trial], Observation]", load(self.trial))(trial)
+
+    def judge_check(self, check: str, seen: Observation, profile: Profile) -> list[Finding]:
+        """Judge one check, a finding per variant; pure."""
+        function = cast("Callable[[str, Observation, Profile], list[Finding]]", load(self.judge))
+        return function(check, seen, profile)
+
+    def parse_observation(self, text: str) -> Observation:
+        """Read a stored observation of this topic."""
+        return cast("type[Observation]", load(self.observation)).model_validate_json(text)
+
+
+def load(entry: str) -> Any:
+    """Import ``module:name``."""
+    module, _, name = entry.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@cache
+def topics() -> tuple[Topic, ...]:
+    """Return every topic, in the order in which they run.
+
+    Raises:
+        ValueError: two checks share an id.
+    """
+    found = tuple(cast("Topic", load(f"{module}:TOPIC")) for module in TOPIC_MODULES)
+    ids = [check.id for topic in found for check in topic.checks]
+    twice = sorted({one for one in ids if ids.count(one) > 1})
+    if twice:
+        raise ValueError(f"check ids are used twice: {', '.join(twice)}")
+    return found
+
+
+def all_checks() -> Iterable[tuple[Topic, Check]]:
+    """Yield every check with its topic, in running order."""
+    for topic in topics():
+        for check in topic.checks:
+            yield topic, check
+
+
+def find(check_id: str) -> tuple[Topic, Check]:
+    """Return a check by its id.
+
+    Raises:
+        KeyError: there is no such check.
+    """
+    for topic, check in all_checks():
+        if check.id == check_id:
+            return topic, check
+    raise KeyError(check_id)

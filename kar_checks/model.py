@@ -1,0 +1,363 @@
+"""The records of a run: what was observed, how it was judged, and where it happened.
+
+Data passes through these records once: a trial stores an :class:`Observation`, a judge turns it
+into a :class:`Finding`, a renderer reads both from the run folder. Nothing here talks to a
+cluster. ``SCHEMA`` counts incompatible changes of the stored form; ``kar_checks/schema.json`` is
+exported from these classes and a unit test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = 1
+
+
+class Record(BaseModel):
+    """Base of everything that is stored: immutable, and unknown fields are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Outcome(StrEnum):
+    """What a check came to. Only a positive observation makes ``pass``."""
+
+    PASS = "pass"  # noqa: S105 - an outcome, not a password
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    NOT_APPLICABLE = "not_applicable"
+    SKIPPED = "skipped"
+    ERROR = "error"
+    NOT_RUN = "not_run"
+
+
+class RequirementOutcome(StrEnum):
+    """What a requirement came to; ``unknown`` means that only a person can attest it."""
+
+    PASS = "pass"  # noqa: S105 - an outcome, not a password
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    NOT_APPLICABLE = "not_applicable"
+    SKIPPED = "skipped"
+    ERROR = "error"
+    NOT_RUN = "not_run"
+    UNKNOWN = "unknown"
+
+
+class Evidence(StrEnum):
+    """How close an observation is to the user's real use of the capability.
+
+    ``real``: the capability ran with the user's own kind of workload. ``synthetic``: a workload of
+    ours on the real platform. ``simulated``: the thing under test itself was faked.
+    """
+
+    REAL = "real"
+    SYNTHETIC = "synthetic"
+    SIMULATED = "simulated"
+
+
+class Reason(StrEnum):
+    """Why the harness could not measure. These make ``error``: never ``fail``, never ``pass``."""
+
+    FORBIDDEN = "forbidden"
+    REFUSED_BY_POLICY = "refused_by_policy"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    IMAGE_UNAVAILABLE = "image_unavailable"
+    IMAGE_LACKS_TOOL = "image_lacks_tool"
+    UNREACHABLE = "unreachable"
+    UNSCHEDULABLE = "unschedulable"
+    POD_FAILED = "pod_failed"
+    TIMEOUT = "timeout"
+    API_ERROR = "api_error"
+    INTERRUPTED = "interrupted"
+    INTERNAL = "internal"
+
+
+class Fault(Record):
+    """A trouble of the harness or of its permissions, in words that a stranger can act on."""
+
+    reason: Reason
+    message: str
+    """One sentence: what happened, with the server's own words where there are any."""
+    help: str = ""
+    """The option or the action that helps."""
+
+
+class ObjectRef(Record):
+    """One Kubernetes object as it was seen: enough to tell it from a later one of the same name."""
+
+    api_version: str
+    kind: str
+    namespace: str = ""
+    name: str
+    uid: str
+    resource_version: str = ""
+
+
+class Mutation(Record):
+    """A field of an object of ours that the cluster changed, or something that it added."""
+
+    object: str
+    """``Kind/name``."""
+    field: str
+    """Path of the field, ``spec.containers[istio-proxy]`` for an injected container."""
+    sent: Any = None
+    stored: Any = None
+
+
+class Command(Record):
+    """A command that really ran in a container, with what it printed (cut at 4 KiB)."""
+
+    at: datetime
+    pod: str
+    container: str = ""
+    argv: list[str]
+    exit_code: int | None
+    stdout: str = ""
+    stderr: str = ""
+
+
+class Mark(Record):
+    """A moment in a figure, in seconds after the figure's start."""
+
+    at: float
+    label: str
+
+
+class Span(Record):
+    """A state in a lane of a timeline; ``end`` is ``None`` if it outlasted the measurement."""
+
+    start: float
+    end: float | None
+    state: str
+    """``pending``, ``bound``, ``running``, ``completed``, ``failed``, ``gone`` or ``expected``."""
+
+
+class Lane(Record):
+    """One row of a timeline, usually a pod."""
+
+    name: str
+    group: str = ""
+    spans: list[Span]
+
+
+class Series(Record):
+    """A line of a trace: (seconds after the start, value); stepped if values hold until changed."""
+
+    name: str
+    points: list[tuple[float, float]]
+    stepped: bool = False
+
+
+class Figure(Record):
+    """What the page draws beside a check: a timeline of lanes, or a trace of series.
+
+    Trials fill it from what they saw, so that a page can be rendered without their code.
+    """
+
+    kind: Literal["timeline", "trace"]
+    title: str
+    checks: list[str]
+    """Ids of the checks that it illustrates."""
+    variant: str = ""
+    unit: str = ""
+    """Unit of a trace's values, e.g. ``millicores`` or ``MiB``."""
+    seconds: float
+    """How much time it covers."""
+    lanes: list[Lane] = []
+    series: list[Series] = []
+    marks: list[Mark] = []
+
+
+class Observation(Record):
+    """What one trial stored. Facts only; topics derive their own class with typed cases.
+
+    ``mutations`` and ``disturbances`` are facts, too: the judges decide what they are worth.
+    """
+
+    trial: str
+    evidence: Evidence
+    started: datetime
+    finished: datetime
+    objects: list[ObjectRef] = []
+    mutations: list[Mutation] = []
+    disturbances: list[str] = []
+    """What else happened in the cluster meanwhile (a node added, a foreign pod placed, …)."""
+    commands: list[Command] = []
+    figures: list[Figure] = []
+
+
+class Fact(Record):
+    """One observed value that a finding rests on."""
+
+    name: str
+    value: str
+    expected: str = ""
+    source: str = ""
+    """Where it was read: ``cpu.max in the container``, ``status.containerStatuses[].resources``."""
+
+
+class Finding(Record):
+    """The verdict of one check, on one variant of the thing under test."""
+
+    check: str
+    variant: str = ""
+    """The gang backend, gateway class or network that this is about; empty if there is just one."""
+    outcome: Outcome
+    reason: str
+    """A stable slug such as ``bound_without_room``; for ``error`` one of :class:`Reason`."""
+    summary: str
+    """One sentence for people, with the numbers."""
+    facts: list[Fact] = []
+    would_change: str = ""
+    """What would have changed the verdict."""
+    help: str = ""
+    evidence: Evidence | None = None
+    trial: str = ""
+    """The trial whose observation this rests on; empty if nothing was measured."""
+
+
+class CheckInfo(Record):
+    """What a check was at the time of the run; makes a run complete without this code."""
+
+    id: str
+    title: str
+    topic: str
+    requirement: str = ""
+    """Requirement id; empty for a prerequisite or a topic beyond the programme."""
+    proves: str
+    fails_when: str
+    disruption: Literal["none", "capacity", "network"]
+    budget_seconds: int
+
+
+class TopicInfo(Record):
+    """A topic as it was at the time of the run."""
+
+    id: str
+    title: str
+    label: str
+    """Says where it belongs: a KAR number, or ``prerequisite: …``."""
+    requirement: str = ""
+    any_of: bool = False
+    """The variants are alternatives: any one that works is enough (gang backends)."""
+    counts_as_implemented: Evidence = Evidence.SYNTHETIC
+    """The weakest evidence that counts for the requirement; ``simulated`` never does."""
+    official_link: str = ""
+
+
+class PlannedCheck(Record):
+    """One line of the plan: will it run here, and if not, why not."""
+
+    check: str
+    runs: bool
+    outcome: Outcome | None = None
+    """The outcome that the check gets when it does not run."""
+    reason: str = ""
+    message: str = ""
+    help: str = ""
+
+
+class NodeInfo(Record):
+    """A node as the API server describes it."""
+
+    name: str
+    uid: str
+    ready: bool
+    unschedulable: bool = False
+    taints: list[str] = []
+    os: str = ""
+    architecture: str = ""
+    kernel: str = ""
+    kubelet: str = ""
+    runtime: str = ""
+    instance_type: str = ""
+    zone: str = ""
+    cpu: str = ""
+    memory: str = ""
+
+
+class Environment(Record):
+    """Where the run took place. Addresses and credentials never come in here."""
+
+    cluster: str
+    """The name that the page shows: ``--cluster-name``, else the context's cluster name."""
+    context: str = ""
+    cluster_uid: str = ""
+    """UID of the namespace ``kube-system``: tells two clusters of the same name apart."""
+    server_version: str = ""
+    platform: str = ""
+    user: str = ""
+    nodes: list[NodeInfo] = []
+    images: dict[str, str] = {}
+    options: dict[str, Any] = {}
+    """The target options that reached every object."""
+    local_cluster: bool = False
+
+
+class TopicCost(Record):
+    """What measuring a topic took."""
+
+    topic: str
+    seconds: float
+    requests: int
+
+
+class Leak(Record):
+    """An object of ours that could not be removed, and what to do about it."""
+
+    object: ObjectRef
+    why: str
+
+
+class Cleanup(Record):
+    """The verdict on our own tidiness; it never changes a finding."""
+
+    verdict: Literal["clean", "leaked", "kept", "unknown"]
+    removed: int = 0
+    leaks: list[Leak] = []
+    message: str = ""
+
+
+class RunInfo(Record):
+    """The head of a run folder (``run.json``)."""
+
+    schema_version: int = SCHEMA
+    id: str
+    suite_version: str
+    started: datetime
+    finished: datetime | None = None
+    """``None`` as long as it runs, and for ever if it was killed."""
+    interrupted: str = ""
+    """The signal or the trouble that ended it early."""
+    kubernetes_minor: str
+    """The checklist that applies, e.g. ``1.37``."""
+    profile: dict[str, Any]
+    selection: list[str]
+    """Ids of the selected checks."""
+    objective: list[str] = []
+    """Outcomes that count against the objective (``--fail-on``)."""
+    environment: Environment
+    topics: list[TopicInfo]
+    checks: list[CheckInfo]
+    plan: list[PlannedCheck]
+    costs: list[TopicCost] = []
+    cleanup: Cleanup = Field(default_factory=lambda: Cleanup(verdict="unknown"))
+    exit_code: int | None = None
+
+
+class RequirementResult(Record):
+    """A requirement's row: derived from findings, stored with them for other readers."""
+
+    id: str
+    kar: int | None = None
+    level: Literal["MUST", "SHOULD"]
+    outcome: RequirementOutcome
+    reason: str
+    evidence: Evidence | None = None
+    counts: bool = False
+    """Whether the evidence is strong enough to count as Implemented."""

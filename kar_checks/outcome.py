@@ -1,0 +1,121 @@
+"""From the findings of checks to the outcome of a requirement: one function, one rule."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from kar_checks.model import (
+    CheckInfo,
+    Evidence,
+    Finding,
+    Outcome,
+    RequirementOutcome,
+    RequirementResult,
+    TopicInfo,
+)
+from kar_checks.programme import Requirement
+
+_WORST_FIRST = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE, Outcome.NOT_RUN)
+_STRENGTH = (Evidence.SIMULATED, Evidence.SYNTHETIC, Evidence.REAL)
+
+
+def combine(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return what several checks come to together.
+
+    None at all is ``not_run``; all not applicable or all skipped stay that; otherwise what does
+    not apply is dropped and the worst counts: fail, error, undecided (inconclusive, not run or
+    skipped beside others), pass.
+    """
+    if not outcomes:
+        return Outcome.NOT_RUN
+    rest = [one for one in outcomes if one is not Outcome.NOT_APPLICABLE]
+    if not rest:
+        return Outcome.NOT_APPLICABLE
+    if all(one is Outcome.SKIPPED for one in rest):
+        return Outcome.SKIPPED
+    if all(one is Outcome.NOT_RUN for one in rest):
+        return Outcome.NOT_RUN
+    for worst in _WORST_FIRST[:2]:
+        if worst in rest:
+            return worst
+    return Outcome.PASS if set(rest) == {Outcome.PASS} else Outcome.INCONCLUSIVE
+
+
+def combine_variants(findings: Iterable[Finding]) -> Outcome:
+    """Return what alternatives come to: any variant that passes is enough, none is undecided."""
+    groups: dict[str, list[Outcome]] = defaultdict(list)
+    for finding in findings:
+        groups[finding.variant].append(finding.outcome)
+    named = {variant: combine(found) for variant, found in groups.items() if variant}
+    if Outcome.PASS in named.values():
+        return Outcome.PASS
+    return combine([*named.values(), *groups.get("", [])])
+
+
+def requirement_result(
+    requirement: Requirement,
+    topics: Sequence[TopicInfo],
+    checks: Sequence[CheckInfo],
+    findings: Sequence[Finding],
+) -> RequirementResult:
+    """Return the row of one requirement from the checks that belong to it.
+
+    ``checks`` are all checks of the suite; those without a finding are ``not_run``, so that a
+    partial selection never looks complete.
+    """
+    mine = [topic for topic in topics if topic.requirement == requirement.id]
+    if not mine:
+        return RequirementResult(
+            id=requirement.id,
+            kar=requirement.kar,
+            level=requirement.level,
+            outcome=RequirementOutcome.UNKNOWN,
+            reason="No check of this suite decides it yet: it needs a person's evidence.",
+        )
+    parts: list[Outcome] = []
+    used: list[Finding] = []
+    for topic in mine:
+        ids = [check.id for check in checks if check.topic == topic.id]
+        found = [finding for finding in findings if finding.check in ids]
+        missing = [
+            Finding(
+                check=one,
+                variant=variant,
+                outcome=Outcome.NOT_RUN,
+                reason="not_run",
+                summary="It did not run.",
+            )
+            for variant in sorted({finding.variant for finding in found}) or [""]
+            for one in ids
+            if not any(f.check == one and f.variant in (variant, "") for f in found)
+        ]
+        both = [*found, *missing]
+        parts.append(
+            combine_variants(both) if topic.any_of else combine([one.outcome for one in both])
+        )
+        used.extend(both)
+    outcome = combine(parts)
+    levels = [one.evidence for one in used if one.evidence and one.outcome is outcome]
+    evidence = min(levels, key=_STRENGTH.index) if levels else None
+    needed = max((topic.counts_as_implemented for topic in mine), key=_STRENGTH.index)
+    return RequirementResult(
+        id=requirement.id,
+        kar=requirement.kar,
+        level=requirement.level,
+        outcome=RequirementOutcome(outcome.value),
+        reason=_reason(outcome, used),
+        evidence=evidence,
+        counts=evidence is not None
+        and outcome is Outcome.PASS
+        and _STRENGTH.index(evidence) >= max(_STRENGTH.index(needed), 1),
+    )
+
+
+def _reason(outcome: Outcome, used: Sequence[Finding]) -> str:
+    same = [one for one in used if one.outcome is outcome]
+    if outcome is Outcome.PASS:
+        return f"{len(same)} of {len(used)} checks passed."
+    if outcome is Outcome.NOT_RUN or not same:
+        return "Not every check of it ran."
+    return same[0].summary

@@ -1,0 +1,121 @@
+"""Profiles: thresholds and choices as data, each number with its origin and date.
+
+``profiles/default.yaml`` names every setting there is; a user's profile overrides some of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from datetime import date
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import ValidationError
+
+from kar_checks.model import Record
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used, in one sentence."""
+
+
+class Setting(Record):
+    """One threshold or choice."""
+
+    value: bool | float | str
+    origin: str
+    date: date
+
+
+class Profile(Record):
+    """The settings of a run. Keys are dotted: ``gang.window_seconds``."""
+
+    name: str
+    description: str = ""
+    select: list[str] = []
+    """Selectors as ``kar run`` takes them; empty means everything."""
+    target: dict[str, Any] = {}
+    """Target options, as on the command line, which wins over them."""
+    settings: dict[str, Setting]
+
+    def number(self, key: str) -> float:
+        """Return a numeric setting.
+
+        Raises:
+            KeyError: there is no such setting.
+        """
+        return float(self.settings[key].value)
+
+    def text(self, key: str) -> str:
+        """Return a setting as text."""
+        return str(self.settings[key].value)
+
+
+def default() -> Profile:
+    """Return the profile that applies when the user gives none."""
+    text = resources.files("kar_checks").joinpath("profiles/default.yaml").read_text("utf-8")
+    return Profile.model_validate(yaml.safe_load(text))
+
+
+def load(path: Path | None) -> Profile:
+    """Return the profile at ``path`` laid over the default one.
+
+    Raises:
+        ProfileError: the file cannot be read, is not YAML, or names an unknown setting.
+    """
+    base = default()
+    if path is None:
+        return base
+    try:
+        raw: Any = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ProfileError(f"the profile {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
+        raise ProfileError(f"the profile {path} is not valid YAML{where}") from error
+    if not isinstance(raw, dict):
+        raise ProfileError(f"the profile {path} is not a mapping; see `kar explain profile`")
+    own = cast("dict[str, Any]", raw)
+    given: Any = own.get("settings") or {}
+    if not isinstance(given, dict):
+        raise ProfileError(f"the profile {path}: `settings` is not a mapping")
+    settings = dict(base.settings)
+    for key, value in cast("dict[str, Any]", given).items():
+        settings[key] = _setting(path, base, key, value)
+    try:
+        return Profile.model_validate(
+            {"name": path.stem, **own, "settings": {k: s.model_dump() for k, s in settings.items()}}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ProfileError(f"the profile {path}: {place}: {first['msg']}") from error
+
+
+def _setting(path: Path, base: Profile, key: str, value: Any) -> Setting:
+    if key not in base.settings:
+        near = difflib.get_close_matches(key, base.settings, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ProfileError(f"the profile {path} sets {key}, which does not exist{hint}")
+    known = base.settings[key].value
+    try:
+        new = Setting.model_validate(value)
+    except ValidationError as error:
+        raise ProfileError(
+            f"the profile {path}: {key} wants a value, an origin and a date, "
+            "so that a reader knows where the number comes from"
+        ) from error
+    numeric = isinstance(known, int | float) and not isinstance(known, bool)
+    good = (
+        isinstance(new.value, int | float) and not isinstance(new.value, bool)
+        if numeric
+        else type(new.value) is type(known)
+    )
+    if not good:
+        raise ProfileError(f"the profile {path}: {key} wants a value like {known!r}")
+    if numeric and float(new.value) < 0:
+        raise ProfileError(f"the profile {path}: {key} must not be negative")
+    return new

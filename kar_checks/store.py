@@ -1,0 +1,219 @@
+"""Run folders: complete without the cluster, written so that nothing measured is ever lost.
+
+Layout of a run::
+
+    run.json             the head: environment, plan, check metadata, costs, cleanup, exit code
+    observations/T.json  what trial T stored
+    findings.json        the verdicts, rewritten atomically after each of them
+    requirements.json    the rows derived from them
+    evidence/…           raw files, named by the observation that cites them
+    scorecard.html, kar-junit.xml, pytest.html   rendered; can be made again from the rest
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kar_checks import programme
+from kar_checks.model import SCHEMA, Finding, Observation, RequirementResult, RunInfo
+from kar_checks.outcome import requirement_result
+
+
+class StoreError(Exception):
+    """A run folder that cannot be read or written, in one sentence."""
+
+
+def now() -> datetime:
+    """Return the current time in UTC; every record uses it."""
+    return datetime.now(UTC)
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time and is a valid Kubernetes label and name part."""
+    return f"{now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` so that ``path`` holds either the old or the new content.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror}); what was measured before is kept in "
+            f"{path.parent}"
+        ) from error
+
+
+class Run:
+    """A run folder that is being written."""
+
+    def __init__(self, folder: Path, info: RunInfo) -> None:
+        self.folder = folder
+        self.info = info
+        self.findings: list[Finding] = []
+        self.save()
+
+    @classmethod
+    def create(cls, parent: Path, info: RunInfo) -> Run:
+        """Make ``parent/ID``, with ``parent/latest`` pointing to it."""
+        folder = parent / info.id
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise StoreError(
+                f"the run folder {folder} cannot be made ({error.strerror}); "
+                "give another place with --output"
+            ) from error
+        link = parent / "latest"
+        with contextlib.suppress(OSError):
+            link.unlink(missing_ok=True)
+            link.symlink_to(info.id)
+        return cls(folder, info)
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the head and write it."""
+        self.info = self.info.model_copy(update=changes)
+        self.save()
+
+    def save(self) -> None:
+        """Write the head."""
+        write_atomically(self.folder / "run.json", self.info.model_dump_json(indent=1) + "\n")
+
+    def add_observation(self, seen: Observation) -> None:
+        """Store what a trial observed, before it is judged."""
+        path = self.folder / "observations" / f"{seen.trial}.json"
+        write_atomically(path, seen.model_dump_json(indent=1) + "\n")
+
+    def add_findings(self, found: Iterable[Finding]) -> None:
+        """Store verdicts; one of the same check and variant is replaced."""
+        for finding in found:
+            self.findings = [
+                one
+                for one in self.findings
+                if (one.check, one.variant) != (finding.check, finding.variant)
+            ]
+            self.findings.append(finding)
+        write_findings(self.folder, self.findings)
+        write_requirements(self.folder, requirement_rows(self.info, self.findings))
+
+    def evidence(self, name: str, text: str) -> str:
+        """Store a raw file and return its path inside the run folder.
+
+        ``name`` is ours, never the cluster's: it must stay inside the folder.
+        """
+        path = (self.folder / "evidence" / name).resolve()
+        if not path.is_relative_to((self.folder / "evidence").resolve()):
+            raise StoreError(f"evidence name {name!r} leaves the run folder")
+        write_atomically(path, text)
+        return str(path.relative_to(self.folder.resolve()))
+
+
+class StoredRun:
+    """A run folder as it lies on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.info = _read_info(folder)
+        self.findings = [Finding.model_validate(one) for one in _json(folder / "findings.json", [])]
+        self.requirements = requirement_rows(self.info, self.findings)
+
+    def observation_text(self, trial: str) -> str | None:
+        """Return the stored JSON of a trial's observation, ``None`` if it has none."""
+        path = self.folder / "observations" / f"{trial}.json"
+        return path.read_text("utf-8") if path.exists() else None
+
+    def files(self) -> list[tuple[str, str, int]]:
+        """Return (path, SHA-256, bytes) of every raw file: observations and evidence."""
+        found: list[tuple[str, str, int]] = []
+        for room in ("observations", "evidence"):
+            for path in sorted((self.folder / room).rglob("*")):
+                if path.is_file():
+                    content = path.read_bytes()
+                    name = str(path.relative_to(self.folder))
+                    found.append((name, hashlib.sha256(content).hexdigest(), len(content)))
+        return found
+
+
+def find_run(given: str, parent: Path) -> Path:
+    """Return the folder of a run that is given by path, by id or as ``latest``.
+
+    Raises:
+        StoreError: there is none.
+    """
+    for candidate in (Path(given), parent / given):
+        if (candidate / "run.json").is_file():
+            return candidate.resolve()
+    raise StoreError(f"there is no run {given!r}, neither as a folder nor in {parent}/")
+
+
+def requirement_rows(info: RunInfo, findings: list[Finding]) -> list[RequirementResult]:
+    """Return a row for every requirement of the run's checklist."""
+    return [
+        requirement_result(one, info.topics, info.checks, findings)
+        for one in programme.requirements(info.kubernetes_minor)
+    ]
+
+
+def write_findings(folder: Path, findings: list[Finding]) -> None:
+    """Write ``findings.json``."""
+    rows = [one.model_dump(mode="json") for one in findings]
+    write_atomically(folder / "findings.json", json.dumps(rows, indent=1) + "\n")
+
+
+def write_requirements(folder: Path, rows: list[RequirementResult]) -> None:
+    """Write ``requirements.json``."""
+    plain = [one.model_dump(mode="json") for one in rows]
+    write_atomically(folder / "requirements.json", json.dumps(plain, indent=1) + "\n")
+
+
+def _read_info(folder: Path) -> RunInfo:
+    raw = _json(folder / "run.json", None)
+    if not isinstance(raw, dict):
+        raise StoreError(f"{folder} is not a run folder: it has no run.json")
+    version: Any = raw.get("schema_version")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if version != SCHEMA:
+        raise StoreError(
+            f"{folder} was written with schema version {version}, this suite reads {SCHEMA}"
+        )
+    try:
+        return RunInfo.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise StoreError(f"{folder}/run.json was changed: {place}: {first['msg']}") from error
+
+
+def _json(path: Path, missing: Any) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return missing
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
