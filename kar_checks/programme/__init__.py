@@ -69,7 +69,9 @@ def requirements(version: str) -> list[Requirement]:
     if version not in versions():
         known = ", ".join(versions())
         raise ValueError(f"no checklist for Kubernetes {version}; there is one for {known}")
-    return [_line(entry, version) for entry in _data()["requirements"] if version in entry["levels"]]
+    return [
+        _line(entry, version) for entry in _data()["requirements"] if version in entry["levels"]
+    ]
 
 
 def checklist_for(server_version: str) -> str:

@@ -1,0 +1,165 @@
+"""What a trial gets: the cluster, a workspace, settings and a way to tell how it goes."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from kar_checks import paths
+from kar_checks.cluster import kinds, pods, wait
+from kar_checks.cluster.client import Cluster, Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.facts import Facts
+from kar_checks.cluster.ownership import Workspace
+from kar_checks.model import Command, Fault, Reason
+from kar_checks.profile import Profile
+from kar_checks.store import now
+
+T = TypeVar("T")
+
+PROBE_FOLDER = "/probe"
+
+
+@dataclass
+class Trial:
+    """One experiment's surroundings. ``selected`` are the checks that will be judged from it."""
+
+    cluster: Cluster
+    workspace: Workspace
+    facts: Facts
+    profile: Profile
+    selected: frozenset[str]
+    report: Callable[[str], None] = wait.quiet
+    commands: list[Command] = field(default_factory=list[Command])
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def namespace(self) -> str:
+        """Where the trial's objects live."""
+        return self.workspace.namespace
+
+    def number(self, key: str) -> float:
+        """Return a setting of the profile."""
+        return self.profile.number(key)
+
+    def mount_probe(self, name: str) -> str:
+        """Put ``probes/NAME.py`` into a ConfigMap of the run; returns the ConfigMap's name.
+
+        Calling it again for the same probe makes nothing new.
+        """
+        config_map = f"kar-probe-{name.replace('_', '-')}"
+        with self._lock:
+            if any(
+                one.kind == "ConfigMap" and one.name == config_map for one in self.workspace.made
+            ):
+                return config_map
+            body: Object = {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": config_map},
+                "data": {f"{name}.py": paths.data("probes", f"{name}.py").read_text("utf-8")},
+            }
+            self.workspace.create(kinds.CONFIG_MAP, body)
+        return config_map
+
+    def start_pod(self, body: Object, *, until: Callable[[Object], bool] = pods.ready) -> Object:
+        """Create a pod and wait until it is Ready (or whatever ``until`` says).
+
+        Raises:
+            HarnessError: it was refused, can never start, or did not start in time.
+        """
+        stored = self.workspace.create(kinds.POD, body)
+        return self.wait_pod(stored, until)
+
+    def wait_pod(
+        self, pod: Object, until: Callable[[Object], bool], *, seconds: float | None = None
+    ) -> Object:
+        """Wait for a state of a pod, from the state that the caller has."""
+        name = str(pod["metadata"]["name"])
+        return wait.wait_for(
+            self.cluster,
+            kinds.POD,
+            name,
+            self.namespace,
+            goal=until,
+            seconds=self.number("pods.start_seconds") if seconds is None else seconds,
+            what=f"pod {name}",
+            hopeless=pods.hopeless,
+            describe=pods.describe,
+            report=self.report,
+            begin=pod,
+        )
+
+    def exec(self, pod: str, argv: Sequence[str], *, container: str = "") -> Command:
+        """Run a command in a container and keep it as evidence."""
+        at: datetime = now()
+        done = self.cluster.exec(self.namespace, pod, argv, container=container)
+        command = Command(
+            at=at,
+            pod=pod,
+            container=container,
+            argv=list(argv),
+            exit_code=done.exit_code,
+            stdout=done.stdout[:4096],
+            stderr=done.stderr[:4096],
+        )
+        with self._lock:
+            self.commands.append(command)
+        return command
+
+    def log_lines(self, pod: str, container: str = "") -> list[dict[str, Any]]:
+        """Return what a probe printed: one JSON object a line; other lines are passed over."""
+        out: list[dict[str, Any]] = []
+        for line in self.cluster.pod_log(self.namespace, pod, container).splitlines():
+            try:
+                found = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(found, dict):
+                out.append(cast("dict[str, Any]", found))
+        return out
+
+
+def manifest(template: str, **values: Any) -> Object:
+    """Render ``manifests/TEMPLATE`` (Jinja2 that gives YAML) to one object.
+
+    Raises:
+        jinja2.UndefinedError: the template wants a value that was not given.
+    """
+    environment = Environment(undefined=StrictUndefined, autoescape=False)  # noqa: S701 - YAML
+    environment.filters["yaml"] = json.dumps
+    text = paths.data("manifests", *template.split("/")).read_text("utf-8")
+    return cast("Object", yaml.safe_load(environment.from_string(text).render(**values)))
+
+
+def side_by_side(work: Mapping[str, Callable[[], T]]) -> dict[str, T | Fault]:
+    """Do independent pieces of a trial at once; one that fails leaves its fault, not a hole.
+
+    Raises:
+        HarnessError: the run is being interrupted (only then nothing is worth keeping).
+    """
+    if not work:
+        return {}
+    out: dict[str, T | Fault] = {}
+    with ThreadPoolExecutor(max_workers=len(work)) as pool:
+        running = {name: pool.submit(one) for name, one in work.items()}
+        for name, future in running.items():
+            try:
+                out[name] = future.result()
+            except HarnessError as error:
+                out[name] = error.fault
+            except Exception as error:
+                out[name] = Fault(
+                    reason=Reason.INTERNAL,
+                    message=f"{type(error).__name__}: {error}",
+                    help="this is a fault of the suite: please report it with the run folder",
+                )
+    return out

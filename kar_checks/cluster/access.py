@@ -1,0 +1,97 @@
+"""The rights that a selection of checks needs: asked beforehand, and printed as RBAC objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from kar_checks.cluster.client import Object
+
+
+@dataclass(frozen=True)
+class NeededRight:
+    """One verb on one resource; ``cluster`` says where it is needed."""
+
+    verb: str
+    group: str
+    resource: str
+    cluster: bool
+
+    def __str__(self) -> str:
+        where = "cluster-wide" if self.cluster else "in the namespace"
+        group = f".{self.group}" if self.group else ""
+        return f"{self.verb} {self.resource}{group} {where}"
+
+
+BASE_OWN_NAMESPACE = (
+    NeededRight("create", "", "namespaces", True),
+    NeededRight("delete", "", "namespaces", True),
+    NeededRight("get", "", "namespaces", True),
+    NeededRight("list", "", "namespaces", True),
+    NeededRight("watch", "", "namespaces", True),
+)
+"""Only where the run makes its own namespace."""
+
+
+def missing(
+    needed: Iterable[NeededRight], allowed: Callable[[NeededRight], bool]
+) -> list[NeededRight]:
+    """Return the rights that are not granted."""
+    return [one for one in needed if not allowed(one)]
+
+
+def rbac_objects(
+    needed: Iterable[NeededRight],
+    *,
+    namespace: str,
+    subject_namespace: str,
+    name: str = "kar-checks",
+) -> list[Object]:
+    """Return ServiceAccount, roles and bindings with exactly these rights.
+
+    With ``namespace`` the namespaced rights become a Role in it; without one the run makes its own
+    namespace, whose name nobody knows beforehand, so that they must hold in all.
+    """
+    rights = sorted(set(needed), key=lambda one: (one.group, one.resource, one.verb))
+    wide = [one for one in rights if one.cluster or not namespace]
+    narrow = [one for one in rights if not one.cluster and namespace]
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": subject_namespace}
+    out: list[Object] = [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": name, "namespace": subject_namespace},
+        }
+    ]
+    for kind, where, rules in (
+        ("ClusterRole", "", _rules(wide)),
+        ("Role", namespace, _rules(narrow)),
+    ):
+        if not rules:
+            continue
+        meta = {"name": name, **({"namespace": where} if where else {})}
+        api = "rbac.authorization.k8s.io"
+        out.append({"apiVersion": f"{api}/v1", "kind": kind, "metadata": meta, "rules": rules})
+        out.append(
+            {
+                "apiVersion": f"{api}/v1",
+                "kind": f"{kind}Binding",
+                "metadata": meta,
+                "roleRef": {"apiGroup": api, "kind": kind, "name": name},
+                "subjects": [subject],
+            }
+        )
+    return out
+
+
+def _rules(rights: list[NeededRight]) -> list[Object]:
+    verbs: dict[tuple[str, str], list[str]] = {}
+    for one in rights:
+        verbs.setdefault((one.group, one.resource), []).append(one.verb)
+    grouped: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (group, resource), given in verbs.items():
+        grouped.setdefault((group, tuple(sorted(set(given)))), []).append(resource)
+    return [
+        {"apiGroups": [group], "resources": resources, "verbs": list(given)}
+        for (group, given), resources in grouped.items()
+    ]

@@ -1,0 +1,100 @@
+"""From a kubeconfig to a configured transport, with one sentence for everything that goes wrong."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.model import Reason
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A loaded kubeconfig context. ``configuration`` belongs to the official client."""
+
+    configuration: Any
+    context: str
+    cluster: str
+    server: str
+    namespace: str
+
+
+def connect(kubeconfig: Path | None, context: str | None) -> Connection:
+    """Load a kubeconfig; ``None`` takes ``KUBECONFIG``, the default place, or a pod's own account.
+
+    Raises:
+        HarnessError: the file is missing, broken, or has no such context.
+    """
+    from kubernetes import client
+    from kubernetes import config as untyped
+
+    config: Any = untyped
+    configuration = client.Configuration()
+    given = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG", "")
+    default = Path("~/.kube/config").expanduser()
+    token = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    if not given and not default.exists() and token.exists():
+        config.load_incluster_config(client_configuration=configuration)
+        _tune(configuration)
+        namespace = token.with_name("namespace")
+        return Connection(
+            configuration,
+            "in-cluster",
+            "in-cluster",
+            configuration.host,
+            namespace.read_text("utf-8").strip() if namespace.exists() else "",
+        )
+    files = given or str(default)
+    found = [one for one in files.split(os.pathsep) if one and Path(one).expanduser().exists()]
+    if not found:
+        raise HarnessError(
+            Reason.UNREACHABLE,
+            f"there is no kubeconfig at {files}",
+            "name one by --kubeconfig, or start the local cluster with `kar cluster up`",
+        )
+    try:
+        contexts, active = config.list_kube_config_contexts(config_file=files)
+        names = [str(one["name"]) for one in contexts]
+        chosen = context or (str(active["name"]) if active else "")
+        if chosen not in names:
+            raise HarnessError(
+                Reason.UNREACHABLE,
+                f"the kubeconfig {files} has no context {chosen!r}",
+                f"it has: {', '.join(names) or 'none'}",
+            )
+        entry: dict[str, Any] = next(one for one in contexts if one["name"] == chosen)["context"]
+        config.load_kube_config(
+            config_file=files, context=chosen, client_configuration=configuration
+        )
+    except (
+        config.ConfigException,
+        yaml.YAMLError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise HarnessError(
+            Reason.UNREACHABLE,
+            f"the kubeconfig {files} cannot be used: {first}",
+            "check the file with `kubectl config view`",
+        ) from error
+    _tune(configuration)
+    return Connection(
+        configuration,
+        chosen,
+        str(entry.get("cluster", "")),
+        configuration.host,
+        str(entry.get("namespace", "")),
+    )
+
+
+def _tune(configuration: Any) -> None:
+    configuration.connection_pool_maxsize = 32
+    configuration.retries = False

@@ -1,0 +1,287 @@
+"""Everything that we create, who owns it, and how it goes away again.
+
+An object is registered for cleanup before it is created, deleted in reverse order under a UID
+precondition, and awaited until it is gone. What we did not make is never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kar_checks.cluster import kinds, pods
+from kar_checks.cluster.client import Cluster, Object
+from kar_checks.cluster.errors import ApiError, HarnessError
+from kar_checks.cluster.kinds import Kind
+from kar_checks.cluster.target import MANAGED_BY, RUN_LABEL, SUITE, Target
+from kar_checks.cluster.wait import wait_gone
+from kar_checks.model import Cleanup, Leak, Mutation, ObjectRef, Reason
+
+OWNER = "kar-checks.dev/owner"
+
+
+def owner_mark(until: float) -> str:
+    """Say who owns an object and until when that run can last: ``host/pid/start/until``."""
+    return f"{socket.gethostname()}/{os.getpid()}/{_start_time(os.getpid())}/{int(until)}"
+
+
+def owner_lives(mark: str, *, moment: float | None = None) -> bool:
+    """Say whether the run that made an object may still go on.
+
+    On the same host the process is looked up; elsewhere the run's own end time decides.
+    """
+    try:
+        host, pid, start, until = mark.split("/")
+        if host == socket.gethostname():
+            return _start_time(int(pid)) == start and start != ""
+        return float(until) > (time.time() if moment is None else moment)
+    except ValueError:
+        return False
+
+
+def _start_time(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stream:  # noqa: PTH123 - not a file
+            return stream.read().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+@dataclass
+class _Owned:
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str = ""
+
+
+class Workspace:
+    """The objects of one run. Thread-safe.
+
+    ``namespace`` is the run's own, made on entering, or one that the user named.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        target: Target,
+        *,
+        run_id: str,
+        until: float,
+        cleanup_seconds: float = 90.0,
+    ) -> None:
+        self.cluster = cluster
+        self.target = target
+        self.run_id = run_id
+        self.namespace = target.namespace or f"kar-{run_id}"
+        self.mutations: list[Mutation] = []
+        self.made: list[ObjectRef] = []
+        self._owner = owner_mark(until)
+        self._cleanup_seconds = cleanup_seconds
+        self._owned: list[_Owned] = []
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Make the run's namespace, at Pod Security level ``restricted``, if none was named."""
+        if self.target.namespace:
+            return
+        labels = {
+            f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")
+        }
+        self.create(
+            kinds.NAMESPACE,
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": self.namespace, "labels": labels},
+            },
+        )
+
+    def dressed(self, body: Object) -> Object:
+        """Return a manifest as it would be sent, for dry runs and plans."""
+        return self.target.dress(body, run_id=self.run_id, owner=self._owner)
+
+    def create(self, kind: Kind, body: Object, *, note_mutations: bool = True) -> Object:
+        """Create an object in the run's namespace (or cluster-wide), and return it as stored.
+
+        Raises:
+            ApiError: the server refused; its reason says whether by right, quota or policy.
+        """
+        sent = self.dressed(body)
+        namespace = self.namespace if kind.namespaced else ""
+        owned = _Owned(kind, namespace, sent["metadata"]["name"])
+        with self._lock:
+            self._owned.append(owned)
+        try:
+            stored = self.cluster.create(kind, sent, namespace)
+        except ApiError as error:
+            # A refusal made nothing; anything else (a 500 from etcd) may have, so it stays listed.
+            if error.status < 500:
+                with self._lock:
+                    self._owned.remove(owned)
+            raise
+        owned.uid = stored["metadata"]["uid"]
+        with self._lock:
+            self.made.append(pods.reference(stored))
+            if note_mutations:
+                self.mutations.extend(pods.mutations(sent, stored))
+        return stored
+
+    def delete(self, kind: Kind, name: str, *, seconds: float | None = None) -> bool:
+        """Delete an object of ours and wait until it is gone; returns whether it is.
+
+        ``seconds`` of 0 does not wait: the object stays registered for the final cleanup.
+        """
+        with self._lock:
+            found = [one for one in self._owned if (one.kind, one.name) == (kind, name)]
+        if not found:
+            raise HarnessError(Reason.INTERNAL, f"{kind.kind} {name} is not ours to delete")
+        owned = found[-1]
+        self.cluster.delete(kind, name, owned.namespace, uid=owned.uid)
+        if seconds == 0:
+            return False
+        limit = self._cleanup_seconds if seconds is None else seconds
+        gone = wait_gone(self.cluster, kind, name, owned.namespace, uid=owned.uid, seconds=limit)
+        if gone:
+            with self._lock:
+                self._owned.remove(owned)
+        return gone
+
+    def close(self) -> Cleanup:
+        """Delete everything that is left, in reverse order, and give the verdict on it."""
+        with self._lock:
+            left = list(reversed(self._owned))
+        return remove_all(
+            self.cluster,
+            [(one.kind, one.namespace, one.name, one.uid) for one in left],
+            run_id=self.run_id,
+            seconds=self._cleanup_seconds,
+        )
+
+    def kept(self) -> Cleanup:
+        """Leave everything, and say how to look at it and how to remove it."""
+        return Cleanup(
+            verdict="kept",
+            message=f"kept on your wish: look with `kubectl -n {self.namespace} get all`, "
+            f"remove with `kar cleanup --run {self.run_id}`",
+        )
+
+
+def remove_all(
+    cluster: Cluster,
+    owned: Iterable[tuple[Kind, str, str, str]],
+    *,
+    run_id: str,
+    seconds: float,
+) -> Cleanup:
+    """Delete (kind, namespace, name, uid) in order; an empty uid is taken from the run's label.
+
+    First everything is asked to go, then each is awaited, so that waits overlap.
+    """
+    going: list[tuple[Kind, str, str, str]] = []
+    leaks: list[Leak] = []
+    for kind, namespace, name, uid in owned:
+        try:
+            known = uid or _uid_if_ours(cluster, kind, namespace, name, run_id)
+            if known and cluster.delete(kind, name, namespace, uid=known):
+                going.append((kind, namespace, name, known))
+        except HarnessError as error:
+            leaks.append(_leak(kind, namespace, name, uid, error.fault.message))
+    deadline = time.monotonic() + seconds
+    removed = 0
+    for kind, namespace, name, uid in going:
+        left = max(1.0, deadline - time.monotonic())
+        try:
+            if wait_gone(cluster, kind, name, namespace, uid=uid, seconds=left):
+                removed += 1
+            else:
+                why = _why_stays(cluster, kind, namespace, name, seconds)
+                leaks.append(_leak(kind, namespace, name, uid, why))
+        except HarnessError as error:
+            leaks.append(_leak(kind, namespace, name, uid, error.fault.message))
+    if not leaks:
+        return Cleanup(verdict="clean", removed=removed)
+    return Cleanup(
+        verdict="leaked",
+        removed=removed,
+        leaks=leaks,
+        message=f"{len(leaks)} objects of ours are left; `kar cleanup --run {run_id}` tries again",
+    )
+
+
+def _uid_if_ours(cluster: Cluster, kind: Kind, namespace: str, name: str, run_id: str) -> str:
+    found = cluster.find(kind, name, namespace)
+    labels: Object = (found or {}).get("metadata", {}).get("labels") or {}
+    return str(found["metadata"]["uid"]) if found and labels.get(RUN_LABEL) == run_id else ""
+
+
+def _leak(kind: Kind, namespace: str, name: str, uid: str, why: str) -> Leak:
+    ref = ObjectRef(
+        api_version=kind.api_version, kind=kind.kind, namespace=namespace, name=name, uid=uid
+    )
+    return Leak(object=ref, why=why)
+
+
+def _why_stays(cluster: Cluster, kind: Kind, namespace: str, name: str, seconds: float) -> str:
+    found = cluster.find(kind, name, namespace) or {}
+    finalizers = ((found.get("metadata") or {}).get("finalizers")) or []
+    spec_finalizers = (found.get("spec") or {}).get("finalizers") or []
+    conditions: list[Any] = (found.get("status") or {}).get("conditions") or []
+    told = [str(one.get("message")) for one in conditions if one.get("status") == "True"]
+    parts = [f"not gone after {seconds:.0f} s"]
+    if finalizers or spec_finalizers:
+        parts.append(f"held by {', '.join([*finalizers, *spec_finalizers])}")
+    return "; ".join(parts + told[:3])
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """An object of ours that ``kar cleanup`` found by its labels."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+    run_id: str
+    owner: str
+
+
+def find_leftovers(
+    cluster: Cluster, searched: Iterable[Kind], *, run_id: str = "", namespace: str = ""
+) -> list[Leftover]:
+    """Return every object with our labels, cluster-scoped kinds first to ask and last to delete.
+
+    ``searched`` are the kinds to look for; kinds that the server does not serve are passed over.
+
+    Raises:
+        ApiError: a list was refused.
+    """
+    labels = f"{MANAGED_BY}={SUITE}" + (f",{RUN_LABEL}={run_id}" if run_id else "")
+    out: list[Leftover] = []
+    for kind in searched:
+        if namespace and not kind.namespaced:
+            continue
+        try:
+            found = cluster.list(kind, namespace, labels=labels).items
+        except ApiError as error:
+            if error.status in (404, 405):
+                continue
+            raise
+        for item in found:
+            meta = item["metadata"]
+            out.append(
+                Leftover(
+                    kind=kind,
+                    namespace=str(meta.get("namespace", "")),
+                    name=str(meta["name"]),
+                    uid=str(meta["uid"]),
+                    run_id=str((meta.get("labels") or {}).get(RUN_LABEL, "")),
+                    owner=str((meta.get("annotations") or {}).get(OWNER, "")),
+                )
+            )
+    return out
