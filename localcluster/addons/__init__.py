@@ -1,0 +1,24 @@
+"""What can be installed on top of the core, each described as data.
+
+A new add-on is a module here with one `Addon`, listed in `ADDONS`. The machinery that builds,
+imports, applies and waits is in `localcluster.addons.install` and does not grow with them.
+"""
+
+from localcluster.addons.coredns import COREDNS
+from localcluster.addons.model import Addon
+from localcluster.errors import ClusterError
+
+#: Installed on every cluster.
+CORE_ADDONS = (COREDNS,)
+#: Installed when asked for.
+ADDONS: tuple[Addon, ...] = ()
+
+
+def find_addons(names: tuple[str, ...]) -> tuple[Addon, ...]:
+    """The core add-ons and those that were asked for by name."""
+    known = {addon.name: addon for addon in ADDONS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        choice = ", ".join(sorted(known)) or "none yet"
+        raise ClusterError(f"there is no add-on {unknown[0]!r}; known: {choice}")
+    return (*CORE_ADDONS, *(known[name] for name in names))

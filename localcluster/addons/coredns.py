@@ -1,0 +1,37 @@
+"""The cluster's DNS."""
+
+from localcluster.addons.model import Addon, AddonImage, Manifest, Rollout
+from localcluster.gobuild import GoBuild
+from localcluster.layout import DNS_ADDRESS, DNS_DOMAIN
+
+# The image is called as each release's manifest calls it; only the name is upstream's.
+_IMAGE = "registry.k8s.io/coredns/coredns:local"
+
+COREDNS = Addon(
+    name="coredns",
+    build=GoBuild(
+        name="coredns",
+        module="github.com/coredns/coredns",
+        version="v1.15.0",
+        packages=("github.com/coredns/coredns",),
+    ),
+    images=(AddonImage(name=_IMAGE, programs={"/coredns": "coredns"}),),
+    manifests=(
+        Manifest(
+            path="cluster/addons/dns/coredns/coredns.yaml.base",
+            substitutions={
+                r"__DNS__DOMAIN__": DNS_DOMAIN,
+                r"__DNS__SERVER__": DNS_ADDRESS,
+                r"__DNS__MEMORY__LIMIT__": "170Mi",
+                r"registry\.k8s\.io/coredns/coredns:v[0-9.]+": _IMAGE,
+                # The nodes are small; what DNS reserves is missing to the checks.
+                r"cpu: 100m": "cpu: 20m",
+                r"memory: 70Mi": "memory: 40Mi",
+                # The cluster's network ends at the machine, so there is nobody to ask about
+                # other names: refusing at once is better than a timeout.
+                r"\n +forward [^{]*\{[^}]*\}": "",
+            },
+        ),
+    ),
+    ready=(Rollout("kube-system", "deployment/coredns"),),
+)

@@ -1,0 +1,113 @@
+"""The commands of the local cluster."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from localcluster.cluster import LocalCluster
+from localcluster.errors import ClusterError
+from localcluster.progress import Progress
+from localcluster.settings import parse_settings
+from localcluster.startup import bring_down, bring_up
+
+app = typer.Typer(
+    name="cluster",
+    help="A real Kubernetes cluster of three nodes on this machine, without a container engine.",
+    no_args_is_help=True,
+)
+
+_FOLLOW_SECONDS = 0.3
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Show an expected failure as one sentence and exit code 1."""
+    try:
+        yield
+    except ClusterError as error:
+        print(f"kar cluster: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def up(
+    kubernetes: Annotated[
+        str | None, typer.Option(help="Kubernetes version, such as 1.37 or 1.36.3.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="gang=on, gang=off or gang=api-only."),
+    ] = None,
+    addon: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Install this add-on too.")
+    ] = None,
+) -> None:
+    """Build and start the cluster, or say that it runs already."""
+    with _sentences():
+        bring_up(parse_settings(kubernetes, set_ or (), addon or ()), Progress())
+
+
+@app.command()
+def status() -> None:
+    """Show what runs; fails when there is no cluster or it is not ready."""
+    with _sentences():
+        cluster = LocalCluster.load()
+        table = Table("component", "state", "log", title=cluster.settings.describe())
+        for name in cluster.components:
+            table.add_row(name, "runs" if cluster.alive(name) else "ended", str(cluster.log(name)))
+        Console().print(table)
+        if reason := cluster.unready_reason():
+            raise ClusterError(f"the cluster is not ready: {reason}")
+        print(f"ready; kubeconfig {cluster.kubeconfig}")
+
+
+@app.command()
+def down() -> None:
+    """End the cluster and remove everything but what was built."""
+    with _sentences():
+        progress = Progress()
+        progress.say("done" if bring_down(progress) else "there is no local cluster")
+
+
+@app.command()
+def logs(
+    component: Annotated[
+        str | None, typer.Argument(help="Such as kube-scheduler or kubelet@kar1.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
+) -> None:
+    """Print a component's log; without a name, list the logs."""
+    with _sentences():
+        cluster = LocalCluster.load()
+        if component is None:
+            for name in cluster.components:
+                print(f"{name}\t{cluster.log(name)}")
+            return
+        _print_log(cluster.log(component), follow=follow)
+
+
+def _print_log(log: Path, *, follow: bool) -> None:
+    with log.open(errors="replace") as stream:
+        while True:
+            text = stream.read()
+            if text:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            elif not follow:
+                return
+            else:
+                time.sleep(_FOLLOW_SECONDS)
+
+
+@app.command()
+def kubeconfig() -> None:
+    """Print the path of the kubeconfig."""
+    with _sentences():
+        print(LocalCluster.load().kubeconfig)

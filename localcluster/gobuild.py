@@ -1,0 +1,190 @@
+"""Building programs from Go modules into the per-user cache.
+
+`go install MODULE@VERSION` refuses modules that replace others. What works for all is a small
+module of our own that requires the wanted one, repeats its replacements and starts from its
+checksums.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from localcluster.errors import ClusterError
+from localcluster.paths import GO_SOURCES, cache, private_folder
+from localcluster.progress import Progress
+from localcluster.shell import run
+
+MINIMUM_GO = (1, 26)
+BUILD_TIMEOUT = 3600.0
+# Counts changes of how things are built, which the description of a build cannot show.
+_RECIPE = 1
+
+
+@dataclass(frozen=True)
+class GoBuild:
+    """Programs that come from one Go module, or from a folder of sources of ours.
+
+    With `source` the program is built from that folder under `localcluster/go` and is called
+    `name`; otherwise `packages` are built and are called by their last path element. `links`
+    are further names for the single program. `local_replaces` is the version that stands in
+    for replacements by a folder inside the module (`k8s.io/api => ./staging/…`).
+    """
+
+    name: str
+    module: str | None = None
+    version: str = "v0.0.0"
+    packages: tuple[str, ...] = ()
+    source: str | None = None
+    links: tuple[str, ...] = ()
+    requires: Mapping[str, str] = field(default_factory=dict[str, str])
+    replaces: Mapping[str, str] = field(default_factory=dict[str, str])
+    local_replaces: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def parse_go_version(text: str) -> tuple[int, int]:
+    """The major and minor version in what `go env GOVERSION` prints."""
+    match = re.match(r"go(\d+)\.(\d+)", text)
+    if not match:
+        raise ClusterError(f"cannot read the version of Go from {text.strip()!r}")
+    return int(match[1]), int(match[2])
+
+
+def go_version() -> str:
+    """The version of the installed Go; raises when it is missing or too old."""
+    wanted = ".".join(map(str, MINIMUM_GO))
+    if not shutil.which("go"):
+        raise ClusterError(f"Go is not installed; the local cluster is built with Go {wanted} or later")
+    version = run(["go", "env", "GOVERSION"]).stdout.strip()
+    if parse_go_version(version) < MINIMUM_GO:
+        raise ClusterError(f"the installed Go is {version}; {wanted} or later is needed")
+    return version
+
+
+def module_folder(module: str, version: str) -> Path:
+    """The unpacked module in Go's module cache, downloaded if need be."""
+    done = run(
+        ["go", "mod", "download", "-json", f"{module}@{version}"],
+        check=False,
+        timeout=600,
+        cwd=Path("/"),
+    )
+    answer: dict[str, Any] = json.loads(done.stdout or "{}")
+    if "Dir" not in answer:
+        raise ClusterError(
+            f"cannot download the Go module {module} {version}: "
+            f"{answer.get('Error') or done.stderr.strip()}"
+        )
+    return Path(answer["Dir"])
+
+
+def replacements(
+    gomod: Mapping[str, Any], local_version: str | None, extra: Mapping[str, str]
+) -> dict[str, str]:
+    """The replacements of a module, as parsed from its go.mod, that hold outside of it too."""
+    found: dict[str, str] = {}
+    for entry in gomod.get("Replace") or []:
+        old, new = entry["Old"], entry["New"]
+        name = f"{old['Path']} {old['Version']}" if old.get("Version") else old["Path"]
+        if not new["Path"].startswith("."):
+            found[name] = f"{new['Path']} {new['Version']}"
+        elif local_version:
+            found[name] = f"{old['Path']} {local_version}"
+    return found | dict(extra)
+
+
+def wrapper_gomod(build: GoBuild, gomod: Mapping[str, Any]) -> str:
+    """The go.mod of the small module around a build."""
+    requires = dict(build.requires)
+    if build.module:
+        requires[build.module] = build.version
+    lines = [f"module localcluster.build/{build.name}", "", f"go {gomod['Go']}", ""]
+    lines += [f"require {module} {version}" for module, version in sorted(requires.items())]
+    lines += [
+        f"replace {old} => {new}"
+        for old, new in sorted(
+            replacements(gomod, build.local_replaces, build.replaces).items()
+        )
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def build_key(build: GoBuild, go: str) -> str:
+    """What the result of a build depends on, as the name of its cache folder."""
+    sources = ""
+    if build.source:
+        files = sorted((GO_SOURCES / build.source).glob("*.go"))
+        sources = "".join(file.read_text() for file in files)
+    told = json.dumps([_RECIPE, asdict(build), go, sources], sort_keys=True)
+    digest = hashlib.sha256(told.encode()).hexdigest()[:12]
+    return f"{build.name}-{build.version}-{go}-{digest}"
+
+
+@contextmanager
+def exclusively(path: Path) -> Iterator[None]:
+    """Hold a lock file, so that two starts do not build the same thing twice."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def build(wanted: GoBuild, go: str, progress: Progress) -> Path:
+    """The folder with the built programs, from the cache if they were built before."""
+    home = private_folder(cache() / "go")
+    key = build_key(wanted, go)
+    target = home / key
+    if target.is_dir():
+        return target
+    with exclusively(home / f"{key}.lock"):
+        if not target.is_dir():
+            with progress.heartbeat(f"building {wanted.name} {wanted.version} with {go}"):
+                _build(wanted, home, target)
+    return target
+
+
+def _build(wanted: GoBuild, home: Path, target: Path) -> None:
+    gomod: Mapping[str, Any] = {"Go": ".".join(map(str, MINIMUM_GO))}
+    checksums = b""
+    if wanted.module:
+        folder = module_folder(wanted.module, wanted.version)
+        gomod = json.loads(run(["go", "mod", "edit", "-json", folder / "go.mod"]).stdout)
+        checksums = (folder / "go.sum").read_bytes()
+    with tempfile.TemporaryDirectory(dir=home, prefix=".build-") as temporary:
+        work = Path(temporary)
+        (work / "go.mod").write_text(wrapper_gomod(wanted, gomod))
+        (work / "go.sum").write_bytes(checksums)
+        if wanted.source:
+            for file in (GO_SOURCES / wanted.source).glob("*.go"):
+                shutil.copy(file, work)
+        result = work / "bin"
+        result.mkdir()
+        flags = " ".join(
+            ["-s", "-w", *(f"-X {name}={value}" for name, value in wanted.variables.items())]
+        )
+        log = home / f"{target.name}.log"
+        done = run(
+            ["go", "build", "-mod=mod", "-trimpath", "-buildvcs=false", "-ldflags", flags,
+             "-o", f"{result}/", *(wanted.packages or (".",))],
+            cwd=work,
+            env=os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"},
+            check=False,
+            timeout=BUILD_TIMEOUT,
+        )
+        log.write_text(done.stdout + done.stderr)
+        if done.returncode != 0:
+            raise ClusterError(f"building {wanted.name} {wanted.version} failed", log)
+        for link in wanted.links:
+            (result / link).symlink_to(wanted.name)
+        result.rename(target)

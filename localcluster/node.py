@@ -1,0 +1,189 @@
+"""A node: a network namespace, a mount namespace, a control group and their configuration.
+
+Inside the mount namespace a node's own folders lie on the standard paths, so that unmodified
+daemons find every socket where they expect it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from localcluster.images import PAUSE
+from localcluster.layout import DNS_ADDRESS, DNS_DOMAIN, POD_NETWORK, NodeLayout
+from localcluster.network import NAMESPACES
+from localcluster.paths import PKI, node_folder, private_file, private_folder
+from localcluster.pki import kubeconfig_of
+from localcluster.resources import EVICTION_MEMORY_MIB, Share
+
+STANDARD_PATHS = (
+    "/etc/cni/net.d",
+    "/opt/cni/bin",
+    "/run/cdi",
+    "/run/containerd",
+    "/run/dranet",
+    "/run/netns",
+    "/run/nri",
+    "/var/lib/cni",
+    "/var/lib/containerd",
+    "/var/lib/kubelet",
+    "/var/log/containers",
+    "/var/log/pods",
+)
+CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+
+_ENTER = """
+root=$1; shift
+while [ "$1" != -- ]; do mount --bind "$root$1" "$1" || exit 71; shift; done; shift
+mount --make-rshared / || exit 72
+exec "$@"
+"""
+
+# Restricting the score: runc must not ask for what a root without CAP_SYS_RESOURCE lacks.
+# The registry: there is none, and asking must fail at once instead of after minutes.
+_CONTAINERD = """\
+version = 3
+
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "{pause}"
+
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "{folder}/registries"
+
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+
+[plugins."io.containerd.cri.v1.runtime".cni]
+  bin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
+  conf_dir = "/etc/cni/net.d"
+"""
+_NO_REGISTRY = 'server = "http://127.0.0.1:1"\n'
+
+
+def missing_folders() -> list[Path]:
+    """The folders that a node needs to cover and that this machine does not have yet."""
+    missing: list[Path] = []
+    for standard in STANDARD_PATHS:
+        path = Path(standard)
+        for folder in (*reversed(path.parents), path):
+            if not folder.exists() and folder not in missing:
+                missing.append(folder)
+    return missing
+
+
+def prepare(node: NodeLayout, share: Share) -> None:
+    """Write a node's folders and configuration."""
+    root = private_folder(node_folder(node.name))
+    for path in STANDARD_PATHS:
+        (root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    registries = root / "registries" / "_default"
+    registries.mkdir(parents=True, exist_ok=True)
+    private_file(registries / "hosts.toml", _NO_REGISTRY)
+    private_file(root / "containerd.toml", _CONTAINERD.format(pause=PAUSE, folder=root))
+    private_file(root / "kubelet.yaml", yaml.safe_dump(kubelet_configuration(node, share)))
+    private_file(root / "kube-proxy.yaml", yaml.safe_dump(proxy_configuration(node)))
+    private_file(root / "etc/cni/net.d/50-kar.conflist", json.dumps(cni_configuration(node)))
+
+
+def holder_argv(node: NodeLayout, pause: Path) -> list[str]:
+    """The words that make a node's mount namespace and stay in it."""
+    return [
+        "nsenter", f"--net={NAMESPACES / node.name}",
+        "unshare", "--mount", "--propagation", "private",
+        "sh", "-c", _ENTER, "sh", str(node_folder(node.name)), *STANDARD_PATHS, "--",
+        str(pause),
+    ]  # fmt: skip
+
+
+def enter_argv(holder_pid: int) -> list[str]:
+    """The words before a command that shall run inside a node.
+
+    `ip netns exec` would mount /sys anew and hide the control groups.
+    """
+    return ["nsenter", f"--target={holder_pid}", "--mount", "--net", "--"]
+
+
+def kubelet_configuration(node: NodeLayout, share: Share) -> dict[str, Any]:
+    """The kubelet's configuration file."""
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": node.address,
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": f"{PKI}/ca.crt"},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": f"{PKI}/kubelet-{node.name}.crt",
+        "tlsPrivateKeyFile": f"{PKI}/kubelet-{node.name}.key",
+        "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
+        "clusterDNS": [DNS_ADDRESS],
+        "clusterDomain": DNS_DOMAIN,
+        # The machine's own resolver is out of the pods' reach.
+        "resolvConf": "",
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{node.name}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "localStorageCapacityIsolation": False,
+        "systemReserved": {
+            "cpu": f"{share.reserved_cpu_millis}m",
+            "memory": f"{share.reserved_memory_mib}Mi",
+        },
+        # Naming memory alone turns the thresholds on the disk off: it is the user's disk.
+        "evictionHard": {"memory.available": f"{EVICTION_MEMORY_MIB}Mi"},
+        # An image that is collected can never be pulled again.
+        "imageGCHighThresholdPercent": 100,
+        "imagePullCredentialsVerificationPolicy": "NeverVerify",
+        # Updated Secrets and ConfigMaps reach pods within seconds instead of a minute.
+        "syncFrequency": "5s",
+        "makeIPTablesUtilChains": False,
+        "oomScoreAdj": 0,
+    }
+
+
+def proxy_configuration(node: NodeLayout) -> dict[str, Any]:
+    """The service proxy's configuration file."""
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "nftables",
+        "clientConnection": {"kubeconfig": str(kubeconfig_of("kube-proxy"))},
+        "hostnameOverride": node.name,
+        "clusterCIDR": POD_NETWORK,
+        "oomScoreAdj": 0,
+        # Zero leaves the machine's limits of connection tracking alone; setting them takes
+        # rights that root in a container lacks.
+        "conntrack": {
+            "maxPerCore": 0,
+            "min": 0,
+            "tcpEstablishedTimeout": "0s",
+            "tcpCloseWaitTimeout": "0s",
+        },
+    }
+
+
+def cni_configuration(node: NodeLayout) -> dict[str, Any]:
+    """The pod network: a routed cable per pod.
+
+    Not a bridge: pods of one node would then answer each other past the address translation of
+    Services, unless the kernel has a module for that.
+    """
+    return {
+        "cniVersion": "1.0.0",
+        "name": "kar",
+        "plugins": [
+            {
+                "type": "ptp",
+                "ipMasq": False,
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{"subnet": node.pod_network}]],
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": True}},
+        ],
+    }

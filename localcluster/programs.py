@@ -1,0 +1,48 @@
+"""The programs of the cluster's core, as builds."""
+
+from localcluster.gobuild import GoBuild
+from localcluster.releases import Release
+
+# The multi-call program's further names.
+COMPONENTS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+)
+
+CONTAINERD = GoBuild(
+    name="containerd",
+    module="github.com/containerd/containerd/v2",
+    version="v2.4.2",
+    packages=(
+        "github.com/containerd/containerd/v2/cmd/containerd",
+        "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+        "github.com/containerd/containerd/v2/cmd/ctr",
+    ),
+)
+PAUSE = GoBuild(name="pause", source="pause")
+
+
+def kubernetes(release: Release) -> GoBuild:
+    """Kubernetes with etcd and kubectl, in one program that is called by many names."""
+    version = "k8s.io/component-base/version"
+    major, minor = release.minor.split(".")
+    return GoBuild(
+        name="kubernetes",
+        module="k8s.io/kubernetes",
+        version=f"v{release.kubernetes}",
+        source="kubernetes",
+        links=COMPONENTS,
+        requires={"go.etcd.io/etcd/server/v3": f"v{release.etcd}"},
+        local_replaces=release.staging,
+        variables={
+            # Without these the servers say that they are v0.0.0.
+            f"{version}.gitVersion": f"v{release.kubernetes}",
+            f"{version}.gitMajor": major,
+            f"{version}.gitMinor": minor,
+        },
+    )

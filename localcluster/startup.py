@@ -1,0 +1,246 @@
+"""Bringing a cluster up, from whatever state the machine is in."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from localcluster import cgroups, components, machine, network, node, pki, programs, state
+from localcluster.addons import find_addons
+from localcluster.addons.install import addon_images, apply, apply_text, wait_ready
+from localcluster.addons.model import Addon
+from localcluster.cluster import LocalCluster, Node
+from localcluster.errors import ClusterError
+from localcluster.gang import DROP_FIELD
+from localcluster.gobuild import build, build_key, exclusively, go_version
+from localcluster.images import PAUSE, probe_image, program_image
+from localcluster.layout import CONTROL_PLANE_CGROUP, NODES, NodeLayout
+from localcluster.lifecycle import start_component
+from localcluster.paths import LOGS, STATE, cache, private_folder
+from localcluster.progress import Progress
+from localcluster.resources import machine_cores, machine_memory, share_machine
+from localcluster.settings import Settings
+from localcluster.shell import run
+from localcluster.teardown import remains, tear_down
+
+API_SECONDS = 60.0
+RUNTIME_SECONDS = 30.0
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that was built for a cluster."""
+
+    kubernetes: Path
+    containerd: Path
+    pause: Path
+    images: tuple[Path, ...]
+
+
+@contextmanager
+def single() -> Iterator[None]:
+    """Let only one command change the cluster at a time."""
+    with exclusively(private_folder(cache()) / "local-cluster.lock"):
+        yield
+
+
+def bring_up(settings: Settings, progress: Progress) -> LocalCluster:
+    """The cluster with these settings: the running one if it fits, otherwise a new one."""
+    machine.require_root()
+    with single():
+        running = _running(settings, progress)
+        if running:
+            return running
+        machine.require_debian()
+        machine.require_memory(machine_memory())
+        go = go_version()
+        addons = find_addons(settings.addons)
+        machine.require_disk(warm=_is_warm(settings, go))
+        machine.install_packages(progress)
+        parts = _build(settings, addons, go, progress)
+        if remains():
+            progress.say("removing what an earlier cluster left")
+            tear_down(progress)
+        network.refuse_overlap()
+        return _start(settings, addons, parts, progress)
+
+
+def _running(settings: Settings, progress: Progress) -> LocalCluster | None:
+    record = state.load()
+    if record is None or not record.ready:
+        return None
+    if record.settings != settings:
+        progress.say(
+            f"a cluster with {record.settings.describe()} is there; "
+            f"replacing it by {settings.describe()}"
+        )
+        return None
+    cluster = LocalCluster(record)
+    reason = cluster.unready_reason()
+    if reason:
+        progress.say(f"the cluster that is there is broken ({reason}); making a new one")
+        return None
+    progress.say(f"already running: {settings.describe()}")
+    return cluster
+
+
+def _is_warm(settings: Settings, go: str) -> bool:
+    return (cache() / "go" / build_key(programs.kubernetes(settings.release), go)).is_dir()
+
+
+def _build(
+    settings: Settings, addons: Sequence[Addon], go: str, progress: Progress
+) -> Parts:
+    """Build what the cache lacks; the long build runs beside all others."""
+
+    def pause() -> tuple[Path, Path]:
+        program = build(programs.PAUSE, go, progress) / "pause"
+        return program, program_image(PAUSE, {"/pause": program})
+
+    with ThreadPoolExecutor(2) as pool:
+        kubernetes = pool.submit(build, programs.kubernetes(settings.release), go, progress)
+        containerd = pool.submit(build, programs.CONTAINERD, go, progress)
+        paused = pool.submit(pause)
+        probe = pool.submit(probe_image, progress)
+        more = [pool.submit(addon_images, addon, go, progress) for addon in addons]
+        program, pause_image = paused.result()
+        return Parts(
+            kubernetes=kubernetes.result(),
+            containerd=containerd.result(),
+            pause=program,
+            images=(
+                pause_image,
+                probe.result(),
+                *(image for images in more for image in images.result()),
+            ),
+        )
+
+
+def _start(
+    settings: Settings, addons: Sequence[Addon], parts: Parts, progress: Progress
+) -> LocalCluster:
+    progress.say(f"starting {settings.describe()}")
+    record = state.State(
+        settings,
+        binaries={"kubernetes": str(parts.kubernetes), "containerd": str(parts.containerd)},
+        created_folders=[str(folder) for folder in node.missing_folders()],
+    )
+    # Recorded before the first change to the machine, so that the end knows of everything.
+    record.save()
+    for folder in record.created_folders:
+        Path(folder).mkdir(exist_ok=True)
+    private_folder(STATE)
+    private_folder(LOGS)
+    cgroups.create(CONTROL_PLANE_CGROUP, with_pods=False)
+    pki.write_all()
+    network.create()
+    cluster = LocalCluster(record)
+    with ThreadPoolExecutor(1 + len(NODES)) as pool:
+        runtimes = [pool.submit(_start_runtime, record, layout, parts) for layout in NODES]
+        _start_control_plane(record, cluster, settings, parts, progress)
+        progress.say("the control plane answers; joining the nodes")
+        if settings.gang == "api-only":
+            apply_text(DROP_FIELD, cluster.kubectl)
+        for addon in addons:
+            apply(addon, settings.release, cluster.kubectl)
+        for runtime in runtimes:
+            runtime.result()
+    for layout in NODES:
+        start_component(record, components.kube_proxy(parts.kubernetes, layout))
+    cluster.ready()
+    progress.say("all nodes are Ready; waiting for the add-ons")
+    for addon in addons:
+        wait_ready(addon, cluster.kubectl)
+    record.ready = True
+    record.save()
+    progress.say(f"ready: {settings.describe()}; kubeconfig {cluster.kubeconfig}")
+    return cluster
+
+
+def _start_control_plane(
+    record: state.State,
+    cluster: LocalCluster,
+    settings: Settings,
+    parts: Parts,
+    progress: Progress,
+) -> None:
+    binaries = parts.kubernetes
+    progress.say("starting etcd and the API server")
+    start_component(record, components.etcd(binaries))
+    start_component(record, components.apiserver(binaries, settings))
+    readyz = [*cluster.kubectl, "get", "--raw", "/readyz", "--request-timeout=2s"]
+    _wait(
+        lambda: run(readyz, check=False, timeout=10).stdout.strip() == "ok",
+        API_SECONDS,
+        "the API server does not answer",
+        cluster,
+        ("etcd", "kube-apiserver"),
+    )
+    # Not earlier: without the built-in roles the controller manager gives up.
+    start_component(record, components.controller_manager(binaries, settings))
+    start_component(record, components.scheduler(binaries, settings))
+
+
+def _start_runtime(record: state.State, layout: NodeLayout, parts: Parts) -> None:
+    """Make a node, start its containerd, and fill it with images before anything wants one."""
+    cluster = LocalCluster(record)
+    share = share_machine(machine_cores(), machine_memory(), len(NODES))
+    cgroups.create(layout.name, with_pods=True)
+    node.prepare(layout, share)
+    holder = components.holder(layout, node.holder_argv(layout, parts.pause))
+    start_component(record, holder)
+    process = record.processes[holder.name]
+    # From then on the namespace is complete.
+    _wait(
+        lambda: os.readlink(f"/proc/{process.pid}/exe") == str(parts.pause),
+        RUNTIME_SECONDS,
+        f"the namespaces of {layout.name} cannot be made",
+        cluster,
+        (holder.name,),
+    )
+    containerd = components.containerd(parts.containerd, layout)
+    start_component(record, containerd)
+    here = Node(layout, process.pid)
+    ctr = [f"{parts.containerd}/ctr", f"--address={node.CONTAINERD_SOCKET}", "--namespace=k8s.io"]
+    _wait(
+        lambda: here.exec([*ctr, "version"], check=False).returncode == 0,
+        RUNTIME_SECONDS,
+        f"containerd of {layout.name} does not answer",
+        cluster,
+        (containerd.name,),
+    )
+    for image in parts.images:
+        here.exec([*ctr, "images", "import", str(image)])
+    start_component(record, components.kubelet(parts.kubernetes, layout, record.settings))
+
+
+def _wait(
+    done: Callable[[], bool],
+    timeout: float,
+    otherwise: str,
+    cluster: LocalCluster,
+    needed: Sequence[str],
+) -> None:
+    """Wait for something that needs some components; raises at once when one of them ends."""
+    deadline = time.monotonic() + timeout
+    while not done():
+        dead = next((name for name in needed if not cluster.alive(name)), None)
+        if dead:
+            raise ClusterError(f"{otherwise}: {dead} ended", cluster.log(dead))
+        if time.monotonic() > deadline:
+            raise ClusterError(f"{otherwise} within {timeout:.0f} s", cluster.log(needed[-1]))
+        time.sleep(_POLL_SECONDS)
+
+
+def bring_down(progress: Progress) -> bool:
+    """Remove the cluster or its remains; says whether there was any."""
+    machine.require_root()
+    with single():
+        if not remains():
+            return False
+        tear_down(progress)
+        return True
