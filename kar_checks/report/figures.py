@@ -1,0 +1,317 @@
+"""Figures as inline SVG, coloured by the page's own variables so that they follow its theme."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, cast
+
+from kar_checks.model import Figure, Lane, Mark
+from kar_checks.report.words import safe
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# matplotlib draws with these colours; they stand for variables of the style sheet.
+_ROLES = {
+    "ink": "#010101",
+    "muted": "#020202",
+    "grid": "#030303",
+    "mark": "#040404",
+    "halo": "#050505",
+    "pending": "#0a0a01",
+    "pending-edge": "#0a0a02",
+    "bound": "#0b0b01",
+    "bound-edge": "#0b0b02",
+    "running": "#0c0c01",
+    "running-edge": "#0c0c02",
+    "completed": "#0d0d01",
+    "completed-edge": "#0d0d02",
+    "failed": "#0e0e01",
+    "failed-edge": "#0e0e02",
+    "gone": "#0f0f01",
+    "gone-edge": "#0f0f02",
+    "series-1": "#0a0b01",
+    "series-2": "#0a0b02",
+    "series-3": "#0a0b03",
+    "series-4": "#0a0b04",
+}
+_HATCH = {"pending": "////", "failed": "xxxx"}
+_LINES = (("-", ""), ("--", ""), ("-.", "o"), (":", "s"))
+_WIDTH = 7.4
+MOST_LANES = 40
+MOST_POINTS = 600
+MOST_ROWS = 120
+
+
+def svg(figure: Figure, prefix: str) -> str:
+    """Return an ``<svg>`` element; ``prefix`` keeps its ids apart from those of others."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Drawing
+
+    style: dict[str, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "kar-checks",
+        "text.parse_math": False,  # a "$" in a name of the cluster is no formula
+        "font.size": 9,
+        "hatch.linewidth": 0.7,
+        "axes.edgecolor": _ROLES["grid"],
+        "text.color": _ROLES["ink"],
+        "axes.labelcolor": _ROLES["muted"],
+        "xtick.color": _ROLES["muted"],
+        "ytick.color": _ROLES["ink"],
+    }
+    out = io.StringIO()
+    with mpl.rc_context(style), warnings.catch_warnings():
+        # A glyph that matplotlib's font lacks is drawn by the browser's.
+        warnings.simplefilter("ignore", UserWarning)
+        lanes = _shown_lanes(figure)
+        height = 0.95 + 0.3 * len(lanes) if figure.kind == "timeline" else 2.7
+        rows = _mark_rows(figure)
+        drawing = Drawing(figsize=(_WIDTH, height + 0.17 * max(rows, default=0)))
+        drawing.set_canvas(FigureCanvasSVG(drawing))
+        axes = drawing.add_subplot()
+        if figure.kind == "timeline":
+            _timeline(axes, figure, lanes)
+        else:
+            _trace(axes, figure)
+        _frame(axes, figure)
+        _marks(axes, figure, rows)
+        nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        drawing.savefig(
+            out, format="svg", transparent=True, bbox_inches="tight", metadata=nothing
+        )
+    return _inline(out.getvalue(), figure, prefix)
+
+
+def alternative(figure: Figure) -> str:
+    """Return the sentence that stands for the figure where it cannot be seen."""
+    what = (
+        f"timeline of {len(figure.lanes)} lanes"
+        if figure.kind == "timeline"
+        else f"trace of {', '.join(safe(one.name, 60) for one in figure.series)}"
+    )
+    marks = "; ".join(f"{safe(one.label, 60)} at {one.at:.1f} s" for one in figure.marks[:8])
+    return f"{what} over {figure.seconds:.0f} s" + (f"; {marks}" if marks else "")
+
+
+def rows(figure: Figure) -> tuple[list[str], list[list[str]], int]:
+    """Return the figure's data as a table: its head, its first rows and how many were left out."""
+    if figure.kind == "timeline":
+        head = ["Lane", "State", "From", "To"]
+        found = [
+            [lane.name, one.state, _at(one.start), _at(one.end)]
+            for lane in figure.lanes
+            for one in lane.spans
+        ]
+    else:
+        head = ["Series", "At", f"Value ({figure.unit})" if figure.unit else "Value"]
+        found = [
+            [one.name, _at(at), f"{value:,.6g}"] for one in figure.series for at, value in one.points
+        ]
+    return head, found[:MOST_ROWS], max(0, len(found) - MOST_ROWS)
+
+
+def _at(value: float | None) -> str:
+    return "beyond the end" if value is None else f"{value:.2f} s"
+
+
+def _end(figure: Figure) -> float:
+    return figure.seconds if math.isfinite(figure.seconds) and figure.seconds > 0 else 1.0
+
+
+def _shown_lanes(figure: Figure) -> Sequence[Lane]:
+    return figure.lanes[:MOST_LANES]
+
+
+def _timeline(axes: Axes, figure: Figure, lanes: Sequence[Lane]) -> None:
+    from matplotlib.patches import Patch
+
+    total = _end(figure)
+    seen: dict[str, None] = {}
+    for row, lane in enumerate(lanes):
+        for span in lane.spans:
+            end = total if span.end is None else min(span.end, total)
+            width = max(end - span.start, 0)
+            state = span.state if f"{span.state}-edge" in _ROLES else "gone"
+            expected = span.state == "expected"
+            seen[span.state] = None
+            axes.barh(
+                row,
+                max(width, total * 0.002),
+                left=span.start,
+                height=0.62,
+                facecolor="none" if expected else _ROLES[state],
+                edgecolor=_ROLES["muted"] if expected else _ROLES[f"{state}-edge"],
+                linestyle="--" if expected else "-",
+                linewidth=0.9,
+                hatch=_HATCH.get(span.state, ""),
+                zorder=2,
+            )
+            # Wide bars name their state, so that nobody has to tell colours apart.
+            if width > total * 0.11:
+                axes.text(
+                    span.start + width / 2,
+                    row,
+                    span.state + (" ▸" if span.end is None else ""),
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    zorder=4,
+                    bbox={
+                        "boxstyle": "round,pad=0.12",
+                        "facecolor": _ROLES["halo"] if span.state in _HATCH else "none",
+                        "edgecolor": "none",
+                    },
+                )
+    axes.set_yticks(range(len(lanes)), [safe(lane.name, 30) for lane in lanes])
+    axes.set_ylim(len(lanes) - 0.4, -0.6)
+    for row in range(1, len(lanes)):
+        if lanes[row].group != lanes[row - 1].group:
+            axes.axhline(row - 0.5, color=_ROLES["grid"], linewidth=0.8)
+    handles = [
+        Patch(
+            facecolor="none" if state == "expected" else _ROLES.get(state, _ROLES["gone"]),
+            edgecolor=_ROLES.get(f"{state}-edge", _ROLES["muted"]),
+            hatch=_HATCH.get(state, ""),
+            linestyle="--" if state == "expected" else "-",
+            label=state,
+        )
+        for state in seen
+    ]
+    _legend(axes, handles)
+
+
+def _trace(axes: Axes, figure: Figure) -> None:
+    from matplotlib.lines import Line2D
+
+    handles: list[Any] = []
+    for index, one in enumerate(figure.series):
+        colour = _ROLES[f"series-{index % len(_LINES) + 1}"]
+        dash, dot = _LINES[index % len(_LINES)]
+        points = [(x, y) for x, y in one.points if math.isfinite(x) and math.isfinite(y)]
+        step = max(1, math.ceil(len(points) / MOST_POINTS))
+        points = [*points[::step], *([points[-1]] if points else [])]
+        if one.stepped and points:
+            # The last value holds until the measurement's end.
+            points.append((max(points[-1][0], _end(figure)), points[-1][1]))
+        axes.plot(
+            [x for x, _ in points],
+            [y for _, y in points],
+            color=colour,
+            linestyle=dash,
+            marker=dot if len(points) < 40 else "",
+            markersize=3.5,
+            linewidth=1.8,
+            drawstyle="steps-post" if one.stepped else "default",
+            zorder=3,
+        )
+        handles.append(
+            Line2D([], [], color=colour, linestyle=dash, marker=dot, markersize=3.5,
+                   linewidth=1.8, label=safe(one.name, 40))
+        )
+    axes.margins(y=0.12)
+    low, high = axes.get_ylim()
+    if low > 0 and low < high * 0.6:
+        axes.set_ylim(bottom=0)
+    axes.set_ylabel(safe(figure.unit, 30))
+    axes.tick_params(axis="y", labelcolor=_ROLES["muted"])
+    axes.grid(axis="y", color=_ROLES["grid"], linewidth=0.5, zorder=0)
+    _legend(axes, handles)
+
+
+def _legend(axes: Axes, handles: list[Any]) -> None:
+    if handles:
+        axes.legend(
+            handles=handles[:10],
+            loc="upper left",
+            bbox_to_anchor=(0, -0.34 / max(axes.figure.get_figheight() - 0.9, 0.5)),  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
+            ncols=5,
+            frameon=False,
+            borderaxespad=0,
+            borderpad=0,
+            columnspacing=1.4,
+            handlelength=2.2,
+            fontsize=8.5,
+        )
+
+
+def _frame(axes: Axes, figure: Figure) -> None:
+    axes.set_xlim(0, _end(figure))
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0, axis="y")
+    axes.tick_params(length=3, axis="x", color=_ROLES["grid"])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
+    axes.grid(axis="x", color=_ROLES["grid"], linewidth=0.5, zorder=0)
+
+
+def _mark_rows(figure: Figure) -> list[int]:
+    """Return for each mark the row of its label, so that labels never overlap."""
+    ends: list[float] = []
+    found: list[int] = []
+    for mark in _sorted_marks(figure):
+        start = mark.at / _end(figure)
+        length = 0.015 * (len(safe(mark.label, 40)) + 2)
+        start = min(start, 1 - length)
+        row = next((i for i, end in enumerate(ends) if end <= start), len(ends))
+        if row == len(ends):
+            ends.append(0)
+        ends[row] = start + length
+        found.append(row)
+    return found
+
+
+def _sorted_marks(figure: Figure) -> list[Mark]:
+    return sorted(
+        (one for one in figure.marks if 0 <= one.at <= _end(figure)), key=lambda one: one.at
+    )[:12]
+
+
+def _marks(axes: Axes, figure: Figure, rows: list[int]) -> None:
+    for mark, row in zip(_sorted_marks(figure), rows, strict=True):
+        label = safe(mark.label, 40)
+        late = mark.at / _end(figure) > 1 - 0.015 * (len(label) + 2)
+        axes.axvline(mark.at, color=_ROLES["mark"], linewidth=1, linestyle=(0, (3, 2)), zorder=5)
+        axes.annotate(
+            label,
+            (mark.at, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3 if late else 3, 4 + 11.5 * row),
+            textcoords="offset points",
+            ha="right" if late else "left",
+            fontsize=8.5,
+            color=_ROLES["mark"],
+            annotation_clip=False,
+        )
+
+
+def _inline(text: str, figure: Figure, prefix: str) -> str:
+    """Return matplotlib's file as an element of a page: themed, named and free of clashes."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.S)
+    # Its style sheet would apply to the whole page; the page's own has the same two lines.
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.S)
+    names = {colour: role for role, colour in _ROLES.items()}
+    text = re.sub(
+        "|".join(names), lambda match: f"var(--figure-{names[match.group()]})", text
+    )
+    text = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", text)
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r"url\(#", f"url(#{prefix}-", text)
+    text = re.sub(r'href="#', f'href="#{prefix}-', text)
+    text = re.sub(r"\n\s*", "\n", text)
+    head = cast("re.Match[str]", re.match(r"<svg[^>]*>", text))
+    view = cast("re.Match[str]", re.search(r'viewBox="[^"]*"', head.group()))
+    opened = (
+        f'<svg {view.group()} role="img" aria-labelledby="{prefix}-title {prefix}-desc">'
+        f'<title id="{prefix}-title">{escape(safe(figure.title, 200))}</title>'
+        f'<desc id="{prefix}-desc">{escape(alternative(figure))}</desc>'
+    )
+    return opened + text[head.end() :].strip()

@@ -1,0 +1,90 @@
+"""JUnit XML with names that stay the same from run to run, so that CI can compare them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from kar_checks.model import Finding, Outcome
+from kar_checks.report.view import CheckView, Scorecard, TopicView
+from kar_checks.report.words import safe
+from kar_checks.store import StoredRun, write_atomically
+
+
+def render(run: StoredRun) -> str:
+    """Return the XML: a suite per topic, a case per check and variant."""
+    card = Scorecard(run)
+    root = ElementTree.Element("testsuites", {"name": "kar-checks"})
+    levels = {row.requirement.id: row.requirement for row in card.requirements}
+    for topic in card.topics:
+        if not topic.checks:
+            continue
+        suite = ElementTree.SubElement(root, "testsuite", _numbers(run, topic))
+        requirement = levels.get(topic.info.requirement)
+        for check in topic.checks:
+            case = ElementTree.SubElement(
+                suite, "testcase", {"classname": topic.info.id, "name": _name(check), "time": "0"}
+            )
+            given = {
+                "topic": topic.info.label,
+                "requirement": topic.info.requirement,
+                "kar": str(requirement.kar) if requirement and requirement.kar is not None else "",
+                "level": requirement.level if requirement else "",
+                "evidence": str(check.finding.evidence or ""),
+                "outcome": str(check.finding.outcome),
+                "reason": check.finding.reason,
+            }
+            properties = ElementTree.SubElement(case, "properties")
+            for name, value in given.items():
+                if value:
+                    ElementTree.SubElement(
+                        properties, "property", {"name": f"kar.{name}", "value": safe(value)}
+                    )
+            _outcome(case, check.finding)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def write(run: StoredRun, path: Path) -> None:
+    """Render into ``path``."""
+    write_atomically(path, render(run))
+
+
+def _name(check: CheckView) -> str:
+    variant = check.finding.variant
+    return safe(f"{check.info.id}[{variant}]" if variant else check.info.id, 200)
+
+
+def _numbers(run: StoredRun, topic: TopicView) -> dict[str, str]:
+    outcomes = [check.finding.outcome for check in topic.checks]
+    failed, broken = outcomes.count(Outcome.FAIL), outcomes.count(Outcome.ERROR)
+    passed = outcomes.count(Outcome.PASS)
+    # A trial measures a topic once, so that time belongs to the suite and not to its cases.
+    spent = sum(cost.seconds for cost in run.info.costs if cost.topic == topic.info.id)
+    return {
+        "name": topic.info.id,
+        "tests": str(len(outcomes)),
+        "failures": str(failed),
+        "errors": str(broken),
+        "skipped": str(len(outcomes) - failed - broken - passed),
+        "time": f"{spent:.3f}",
+    }
+
+
+def _outcome(case: ElementTree.Element, finding: Finding) -> None:
+    if finding.outcome is Outcome.PASS:
+        return
+    tag = {Outcome.FAIL: "failure", Outcome.ERROR: "error"}.get(finding.outcome, "skipped")
+    message = f"{finding.reason}: {finding.summary}"
+    if tag == "skipped":
+        message = f"{finding.outcome}: {message}"
+    element = ElementTree.SubElement(
+        case, tag, {"message": safe(message), "type": safe(finding.reason, 100)}
+    )
+    told = [
+        f"{fact.name}: {fact.value}" + (f" (expected {fact.expected})" if fact.expected else "")
+        for fact in finding.facts[:40]
+    ]
+    if finding.help:
+        told.append(f"What helps: {finding.help}")
+    element.text = "\n".join(safe(one) for one in told) or None

@@ -1,0 +1,82 @@
+"""The summary that a terminal shows at the end of a run."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kar_checks.report import words
+from kar_checks.report.view import Scorecard, TopicView
+from kar_checks.store import StoredRun
+
+_STYLE = {
+    "pass": "green",
+    "fail": "bold red",
+    "inconclusive": "yellow",
+    "error": "bold magenta",
+}
+_SIGN = {"pass": "✓", "fail": "✗", "inconclusive": "?", "error": "!"}
+
+
+def summary(run: StoredRun, console: Console) -> None:
+    """Print the findings per topic, a sentence per level, and what the run left behind."""
+    card = Scorecard(run)
+    for topic in card.topics:
+        if topic.checks:
+            console.print(_table(topic))
+    for tally in [*card.levels, *(topic.tally for topic in card.beyond)]:
+        console.print(_plain(tally.sentence), soft_wrap=True)
+    console.print()
+    if card.ended_early:
+        console.print(_plain(f"Ended early by {card.ended_early}.", "bold"), soft_wrap=True)
+    cleanup = run.info.cleanup
+    left = f", {len(cleanup.leaks)} left behind" if cleanup.leaks else ""
+    console.print(
+        _plain(
+            f"Cleanup: {cleanup.verdict}, {words.count(cleanup.removed, 'object')} removed{left}. "
+            f"{cleanup.message}".rstrip(),
+            "bold red" if cleanup.verdict == "leaked" else "",
+        ),
+        soft_wrap=True,
+    )
+    for leak in cleanup.leaks[:10]:
+        ref = leak.object
+        name = f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name
+        console.print(_plain(f"  {ref.kind} {name}: {leak.why}"), soft_wrap=True)
+    page = run.folder / "scorecard.html"
+    if page.exists():
+        console.print(_plain(f"Page: {page}"), soft_wrap=True)
+    code = run.info.exit_code
+    told = f"Exit code {code}" if code is not None else "No exit code"
+    console.print(_plain(f"{told}: {words.exit_code(code)}.", "bold"), soft_wrap=True)
+
+
+def _table(topic: TopicView) -> Table:
+    table = Table(
+        title=_plain(f"{topic.info.title} — {topic.info.label}"),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("outcome", no_wrap=True)
+    table.add_column("check", overflow="fold")
+    table.add_column("what was found", overflow="fold", ratio=1)
+    for check in topic.checks:
+        finding = check.finding
+        outcome = str(finding.outcome)
+        name = f"{check.info.id}[{finding.variant}]" if finding.variant else check.info.id
+        told = finding.summary + (f" {finding.help}" if finding.help else "")
+        table.add_row(
+            Text(f"{_SIGN.get(outcome, '–')} {words.outcome(outcome)}", _STYLE.get(outcome, "dim")),
+            _plain(name),
+            _plain(told),
+        )
+    return table
+
+
+def _plain(text: str, style: str = "") -> Text:
+    """Text of a cluster is no markup, and no control sequence of the terminal."""
+    return Text(words.safe(text, 500), style)

@@ -1,0 +1,490 @@
+"""What the renderers show, worked out once from a stored run. No markup here, and no wording twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from kar_checks import programme
+from kar_checks.model import (
+    CheckInfo,
+    Evidence,
+    Figure,
+    Finding,
+    Observation,
+    Outcome,
+    RequirementOutcome,
+    RequirementResult,
+    TopicInfo,
+)
+from kar_checks.outcome import combine, combine_variants
+from kar_checks.programme import Requirement
+from kar_checks.report import words
+from kar_checks.store import StoredRun
+
+File = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How the members of one group came out; the parts of its sentence add up to ``total``."""
+
+    label: str
+    noun: str
+    outcomes: Sequence[str]
+    simulated: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return len(self.outcomes)
+
+    @property
+    def parts(self) -> list[tuple[str, str, int]]:
+        """The parts of the sentence: outcome, word, number."""
+        counted = Counter(self.outcomes)
+        return [
+            (outcome, word, counted[outcome])
+            for outcome, word in words.TALLY.items()
+            if counted[outcome] or outcome in words.ALWAYS_TOLD
+        ]
+
+    @property
+    def counts(self) -> str:
+        """``8 requirements — 1 passed, 0 failed, 0 undecided, 7 without a check here``."""
+        told = ", ".join(f"{number} {word}" for _, word, number in self.parts)
+        note = f" ({self.simulated} of those passed on simulated evidence)" if self.simulated else ""
+        return f"{words.count(self.total, self.noun)} — {told}{note}"
+
+    @property
+    def sentence(self) -> str:
+        """The whole sentence."""
+        return f"{self.label}: {self.counts}"
+
+
+@dataclass(frozen=True)
+class CheckView:
+    """One check on one variant, with all that explains its verdict."""
+
+    info: CheckInfo
+    finding: Finding
+    anchor: str
+    repeat: str
+    figures: list[tuple[str, Figure]] = field(default_factory=list[tuple[str, Figure]])
+    """Figures that are drawn here, each with its anchor."""
+    elsewhere: list[tuple[str, Figure]] = field(default_factory=list[tuple[str, Figure]])
+    """Figures of another check that illustrate this one, too."""
+    files: list[File] = field(default_factory=list[File])
+    trial: TrialView | None = None
+
+
+@dataclass(frozen=True)
+class VariantView:
+    """The checks on one variant; ``name`` is empty where there is just one."""
+
+    name: str
+    outcome: Outcome
+    checks: list[CheckView]
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """One measurement, on which several checks may rest."""
+
+    name: str
+    anchor: str
+    seen: Observation
+
+
+@dataclass(frozen=True)
+class TopicView:
+    """A topic with its checks, grouped by variant."""
+
+    info: TopicInfo
+    anchor: str
+    outcome: Outcome
+    evidence: Evidence | None
+    variants: list[VariantView]
+    trials: list[TrialView]
+
+    @property
+    def checks(self) -> list[CheckView]:
+        """All its checks."""
+        return [check for variant in self.variants for check in variant.checks]
+
+    @property
+    def tally(self) -> Tally:
+        """The sentence of the topic, about its checks."""
+        return Tally(
+            f"{self.info.title} ({self.info.label})",
+            "check",
+            [check.finding.outcome for check in self.checks],
+        )
+
+    @property
+    def line(self) -> str:
+        """One line about the variants: which of them came to what, and what that means."""
+        named = [variant for variant in self.variants if variant.name]
+        if not named:
+            return ""
+        told = ", ".join(f"{one.name} {words.outcome(one.outcome)}" for one in named)
+        rule = "Any one of these is enough" if self.info.any_of else "Each of these counts"
+        return f"{rule}: {told}."
+
+
+@dataclass(frozen=True)
+class RequirementView:
+    """A row of the checklist."""
+
+    requirement: Requirement
+    result: RequirementResult
+    topics: list[TopicView]
+
+    @property
+    def anchor(self) -> str:
+        """The id of its row."""
+        return _anchor("requirement", self.requirement.id)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to do next, with the rows that it is about."""
+
+    outcome: str
+    text: str
+    advice: str = ""
+    rows: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """(anchor, name)."""
+
+
+class Scorecard:
+    """A stored run, arranged for reading."""
+
+    def __init__(self, run: StoredRun) -> None:
+        self.run = run
+        self.info = run.info
+
+    @cached_property
+    def topics(self) -> list[TopicView]:
+        """Every topic of the run."""
+        return [self._topic(one) for one in self.info.topics]
+
+    @cached_property
+    def requirements(self) -> list[RequirementView]:
+        """Every row of the checklist."""
+        lines = {one.id: one for one in programme.requirements(self.info.kubernetes_minor)}
+        return [
+            RequirementView(
+                lines[result.id],
+                result,
+                [topic for topic in self.topics if topic.info.requirement == result.id],
+            )
+            for result in self.run.requirements
+        ]
+
+    @property
+    def beyond(self) -> list[TopicView]:
+        """Prerequisites and topics beyond the programme: they belong to no line of the checklist."""
+        listed = {row.requirement.id for row in self.requirements}
+        return [topic for topic in self.topics if topic.info.requirement not in listed]
+
+    @property
+    def absent(self) -> list[tuple[str, str]]:
+        """Requirements of other versions, with the reason."""
+        return programme.absent(self.info.kubernetes_minor)
+
+    @property
+    def levels(self) -> list[Tally]:
+        """One sentence per level."""
+        return [
+            Tally(
+                level,
+                "requirement",
+                [row.outcome for row in self.run.requirements if row.level == level],
+                sum(
+                    row.level == level
+                    and row.outcome is RequirementOutcome.PASS
+                    and row.evidence is Evidence.SIMULATED
+                    for row in self.run.requirements
+                ),
+            )
+            for level in ("MUST", "SHOULD")
+        ]
+
+    def level(self, name: str) -> list[RequirementView]:
+        """Return the rows of one level."""
+        return [row for row in self.requirements if row.requirement.level == name]
+
+    @property
+    def simulated(self) -> list[str]:
+        """Titles of topics with simulated evidence."""
+        return [
+            topic.info.title
+            for topic in self.topics
+            if any(one.finding.evidence is Evidence.SIMULATED for one in topic.checks)
+        ]
+
+    @property
+    def ended_early(self) -> str:
+        """Why the run ended before its end; empty if it did not."""
+        if self.info.interrupted:
+            return self.info.interrupted
+        return "" if self.info.finished else "something that left no trace (or it is still running)"
+
+    @property
+    def duration(self) -> str:
+        """How long it took."""
+        if self.info.finished is None:
+            return "unknown"
+        return words.seconds((self.info.finished - self.info.started).total_seconds())
+
+    @property
+    def profile_name(self) -> str:
+        """The name of the profile."""
+        return str(self.info.profile.get("name", "unnamed"))
+
+    @property
+    def settings(self) -> list[tuple[str, str, str, str]]:
+        """The thresholds that applied: key, value, origin, date."""
+        given = self.info.profile.get("settings", {})
+        if not isinstance(given, dict):
+            return []
+        found: list[tuple[str, str, str, str]] = []
+        for key, entry in cast("dict[str, Any]", given).items():
+            if isinstance(entry, dict):
+                one = cast("dict[str, Any]", entry)
+                told = (str(one.get(name, "—")) for name in ("value", "origin", "date"))
+                found.append((str(key), *told))
+        return found
+
+    @property
+    def not_run(self) -> list[tuple[str, str, str, list[str]]]:
+        """What was planned not to run: (outcome, message, help, checks), equal causes together."""
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        for one in self.info.plan:
+            if not one.runs:
+                word = words.outcome(one.outcome or Outcome.NOT_RUN)
+                groups.setdefault((word, one.message or one.reason, one.help), []).append(one.check)
+        return [(*key, checks) for key, checks in groups.items()]
+
+    @property
+    def unselected(self) -> list[str]:
+        """Checks of the suite that were not selected."""
+        return [one.id for one in self.info.checks if one.id not in self.info.selection]
+
+    @cached_property
+    def files(self) -> list[File]:
+        """Every raw file of the run."""
+        return self.run.files()
+
+    @property
+    def steps(self) -> list[Step]:
+        """What to do next, the most urgent first."""
+        return [
+            *self._repair_steps(),
+            *self._step_per_check(Outcome.FAIL, "Look at what failed"),
+            *self._step_per_check(Outcome.ERROR, "Let the suite measure"),
+            *self._step_per_check(Outcome.INCONCLUSIVE, "Decide what stayed undecided"),
+            *self._open_steps(),
+            *self._attest_steps(),
+        ]
+
+    def _repair_steps(self) -> list[Step]:
+        cleanup = self.info.cleanup
+        steps: list[Step] = []
+        if cleanup.verdict == "leaked":
+            steps.append(
+                Step(
+                    "error",
+                    f"Remove {words.count(len(cleanup.leaks), 'object')} that this run left in the "
+                    "cluster",
+                    self._command("kar cleanup"),
+                    [("cleanup", "what was left")],
+                )
+            )
+        if self.ended_early:
+            steps.append(
+                Step(
+                    "not_run",
+                    "Run it again to its end",
+                    f"It was ended early by {self.ended_early}; what had been measured is shown.",
+                )
+            )
+        return steps
+
+    def _step_per_check(self, outcome: Outcome, verb: str) -> list[Step]:
+        # Findings with the same remedy are one step: one missing right may stop ten checks.
+        groups: dict[str, list[CheckView]] = {}
+        for check in (one for topic in self.topics for one in topic.checks):
+            if check.finding.outcome is outcome:
+                groups.setdefault(_advice(check.finding), []).append(check)
+        return [
+            Step(outcome, verb, advice, [(one.anchor, one.info.title) for one in checks])
+            for advice, checks in groups.items()
+        ]
+
+    def _open_steps(self) -> list[Step]:
+        rows = [one for one in self.requirements if one.result.outcome == "not_run"]
+        if not rows:
+            return []
+        names = [(one.anchor, one.requirement.title) for one in rows]
+        return [Step("not_run", "Run the checks that did not run", self._command("kar run"), names)]
+
+    def _attest_steps(self) -> list[Step]:
+        steps: list[Step] = []
+        for level in ("MUST", "SHOULD"):
+            rows = [one for one in self.level(level) if one.result.outcome == "unknown"]
+            if rows:
+                steps.append(
+                    Step(
+                        "unknown",
+                        f"Gather a person's evidence for {words.count(len(rows), 'requirement')} "
+                        f"of level {level}",
+                        "This suite has no check for these; each row says what would show it.",
+                        [(one.anchor, one.requirement.title) for one in rows],
+                    )
+                )
+        return steps
+
+    def _command(self, start: str) -> str:
+        context = self.info.environment.context
+        return f"{start} --context {shlex.quote(context)}" if context else start
+
+    def _topic(self, topic: TopicInfo) -> TopicView:
+        infos = [one for one in self.info.checks if one.topic == topic.id]
+        ids = {one.id for one in infos}
+        found = [one for one in self.run.findings if one.check in ids]
+        trials = self._trials(topic, found)
+        figures = [
+            (_anchor("figure", topic.id, trial.name, str(number)), trial.name, figure)
+            for trial in trials
+            for number, figure in enumerate(trial.seen.figures, 1)
+        ]
+        drawn: set[str] = set()
+        variants: list[VariantView] = []
+        for name in sorted({one.variant for one in found}) or [""]:
+            checks = [
+                self._check(one, finding, trials, figures, drawn)
+                for one in infos
+                for finding in self._findings(one, name, found)
+            ]
+            if checks:
+                outcome = combine([one.finding.outcome for one in checks])
+                variants.append(VariantView(name, outcome, checks))
+        findings = [one.finding for variant in variants for one in variant.checks]
+        outcome = (
+            combine_variants(findings)
+            if topic.any_of
+            else combine([one.outcome for one in findings])
+        )
+        return TopicView(
+            topic, _anchor("topic", topic.id), outcome, _weakest(findings, outcome), variants, trials
+        )
+
+    def _findings(self, info: CheckInfo, variant: str, found: Iterable[Finding]) -> list[Finding]:
+        mine = [one for one in found if one.check == info.id]
+        same = [one for one in mine if one.variant == variant]
+        if same or (variant and any(one.variant == "" for one in mine)):
+            return same
+        if not variant and mine:
+            return []
+        plan = next((one for one in self.info.plan if one.check == info.id and not one.runs), None)
+        summary = "It was not selected." if info.id not in self.info.selection else "It did not run."
+        return [
+            Finding(
+                check=info.id,
+                variant=variant,
+                outcome=(plan.outcome if plan else None) or Outcome.NOT_RUN,
+                reason=(plan.reason if plan else "") or "not_run",
+                summary=(plan.message if plan else "") or summary,
+                help=plan.help if plan else "",
+            )
+        ]
+
+    def _check(
+        self,
+        info: CheckInfo,
+        finding: Finding,
+        trials: list[TrialView],
+        figures: list[tuple[str, str, Figure]],
+        drawn: set[str],
+    ) -> CheckView:
+        trial = next((one for one in trials if one.name == finding.trial), None)
+        mine = [
+            (anchor, figure)
+            for anchor, name, figure in figures
+            if name == finding.trial
+            and info.id in figure.checks
+            and figure.variant in ("", finding.variant)
+        ]
+        first = [one for one in mine if one[0] not in drawn]
+        drawn.update(anchor for anchor, _ in first)
+        return CheckView(
+            info=info,
+            finding=finding,
+            anchor=_anchor("check", info.id, finding.variant),
+            repeat=self._command(f"kar run {shlex.quote(info.id)}"),
+            figures=first,
+            elsewhere=[one for one in mine if one not in first],
+            files=_files_of(finding.trial, self.files) if finding.trial else [],
+            trial=trial,
+        )
+
+    def _trials(self, topic: TopicInfo, found: Iterable[Finding]) -> list[TrialView]:
+        names = dict.fromkeys(one.trial for one in found if one.trial)
+        trials: list[TrialView] = []
+        for name in names:
+            seen = _observation(self.run.observation_text(name))
+            if seen:
+                trials.append(TrialView(name, _anchor("trial", topic.id, name), seen))
+        return trials
+
+
+def _observation(text: str | None) -> Observation | None:
+    """Read what every observation has; a topic's own fields are its judge's, and not shown."""
+    if text is None:
+        return None
+    try:
+        raw = json.loads(text)
+        if not isinstance(raw, dict):
+            return None
+        fields = cast("dict[str, Any]", raw)
+        return Observation.model_validate(
+            {key: fields[key] for key in Observation.model_fields if key in fields}
+        )
+    except (ValueError, ValidationError):
+        return None
+
+
+def _files_of(trial: str, files: Iterable[File]) -> list[File]:
+    starts = (f"observations/{trial}.", f"evidence/{trial}.", f"evidence/{trial}/")
+    return [one for one in files if one[0].startswith(starts)]
+
+
+def _advice(finding: Finding) -> str:
+    return finding.help or finding.would_change or finding.summary
+
+
+def _weakest(findings: Iterable[Finding], outcome: Outcome) -> Evidence | None:
+    order = list(Evidence)
+    levels = [one.evidence for one in findings if one.evidence and one.outcome is outcome]
+    return max(levels, key=order.index) if levels else None
+
+
+def _anchor(*parts: str) -> str:
+    """Return an id for the page; whatever a cluster may have put into it is spelled out."""
+    text = "-".join(part for part in parts if part)
+    plain = "".join(
+        c if c.isascii() and (c.isalnum() or c in "-_.") else f"_{ord(c):x}" for c in text
+    )
+    if len(plain) <= 120:
+        return plain
+    return f"{plain[:100]}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:12]}"

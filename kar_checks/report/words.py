@@ -1,0 +1,101 @@
+"""The words that people read for the words of the records, and text made safe to show."""
+
+from __future__ import annotations
+
+import re
+
+from kar_checks.model import Evidence, Outcome
+from kar_checks.redact import redact
+
+OUTCOME = {
+    "pass": "passed",
+    "fail": "failed",
+    "inconclusive": "undecided",
+    "not_applicable": "not applicable",
+    "skipped": "skipped",
+    "error": "harness error",
+    "not_run": "not run",
+    "unknown": "needs a person's evidence",
+}
+
+# The order of a sentence's parts: what was decided first, then why the rest was not.
+TALLY = {
+    "pass": "passed",
+    "fail": "failed",
+    "inconclusive": "undecided",
+    "error": "harness error",
+    "not_applicable": "not applicable",
+    "skipped": "skipped",
+    "not_run": "not run",
+    "unknown": "without a check here",
+}
+ALWAYS_TOLD = ("pass", "fail", "inconclusive")
+
+EVIDENCE = {
+    Evidence.REAL: "the capability ran with the user's own kind of workload",
+    Evidence.SYNTHETIC: "a workload of this suite ran on the real platform",
+    Evidence.SIMULATED: "the thing under test itself was faked; it never counts as implemented",
+}
+
+EXIT_CODE = {
+    0: "the objective was met: everything that was selected and applies passed",
+    1: "at least one check was judged failed",
+    2: "the run was interrupted",
+    3: "an internal error of the suite",
+    4: "the command line was not usable",
+    5: "nothing was collected: no check was selected",
+    10: "a harness error, or something of the suite's own was left in the cluster",
+    11: "nothing failed, but something stayed undecided",
+    12: "the preflight refused to start; nothing was created",
+}
+
+# Control characters draw nothing, or move a terminal's cursor; direction marks reorder what stands
+# beside them. Both are shown as their code point instead.
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff"
+    r"\ud800-\udfff]"
+)
+LONGEST = 2000
+
+
+def safe(text: str, longest: int = LONGEST) -> str:
+    """Return text of a cluster as it may be shown: no secret, nothing hidden, not endless."""
+    text = redact(text[: 10 * longest]).replace("\r\n", "\n")
+    text = _HIDDEN.sub(lambda match: f"⟨U+{ord(match.group()):04X}⟩", text)
+    if len(text) > longest:
+        return f"{text[:longest]}… (cut)"
+    return text
+
+
+def count(number: int, noun: str) -> str:
+    """Return ``1 check``, ``2 checks``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def seconds(value: float) -> str:
+    """Return a duration that people read: ``4.2 s``, ``3 min 20 s``."""
+    if value < 10:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(value: int) -> str:
+    """Return a size of a file."""
+    return f"{value:,} B" if value < 1024 else f"{value / 1024:,.1f} KiB"
+
+
+def exit_code(code: int | None) -> str:
+    """Return what an exit code means."""
+    if code is None:
+        return "the run did not end by itself, so that it has no exit code"
+    return EXIT_CODE.get(code, "a code that this suite does not use")
+
+
+def outcome(value: Outcome | str) -> str:
+    """Return the word for an outcome."""
+    return OUTCOME[str(value)]
