@@ -6,6 +6,7 @@ Layout of a run::
     observations/T.json  what trial T stored
     findings.json        the verdicts, rewritten atomically after each of them
     requirements.json    the rows derived from them
+    partial/T/…          finished parts of a trial that was killed before its end
     evidence/…           raw files, named by the observation that cites them
     scorecard.html, kar-junit.xml, pytest.html   rendered; can be made again from the rest
 """
@@ -17,6 +18,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -26,7 +28,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kar_checks import programme
-from kar_checks.model import SCHEMA, Finding, Observation, RequirementResult, RunInfo
+from kar_checks.model import SCHEMA, Finding, Observation, Record, RequirementResult, RunInfo
 from kar_checks.outcome import requirement_result
 
 
@@ -85,7 +87,7 @@ class Run:
         """Make ``parent/ID``, with ``parent/latest`` pointing to it."""
         folder = parent / info.id
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
                 f"the run folder {folder} cannot be made ({error.strerror}); "
@@ -110,6 +112,12 @@ class Run:
         """Store what a trial observed, before it is judged."""
         path = self.folder / "observations" / f"{seen.trial}.json"
         write_atomically(path, seen.model_dump_json(indent=1) + "\n")
+        shutil.rmtree(self.folder / "partial" / seen.trial, ignore_errors=True)
+
+    def keep_part(self, trial: str, name: str, part: Record) -> None:
+        """Put a finished part of a running trial aside, in case that the run is killed."""
+        text = part.model_dump_json(indent=1)
+        write_atomically(self.folder / "partial" / trial / f"{name}.json", text + "\n")
 
     def add_findings(self, found: Iterable[Finding]) -> None:
         """Store verdicts; one of the same check and variant is replaced."""
@@ -152,7 +160,7 @@ class StoredRun:
     def files(self) -> list[tuple[str, str, int]]:
         """Return (path, SHA-256, bytes) of every raw file: observations and evidence."""
         found: list[tuple[str, str, int]] = []
-        for room in ("observations", "evidence"):
+        for room in ("observations", "partial", "evidence"):
             for path in sorted((self.folder / room).rglob("*")):
                 if path.is_file():
                     content = path.read_bytes()

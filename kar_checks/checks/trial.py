@@ -19,11 +19,11 @@ from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.ownership import Workspace
-from kar_checks.model import Command, Fault, Reason
+from kar_checks.model import Command, Fault, Reason, Record
 from kar_checks.profile import Profile
 from kar_checks.store import now
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Record)
 
 PROBE_FOLDER = "/probe"
 
@@ -38,6 +38,8 @@ class Trial:
     profile: Profile
     selected: frozenset[str]
     report: Callable[[str], None] = wait.quiet
+    keep: Callable[[str, Record], None] = lambda _name, _record: None
+    """Puts a finished part aside at once, so that even a killed run keeps it."""
     commands: list[Command] = field(default_factory=list[Command])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -115,6 +117,29 @@ class Trial:
             self.commands.append(command)
         return command
 
+    def side_by_side(self, work: Mapping[str, Callable[[], T]]) -> dict[str, T | Fault]:
+        """Do independent parts of the trial at once; one that fails leaves its fault, not a hole.
+
+        Each part is kept on disk as soon as it is done.
+        """
+        with ThreadPoolExecutor(max_workers=max(1, len(work))) as pool:
+            running = {name: pool.submit(self._part, name, one) for name, one in work.items()}
+        return {name: future.result() for name, future in running.items()}
+
+    def _part(self, name: str, work: Callable[[], T]) -> T | Fault:
+        try:
+            done = work()
+        except HarnessError as error:
+            return error.fault
+        except Exception as error:
+            return Fault(
+                reason=Reason.INTERNAL,
+                message=f"{type(error).__name__}: {error}",
+                help="this is a fault of the suite: please report it with the run folder",
+            )
+        self.keep(name, done)
+        return done
+
     def log_lines(self, pod: str, container: str = "") -> list[dict[str, Any]]:
         """Return what a probe printed: one JSON object a line; other lines are passed over."""
         out: list[dict[str, Any]] = []
@@ -138,28 +163,3 @@ def manifest(template: str, **values: Any) -> Object:
     environment.filters["yaml"] = json.dumps
     text = paths.data("manifests", *template.split("/")).read_text("utf-8")
     return cast("Object", yaml.safe_load(environment.from_string(text).render(**values)))
-
-
-def side_by_side(work: Mapping[str, Callable[[], T]]) -> dict[str, T | Fault]:
-    """Do independent pieces of a trial at once; one that fails leaves its fault, not a hole.
-
-    Raises:
-        HarnessError: the run is being interrupted (only then nothing is worth keeping).
-    """
-    if not work:
-        return {}
-    out: dict[str, T | Fault] = {}
-    with ThreadPoolExecutor(max_workers=len(work)) as pool:
-        running = {name: pool.submit(one) for name, one in work.items()}
-        for name, future in running.items():
-            try:
-                out[name] = future.result()
-            except HarnessError as error:
-                out[name] = error.fault
-            except Exception as error:
-                out[name] = Fault(
-                    reason=Reason.INTERNAL,
-                    message=f"{type(error).__name__}: {error}",
-                    help="this is a fault of the suite: please report it with the run folder",
-                )
-    return out

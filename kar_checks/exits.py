@@ -1,0 +1,62 @@
+"""Exit codes of ``kar run`` and of pytest with the plugin; documented in the README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+from kar_checks.model import Cleanup, Finding, Outcome, TopicInfo
+from kar_checks.outcome import combine_variants
+
+
+class Exit(IntEnum):
+    """pytest's own codes keep their meaning; those from 10 on are ours."""
+
+    OK = 0
+    FAILED = 1
+    INTERRUPTED = 2
+    INTERNAL = 3
+    USAGE = 4
+    NOTHING = 5
+    HARNESS = 10
+    UNDECIDED = 11
+    PREFLIGHT = 12
+
+
+MEANING = {
+    Exit.OK: "the objective is met",
+    Exit.FAILED: "a check failed",
+    Exit.INTERRUPTED: "interrupted",
+    Exit.INTERNAL: "internal error",
+    Exit.USAGE: "wrong usage",
+    Exit.NOTHING: "nothing was selected",
+    Exit.HARNESS: "the harness had an error, or left something behind",
+    Exit.UNDECIDED: "nothing failed, but not everything could be decided",
+    Exit.PREFLIGHT: "the cluster could not be assessed at all",
+}
+
+
+def objective(
+    findings: Sequence[Finding],
+    topics: Sequence[TopicInfo],
+    topic_of: dict[str, str],
+    cleanup: Cleanup,
+    fail_on: Sequence[Outcome],
+) -> Exit:
+    """Return the exit code of a run that went to its end: 10, then 1, then 11, then 0.
+
+    Where any one variant is enough, only what the variants come to together counts.
+    """
+    outcomes: set[Outcome] = set()
+    for topic in topics:
+        mine = [one for one in findings if topic_of.get(one.check) == topic.id]
+        if topic.any_of and mine:
+            outcomes.add(combine_variants(mine))
+        else:
+            outcomes.update(one.outcome for one in mine)
+    counted = outcomes & set(fail_on)
+    if Outcome.ERROR in counted or cleanup.verdict == "leaked":
+        return Exit.HARNESS
+    if Outcome.FAIL in counted:
+        return Exit.FAILED
+    return Exit.UNDECIDED if counted else Exit.OK

@@ -1,0 +1,338 @@
+"""One run: connect, plan, measure each topic once, judge, store, clean up.
+
+The pytest plugin drives it; nothing here knows pytest. It is opened before the first check runs
+and closed after the last, whatever happened between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from kar_checks import __version__, plan, programme
+from kar_checks import profile as profiles
+from kar_checks.checks.registry import Check, Topic, all_checks, topics
+from kar_checks.checks.trial import Trial
+from kar_checks.cluster import facts as cluster_facts
+from kar_checks.cluster import kinds
+from kar_checks.cluster.client import Cluster
+from kar_checks.cluster.connect import connect
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.facts import Facts
+from kar_checks.cluster.ownership import Workspace
+from kar_checks.exits import Exit, objective
+from kar_checks.model import (
+    Cleanup,
+    Environment,
+    Fault,
+    Finding,
+    Observation,
+    Outcome,
+    PlannedCheck,
+    Reason,
+    RunInfo,
+    TopicCost,
+)
+from kar_checks.options import Options
+from kar_checks.store import Run, new_run_id, now
+
+Selection = Sequence[tuple[Topic, Check]]
+
+
+class Preflight:
+    """What can be known about a run without writing to the cluster: target, plan, rights.
+
+    Raises:
+        HarnessError: the cluster cannot be reached or refuses the credentials.
+        ProfileError: the profile cannot be used.
+    """
+
+    def __init__(self, options: Options, selection: Selection, run_id: str) -> None:
+        self.options = options
+        self.selection = selection
+        self.run_id = run_id
+        self.profile = profiles.load(options.profile)
+        self.connection = connect(options.kubeconfig, options.context)
+        self.cluster = Cluster(
+            self.connection,
+            run_id=run_id,
+            outage_seconds=self.profile.number("api.outage_seconds"),
+        )
+        self.facts: Facts = cluster_facts.gather(self.cluster)
+        self.namespace = options.target.namespace or f"kar-{run_id}"
+        if options.target.namespace:
+            self._require_namespace()
+        self.rights = plan.needed_rights(selection, options.target)
+        allowed = plan.ask_server(self.cluster, self.namespace, self.rights)
+        self.missing = [one for one in self.rights if not allowed(one)]
+        self.plan: list[PlannedCheck] = [
+            plan.why_not(
+                topic,
+                check,
+                self.facts,
+                options.target,
+                allowed=allowed,
+                max_disruption=options.max_disruption,
+            )
+            for topic, check in selection
+        ]
+
+    def _require_namespace(self) -> None:
+        try:
+            found = self.cluster.find(kinds.NAMESPACE, self.namespace)
+        except HarnessError as error:
+            if error.fault.reason is Reason.FORBIDDEN:
+                return  # a namespaced Role may not read it; creating there will tell
+            raise
+        if found is None:
+            raise HarnessError(
+                Reason.API_ERROR,
+                f"the namespace {self.namespace} does not exist",
+                "create it, or leave --namespace out so that the run makes its own",
+            )
+
+    @property
+    def target_line(self) -> str:
+        """The sentence that is printed before the first write."""
+        nodes = "unknown" if self.facts.nodes is None else str(len(self.facts.nodes))
+        return (
+            f"{self.environment_name} ({self.connection.server}, Kubernetes "
+            f"{self.facts.version}, {nodes} nodes), namespace {self.namespace}"
+        )
+
+    @property
+    def environment_name(self) -> str:
+        """The cluster's name for people."""
+        return self.options.cluster_name or self.connection.cluster or self.connection.context
+
+    def environment(self) -> Environment:
+        """Return the record of the place, without addresses and credentials."""
+        return Environment(
+            cluster=self.environment_name,
+            context=self.connection.context,
+            cluster_uid=self.facts.cluster_uid,
+            server_version=self.facts.version,
+            user=self.facts.user,
+            nodes=[cluster_facts.node_info(one) for one in self.facts.nodes or []],
+            images=plan.needed_images(self.selection, self.options.target),
+            options=self.options.target.model_dump(exclude_defaults=True),
+            local_cluster=self.options.local_cluster,
+        )
+
+
+class Runner:
+    """A run that writes its folder and its workspace. Use :meth:`open`, then :meth:`close`."""
+
+    def __init__(
+        self,
+        preflight: Preflight,
+        report: Callable[[str], None],
+        progress: Callable[[str, int], AbstractContextManager[None]] | None = None,
+    ) -> None:
+        self.preflight = preflight
+        self.options = preflight.options
+        self.report = report
+        self._progress = progress or (lambda _title, _budget: nullcontext())
+        self.interrupted = ""
+        self._planned = {one.check: one for one in preflight.plan}
+        self._observations: dict[str, Observation | HarnessError] = {}
+        self.run = Run.create(self.options.output, self._info())
+        budget = sum(check.budget_seconds for _, check in preflight.selection)
+        self.workspace = Workspace(
+            preflight.cluster,
+            self.options.target,
+            run_id=preflight.run_id,
+            until=time.time() + budget + preflight.profile.number("cleanup.seconds"),
+            cleanup_seconds=preflight.profile.number("cleanup.seconds"),
+        )
+        self._opened = False
+
+    def _info(self) -> RunInfo:
+        before = self.preflight
+        return RunInfo(
+            id=before.run_id,
+            suite_version=__version__,
+            started=now(),
+            kubernetes_minor=programme.checklist_for(before.facts.version),
+            profile=before.profile.model_dump(mode="json"),
+            selection=[check.id for _, check in before.selection],
+            objective=[one.value for one in self.options.fail_on],
+            environment=before.environment(),
+            topics=[topic.info() for topic in topics()],
+            checks=[topic.check_info(check) for topic, check in all_checks()],
+            plan=before.plan,
+        )
+
+    # -- planning ---------------------------------------------------------------------------
+
+    def planned(self, check: str) -> PlannedCheck:
+        """Return a check's plan; one that does not run gets its finding at once."""
+        found = self._planned[check]
+        if not found.runs and found.outcome is not None:
+            self.run.add_findings(
+                [
+                    Finding(
+                        check=check,
+                        outcome=found.outcome,
+                        reason=found.reason,
+                        summary=found.message,
+                        help=found.help,
+                    )
+                ]
+            )
+        return found
+
+    # -- measuring --------------------------------------------------------------------------
+
+    def measure(self, topic: Topic) -> Observation:
+        """Run a topic's trial, once for all of its selected checks, and store what it saw.
+
+        Raises:
+            HarnessError: nothing could be measured; every check of the trial gets that error.
+        """
+        if topic.id not in self._observations:
+            self._observations[topic.id] = self._measure(topic)
+        found = self._observations[topic.id]
+        if isinstance(found, HarnessError):
+            raise found
+        return found
+
+    def _measure(self, topic: Topic) -> Observation | HarnessError:
+        cluster = self.preflight.cluster
+        chosen = frozenset(
+            check.id
+            for one, check in self.preflight.selection
+            if one.id == topic.id and self._planned[check.id].runs
+        )
+        began, requests = time.monotonic(), cluster.requests
+        cluster.work_for(topic.id)
+        budget = max(check.budget_seconds for check in topic.checks)
+        try:
+            with self._progress(topic.title, budget):
+                self._open_workspace()
+                mark = len(self.workspace.mutations), len(self.workspace.made)
+                trial = Trial(
+                    cluster=cluster,
+                    workspace=self.workspace,
+                    facts=self.preflight.facts,
+                    profile=self.preflight.profile,
+                    selected=chosen,
+                    report=self.report,
+                    keep=lambda name, record: self.run.keep_part(topic.id, name, record),
+                )
+                seen = topic.run_trial(trial)
+            seen = seen.model_copy(
+                update={
+                    "objects": self.workspace.made[mark[1] :],
+                    "mutations": self.workspace.mutations[mark[0] :],
+                    "commands": trial.commands,
+                    "disturbances": [*seen.disturbances, *self._outages(began)],
+                }
+            )
+            self.run.add_observation(seen)
+        except HarnessError as error:
+            self._fault(chosen, error.fault)
+            return error
+        finally:
+            spent = TopicCost(
+                topic=topic.id,
+                seconds=round(time.monotonic() - began, 1),
+                requests=cluster.requests - requests,
+            )
+            self.run.update(costs=[*self.run.info.costs, spent])
+        return seen
+
+    def _open_workspace(self) -> None:
+        if not self._opened:
+            self._opened = True
+            self.workspace.open()
+
+    def _outages(self, since: float) -> list[str]:
+        return [
+            f"the API server did not answer for {length:.0f} s"
+            for start, length in self.preflight.cluster.outages.spans
+            if start >= since and length >= 1
+        ]
+
+    def _fault(self, checks: frozenset[str], fault: Fault) -> None:
+        self.run.add_findings(fault_finding(check, fault) for check in sorted(checks))
+
+    # -- judging ----------------------------------------------------------------------------
+
+    def judge(self, topic: Topic, check: str, seen: Observation) -> list[Finding]:
+        """Judge one check from a stored observation and store the findings."""
+        found = topic.judge_check(check, seen, self.preflight.profile)
+        if not found:
+            raise HarnessError(Reason.INTERNAL, f"the judge of {check} gave no finding")
+        self.run.add_findings(found)
+        return found
+
+    # -- ending -----------------------------------------------------------------------------
+
+    def interrupt(self, by: str) -> None:
+        """Ask everything that waits to end now; what was measured is stored and judged."""
+        self.interrupted = self.interrupted or by
+        self.preflight.cluster.stop()
+
+    def close(self, pytest_exit: int) -> Exit:
+        """Clean up, write the head for the last time, and return the exit code."""
+        cluster = self.preflight.cluster
+        cluster.resume()
+        cluster.work_for("cleanup")
+        cleanup = self._clean()
+        code = self._exit_code(pytest_exit, cleanup)
+        self.run.update(
+            finished=now(), interrupted=self.interrupted, cleanup=cleanup, exit_code=int(code)
+        )
+        cluster.close()
+        return code
+
+    def _clean(self) -> Cleanup:
+        bad = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE)
+        if self.options.keep_on_failure and any(one.outcome in bad for one in self.run.findings):
+            return self.workspace.kept()
+        try:
+            return self.workspace.close()
+        except HarnessError as error:
+            return Cleanup(
+                verdict="leaked",
+                message=f"{error.fault.message}; later `kar cleanup --run {self.run.info.id}`",
+            )
+
+    def _exit_code(self, pytest_exit: int, cleanup: Cleanup) -> Exit:
+        if self.interrupted:
+            return Exit.INTERRUPTED
+        if pytest_exit not in (Exit.OK, Exit.FAILED):
+            return Exit(pytest_exit)
+        return objective(
+            self.run.findings,
+            self.run.info.topics,
+            {one.id: one.topic for one in self.run.info.checks},
+            cleanup,
+            self.options.fail_on,
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is stored."""
+        return self.run.folder
+
+
+def fault_finding(check: str, fault: Fault, variant: str = "", trial: str = "") -> Finding:
+    """Return the finding of a check that the harness could not measure."""
+    return Finding(
+        check=check,
+        variant=variant,
+        outcome=Outcome.ERROR,
+        reason=fault.reason.value,
+        summary=fault.message,
+        help=fault.help,
+        trial=trial,
+    )
+
+
+def prepare(options: Options, selection: Selection, run_id: str = "") -> Preflight:
+    """Look at the target without writing to it."""
+    return Preflight(options, selection, run_id or new_run_id())
