@@ -63,7 +63,9 @@ def go_version() -> str:
     """The version of the installed Go; raises when it is missing or too old."""
     wanted = ".".join(map(str, MINIMUM_GO))
     if not shutil.which("go"):
-        raise ClusterError(f"Go is not installed; the local cluster is built with Go {wanted} or later")
+        raise ClusterError(
+            f"Go is not installed; the local cluster is built with Go {wanted} or later"
+        )
     version = run(["go", "env", "GOVERSION"]).stdout.strip()
     if parse_go_version(version) < MINIMUM_GO:
         raise ClusterError(f"the installed Go is {version}; {wanted} or later is needed")
@@ -111,9 +113,7 @@ def wrapper_gomod(build: GoBuild, gomod: Mapping[str, Any]) -> str:
     lines += [f"require {module} {version}" for module, version in sorted(requires.items())]
     lines += [
         f"replace {old} => {new}"
-        for old, new in sorted(
-            replacements(gomod, build.local_replaces, build.replaces).items()
-        )
+        for old, new in sorted(replacements(gomod, build.local_replaces, build.replaces).items())
     ]
     return "\n".join(lines) + "\n"
 
@@ -175,8 +175,18 @@ def _build(wanted: GoBuild, home: Path, target: Path) -> None:
         )
         log = home / f"{target.name}.log"
         done = run(
-            ["go", "build", "-mod=mod", "-trimpath", "-buildvcs=false", "-ldflags", flags,
-             "-o", f"{result}/", *(wanted.packages or (".",))],
+            [
+                "go",
+                "build",
+                "-mod=mod",
+                "-trimpath",
+                "-buildvcs=false",
+                "-ldflags",
+                flags,
+                "-o",
+                f"{result}/",
+                *(wanted.packages or (".",)),
+            ],
             cwd=work,
             env=os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"},
             check=False,

@@ -193,8 +193,15 @@ def _make_probe_image(target: Path, config: ImageConfig) -> None:
         root, layer, image = work / "root.tar", work / "layer.tar", work / "image.tar"
         (work / "apt.conf").write_text(_apt_transport())
         run(
-            ["mmdebstrap", "--variant=extract", f"--include={','.join(PROBE_PACKAGES)}",
-             f"--aptopt={work / 'apt.conf'}", _SUITE, root, *_debian_sources()],
+            [
+                "mmdebstrap",
+                "--variant=extract",
+                f"--include={','.join(PROBE_PACKAGES)}",
+                f"--aptopt={work / 'apt.conf'}",
+                _SUITE,
+                root,
+                *_debian_sources(),
+            ],
             timeout=900,
         )
         _probe_layer(root, layer)

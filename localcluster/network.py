@@ -79,11 +79,7 @@ def _create_node(node: NodeLayout) -> None:
         f"addr add {node.address}/24 dev eth0",
         "link set eth0 up",
         f"route add default via {MACHINE_ADDRESS}",
-        *(
-            f"route add {other.pod_network} via {other.address}"
-            for other in NODES
-            if other != node
-        ),
+        *(f"route add {other.pod_network} via {other.address}" for other in NODES if other != node),
     ]
     if node.second_network:
         outside += [

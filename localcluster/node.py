@@ -127,10 +127,10 @@ def kubelet_configuration(node: NodeLayout, share: Share) -> dict[str, Any]:
         "cgroupRoot": f"/{node.name}",
         "failCgroupV1": False,
         "failSwapOn": False,
-        "localStorageCapacityIsolation": False,
         "systemReserved": {
             "cpu": f"{share.reserved_cpu_millis}m",
             "memory": f"{share.reserved_memory_mib}Mi",
+            "ephemeral-storage": f"{share.reserved_storage_mib}Mi",
         },
         # Naming memory alone turns the thresholds on the disk off: it is the user's disk.
         "evictionHard": {"memory.available": f"{EVICTION_MEMORY_MIB}Mi"},

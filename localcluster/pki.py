@@ -47,7 +47,10 @@ SERVERS = (
         ),
     ),
     Identity("etcd", "etcd", hosts=("localhost", "127.0.0.1")),
-    *(Identity(f"kubelet-{node.name}", node.name, hosts=(node.name, node.address)) for node in NODES),
+    *(
+        Identity(f"kubelet-{node.name}", node.name, hosts=(node.name, node.address))
+        for node in NODES
+    ),
 )
 CLIENTS = (
     Identity("etcd-client", "kube-apiserver-etcd-client"),
@@ -59,10 +62,7 @@ KUBECONFIG_OWNERS = (
     Identity("kube-controller-manager", "system:kube-controller-manager"),
     Identity("kube-scheduler", "system:kube-scheduler"),
     Identity("kube-proxy", "system:kube-proxy"),
-    *(
-        Identity(node.name, f"system:node:{node.name}", groups=("system:nodes",))
-        for node in NODES
-    ),
+    *(Identity(node.name, f"system:node:{node.name}", groups=("system:nodes",)) for node in NODES),
 )
 
 

@@ -1,6 +1,5 @@
 """Bringing a cluster up, from whatever state the machine is in."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from localcluster.layout import CONTROL_PLANE_CGROUP, NODES, NodeLayout
 from localcluster.lifecycle import start_component
 from localcluster.paths import LOGS, STATE, cache, private_folder
 from localcluster.progress import Progress
-from localcluster.resources import machine_cores, machine_memory, share_machine
+from localcluster.resources import share_machine, this_machine
 from localcluster.settings import Settings
 from localcluster.shell import run
 from localcluster.teardown import remains, tear_down
@@ -56,7 +55,7 @@ def bring_up(settings: Settings, progress: Progress) -> LocalCluster:
         if running:
             return running
         machine.require_debian()
-        machine.require_memory(machine_memory())
+        machine.require_memory(this_machine().memory_bytes)
         go = go_version()
         addons = find_addons(settings.addons)
         machine.require_disk(warm=_is_warm(settings, go))
@@ -92,9 +91,7 @@ def _is_warm(settings: Settings, go: str) -> bool:
     return (cache() / "go" / build_key(programs.kubernetes(settings.release), go)).is_dir()
 
 
-def _build(
-    settings: Settings, addons: Sequence[Addon], go: str, progress: Progress
-) -> Parts:
+def _build(settings: Settings, addons: Sequence[Addon], go: str, progress: Progress) -> Parts:
     """Build what the cache lacks; the long build runs beside all others."""
 
     def pause() -> tuple[Path, Path]:
@@ -188,7 +185,7 @@ def _start_control_plane(
 def _start_runtime(record: state.State, layout: NodeLayout, parts: Parts) -> None:
     """Make a node, start its containerd, and fill it with images before anything wants one."""
     cluster = LocalCluster(record)
-    share = share_machine(machine_cores(), machine_memory(), len(NODES))
+    share = share_machine(this_machine(), len(NODES))
     cgroups.create(layout.name, with_pods=True)
     node.prepare(layout, share)
     holder = components.holder(layout, node.holder_argv(layout, parts.pause))
@@ -196,7 +193,7 @@ def _start_runtime(record: state.State, layout: NodeLayout, parts: Parts) -> Non
     process = record.processes[holder.name]
     # From then on the namespace is complete.
     _wait(
-        lambda: os.readlink(f"/proc/{process.pid}/exe") == str(parts.pause),
+        lambda: Path(f"/proc/{process.pid}/exe").readlink() == parts.pause,
         RUNTIME_SECONDS,
         f"the namespaces of {layout.name} cannot be made",
         cluster,

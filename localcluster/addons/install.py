@@ -54,7 +54,13 @@ def wait_ready(addon: Addon, kubectl: list[str], timeout: float = ROLLOUT_SECOND
     """Wait until the add-on's workloads are rolled out."""
     for rollout in addon.ready:
         run(
-            [*kubectl, "rollout", "status", rollout.workload, f"--namespace={rollout.namespace}",
-             f"--timeout={timeout:.0f}s"],
+            [
+                *kubectl,
+                "rollout",
+                "status",
+                rollout.workload,
+                f"--namespace={rollout.namespace}",
+                f"--timeout={timeout:.0f}s",
+            ],
             timeout=timeout + 10,
         )
