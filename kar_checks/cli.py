@@ -1,0 +1,244 @@
+"""The command ``kar``: parses, calls, maps to exit codes. Imports wait until a command needs them.
+
+Annotations are evaluated here on purpose: typer reads them.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kar_checks.cli_options import ClusterOptions, SelectionOptions, build, shared
+
+app = typer.Typer(
+    name="kar",
+    help="Is this Kubernetes cluster really ready for AI workloads, and can you prove it?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+OutputOption = Annotated[Path, typer.Option(help="Where runs are stored.")]
+RunArgument = Annotated[str, typer.Argument(help="A run's folder or id; default: the latest.")]
+NO_CLUSTER = "no cluster is named: give --kubeconfig (or KUBECONFIG), --context or --local-cluster"
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="kar")
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn an expected trouble into one sentence on stderr and the documented exit code."""
+    from kar_checks.cluster.errors import HarnessError
+    from kar_checks.exits import Exit
+    from kar_checks.store import StoreError
+
+    try:
+        yield
+    except HarnessError as error:
+        _say(error.fault.message, error.fault.help)
+        raise typer.Exit(Exit.PREFLIGHT) from error
+    except StoreError as error:
+        _say(str(error))
+        raise typer.Exit(Exit.INTERNAL) from error
+    except ValueError as error:
+        _say(str(error).splitlines()[0])
+        raise typer.Exit(Exit.USAGE) from error
+    except KeyboardInterrupt as error:
+        _say("interrupted")
+        raise typer.Exit(Exit.INTERRUPTED) from error
+
+
+def _say(message: str, advice: str = "") -> None:
+    print(f"kar: {message}{f' ({advice})' if advice else ''}", file=sys.stderr)
+
+
+@app.command()
+@shared
+def run(
+    cluster: ClusterOptions,
+    selection: SelectionOptions,
+    output: OutputOption = Path("runs"),
+    keep_on_failure: Annotated[
+        bool, typer.Option("--keep-on-failure", help="Leave the objects of a bad run for a look.")
+    ] = False,
+    fail_on: Annotated[
+        str, typer.Option(metavar="OUTCOME,...", help="Outcomes that miss the objective.")
+    ] = "fail,error,inconclusive",
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show only what is not passed.")
+    ] = False,
+) -> None:
+    """Measure a cluster, judge it and render the scorecard."""
+    with _one_sentence():
+        from kar_checks.commands.run import run_checks
+        from kar_checks.options import parse_fail_on
+
+        options = build(
+            cluster,
+            selection,
+            output=output,
+            keep_on_failure=keep_on_failure,
+            fail_on=parse_fail_on(fail_on),
+        )
+        if not options.names_a_cluster:
+            raise ValueError(NO_CLUSTER)
+        code = run_checks(options, quiet=quiet)
+    raise typer.Exit(code)
+
+
+@app.command("list")
+def list_all(
+    kubernetes: Annotated[
+        str, typer.Option(help="A checklist version, e.g. 1.36; default: the newest.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the requirements of a Kubernetes version, and the checks."""
+    with _one_sentence():
+        from kar_checks.commands.catalogue import show_list
+
+        show_list(kubernetes, as_json=as_json)
+
+
+@app.command()
+def explain(name: Annotated[str, typer.Argument(metavar="CHECK|profile")]) -> None:
+    """Explain a check: what it proves, what makes it fail, what it needs. Or the profile."""
+    with _one_sentence():
+        from kar_checks.commands.catalogue import explain_check, explain_profile
+
+        if name == "profile":
+            explain_profile()
+        else:
+            explain_check(name)
+
+
+@app.command()
+@shared
+def plan(cluster: ClusterOptions, selection: SelectionOptions) -> None:
+    """Show what would run here, what not and why. Touches nothing."""
+    with _one_sentence():
+        from kar_checks.commands.before import show_plan
+
+        options = build(cluster, selection)
+        if not options.names_a_cluster:
+            raise ValueError(NO_CLUSTER)
+        code = show_plan(options)
+    raise typer.Exit(code)
+
+
+@app.command()
+@shared
+def doctor(
+    cluster: ClusterOptions,
+    selection: SelectionOptions,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="Make a namespace and send every manifest as a dry run."),
+    ] = False,
+) -> None:
+    """Look for what stands in the way on this cluster, with the option that helps."""
+    with _one_sentence():
+        from kar_checks.commands.before import examine
+
+        options = build(cluster, selection)
+        if not options.names_a_cluster:
+            raise ValueError(NO_CLUSTER)
+        code = examine(options, probe=probe)
+    raise typer.Exit(code)
+
+
+@app.command()
+@shared
+def rbac(
+    selection: SelectionOptions,
+    namespace: Annotated[
+        str, typer.Option(help="The namespace that runs will work in (--namespace of kar run).")
+    ] = "",
+    account_namespace: Annotated[str, typer.Option(help="Where the ServiceAccount lives.")] = "",
+    cleanup: Annotated[
+        bool, typer.Option("--cleanup", help="Add the rights that `kar cleanup` uses.")
+    ] = False,
+) -> None:
+    """Print the exact rights that a selection needs, as objects to apply."""
+    with _one_sentence():
+        from kar_checks.commands.before import print_rbac
+
+        options = build(ClusterOptions(namespace=namespace), selection)
+        print_rbac(options, account_namespace or namespace or "default", cleanup=cleanup)
+
+
+@app.command()
+@shared
+def images(cluster: ClusterOptions, selection: SelectionOptions) -> None:
+    """List the images that a selection uses, as this target would refer to them."""
+    with _one_sentence():
+        from kar_checks.commands.before import list_images
+
+        list_images(build(cluster, selection))
+
+
+@app.command("cleanup")
+@shared
+def clean_up(
+    cluster: ClusterOptions,
+    run_id: Annotated[str, typer.Option("--run", metavar="ID", help="Only this run's.")] = "",
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Also delete what a live run owns.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
+) -> None:
+    """Find and remove what killed runs left, cluster-scoped objects too."""
+    with _one_sentence():
+        from kar_checks.commands.cleanup import remove_leftovers
+
+        options = build(cluster)
+        if not options.names_a_cluster:
+            raise ValueError(NO_CLUSTER)
+        code = remove_leftovers(options, run_id=run_id, yes=yes, dry_run=dry_run)
+    raise typer.Exit(code)
+
+
+@app.command()
+def report(run: RunArgument = "latest", output: OutputOption = Path("runs")) -> None:
+    """Render a stored run again; needs no cluster."""
+    with _one_sentence():
+        from kar_checks.commands.again import render_again
+
+        render_again(run, output)
+
+
+@app.command()
+def judge(
+    run: RunArgument = "latest",
+    profile: Annotated[Path | None, typer.Option(help="Thresholds to judge by.")] = None,
+    output: OutputOption = Path("runs"),
+) -> None:
+    """Judge a stored run again, by another profile; needs no cluster, changes the run not."""
+    with _one_sentence():
+        from kar_checks.commands.again import judge_again
+
+        code = judge_again(run, output, profile)
+    raise typer.Exit(code)
+
+
+@app.command(
+    "cluster",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+    help="Build, start and remove the embedded cluster: up, status, down, logs, kubeconfig.",
+)
+def local(context: typer.Context) -> None:
+    """Hand the rest of the command line to the embedded cluster."""
+    from localcluster.cli import app as cluster_app
+
+    cluster_app(args=context.args, prog_name="kar cluster")
+
+
+if __name__ == "__main__":
+    main()

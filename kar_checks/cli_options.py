@@ -1,0 +1,207 @@
+"""Options that several commands share, declared once.
+
+``shared`` lets a command take a whole group as one parameter: typer sees the group's fields.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from kar_checks.options import Options
+
+_CLUSTER = "Which cluster"
+_TARGET = "What reaches every object"
+_CHECKS = "Which checks, and how"
+
+
+@dataclass
+class ClusterOptions:
+    """Names the cluster and what its objects need."""
+
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(envvar="KUBECONFIG", help="The cluster to assess.", rich_help_panel=_CLUSTER),
+    ] = None
+    context: Annotated[
+        str | None, typer.Option(help="Context of the kubeconfig.", rich_help_panel=_CLUSTER)
+    ] = None
+    local_cluster: Annotated[
+        bool,
+        typer.Option(
+            "--local-cluster", help="Assess the embedded cluster.", rich_help_panel=_CLUSTER
+        ),
+    ] = False
+    cluster_name: Annotated[
+        str, typer.Option(help="Name of the cluster on the page.", rich_help_panel=_CLUSTER)
+    ] = ""
+    namespace: Annotated[
+        str,
+        typer.Option(help="Work in this existing namespace; makes none.", rich_help_panel=_TARGET),
+    ] = ""
+    node_selector: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only these nodes.", rich_help_panel=_TARGET),
+    ] = None
+    toleration: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY[=VALUE][:EFFECT]",
+            help="Tolerate a taint; * tolerates all.",
+            rich_help_panel=_TARGET,
+        ),
+    ] = None
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Add a label.", rich_help_panel=_TARGET),
+    ] = None
+    annotation: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Add an annotation.", rich_help_panel=_TARGET),
+    ] = None
+    image_prefix: Annotated[
+        str,
+        typer.Option(help="Registry that mirrors the images.", rich_help_panel=_TARGET),
+    ] = ""
+    image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=REFERENCE", help="Use another image.", rich_help_panel=_TARGET),
+    ] = None
+    pull_secret: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="imagePullSecrets.", rich_help_panel=_TARGET),
+    ] = None
+    runtime_class: Annotated[
+        str, typer.Option(help="runtimeClassName of every pod.", rich_help_panel=_TARGET)
+    ] = ""
+    platform_user: Annotated[
+        bool,
+        typer.Option(
+            "--platform-user",
+            help="Leave runAsUser to the platform (OpenShift).",
+            rich_help_panel=_TARGET,
+        ),
+    ] = False
+
+
+@dataclass
+class SelectionOptions:
+    """Chooses checks and thresholds."""
+
+    select: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CHECK|TOPIC|REQUIREMENT|KAR]...",
+            help="What to run; nothing means everything.",
+            show_default=False,
+        ),
+    ] = None
+    kar: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NUMBER", help="A KAR number.", rich_help_panel=_CHECKS),
+    ] = None
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="Thresholds and choices (YAML).", rich_help_panel=_CHECKS),
+    ] = None
+    max_disruption: Annotated[
+        str,
+        typer.Option(
+            metavar="none|capacity|network",
+            help="Leave out checks that may disturb more.",
+            rich_help_panel=_CHECKS,
+        ),
+    ] = "network"
+
+
+def shared(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter whose type is a group by the fields of the group."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {
+        name: kind for name, kind in hints.items() if kind in (ClusterOptions, SelectionOptions)
+    }
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            parameters.append(parameter.replace(annotation=hints[name]))
+            continue
+        types = get_type_hints(groups[name], include_extras=True)
+        parameters.extend(
+            inspect.Parameter(
+                one.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=one.default,
+                annotation=types[one.name],
+            )
+            for one in fields(groups[name])
+        )
+
+    @functools.wraps(command)
+    def expanded(**given: Any) -> None:
+        built = {
+            name: kind(**{one.name: given.pop(one.name) for one in fields(kind)})
+            for name, kind in groups.items()
+        }
+        command(**built, **given)
+
+    ordered = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+    expanded.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {one.name: one.annotation for one in ordered}
+    return expanded
+
+
+def build(
+    cluster: ClusterOptions, selection: SelectionOptions | None = None, **more: Any
+) -> "Options":
+    """Turn what the command line gave into the options of a run; a profile's target comes first.
+
+    Raises:
+        ValueError: an option cannot be used (``UsageError`` and ``ProfileError`` among them).
+        HarnessError: the local cluster does not run.
+    """
+    from kar_checks import profile as profiles
+    from kar_checks.checks.registry import DISRUPTIONS
+    from kar_checks.cluster.target import Target, parse_pairs, parse_toleration
+    from kar_checks.local import local_images, local_kubeconfig
+    from kar_checks.options import Options, UsageError
+
+    chosen = selection or SelectionOptions()
+    if chosen.max_disruption not in DISRUPTIONS:
+        raise UsageError(f"--max-disruption must be one of {', '.join(DISRUPTIONS)}")
+    loaded = profiles.load(chosen.profile)
+    images = parse_pairs(cluster.image or (), "--image")
+    kubeconfig = cluster.kubeconfig
+    if cluster.local_cluster:
+        kubeconfig = local_kubeconfig()
+        images = {**local_images(), **images}
+    given: dict[str, Any] = {
+        "namespace": cluster.namespace,
+        "node_selector": parse_pairs(cluster.node_selector or (), "--node-selector"),
+        "tolerations": [parse_toleration(one) for one in cluster.toleration or ()],
+        "labels": parse_pairs(cluster.label or (), "--label"),
+        "annotations": parse_pairs(cluster.annotation or (), "--annotation"),
+        "image_prefix": cluster.image_prefix,
+        "images": images,
+        "pull_secrets": cluster.pull_secret or [],
+        "runtime_class": cluster.runtime_class,
+    }
+    if cluster.platform_user:
+        given["run_as_user"] = None
+    own = {key: value for key, value in given.items() if value or key == "run_as_user"}
+    selectors = [*(chosen.select or ()), *(f"KAR-{one}" for one in chosen.kar or ())]
+    return Options(
+        kubeconfig=kubeconfig,
+        context=cluster.context,
+        local_cluster=cluster.local_cluster,
+        cluster_name=cluster.cluster_name or ("local cluster" if cluster.local_cluster else ""),
+        select=selectors or loaded.select,
+        profile=chosen.profile,
+        max_disruption=chosen.max_disruption,
+        target=Target.model_validate({**loaded.target, **own}),
+        **more,
+    )

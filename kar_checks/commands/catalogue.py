@@ -1,0 +1,98 @@
+"""``kar list`` and ``kar explain``: what there is; imports no test module."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from kar_checks import profile as profiles
+from kar_checks import programme
+from kar_checks.checks.registry import Check, Topic, all_checks, find, topics
+from kar_checks.cluster.target import Target
+from kar_checks.options import UsageError
+from kar_checks.plan import needed_images, needed_rights
+
+
+def show_list(version: str, *, as_json: bool) -> None:
+    """Print the checklist of a version with the checks of each requirement."""
+    chosen = version or programme.versions()[-1]
+    lines = programme.requirements(chosen)
+    checks_of: dict[str, list[str]] = {}
+    for topic, check in all_checks():
+        checks_of.setdefault(topic.requirement, []).append(check.id)
+    if as_json:
+        print(json.dumps(_as_data(chosen, checks_of), indent=1))
+        return
+    console = Console(highlight=False)
+    table = Table(title=f"Checklist of Kubernetes {chosen}", title_justify="left", box=None)
+    for name in ("Level", "KAR", "Requirement", "Title", "Decided by"):
+        table.add_column(name, overflow="fold")
+    for one in lines:
+        table.add_row(
+            one.level,
+            str(one.kar or "—"),
+            one.id,
+            one.title,
+            ", ".join(checks_of.get(one.id, [])) or "a person's evidence",
+        )
+    console.print(table)
+    for topic in topics():
+        console.print(f"\n[bold]{topic.title}[/]  {topic.label}")
+        for check in topic.checks:
+            console.print(f"  {check.id:<30} {check.title}")
+    for name, why in programme.absent(chosen):
+        console.print(f"[dim]not in {chosen}: {name}. {why}[/]")
+
+
+def _as_data(version: str, checks_of: dict[str, list[str]]) -> dict[str, Any]:
+    return {
+        "version": version,
+        "requirements": [
+            {**one.model_dump(), "checks": checks_of.get(one.id, [])}
+            for one in programme.requirements(version)
+        ],
+        "checks": [topic.check_info(check).model_dump() for topic, check in all_checks()],
+    }
+
+
+def explain_check(name: str) -> None:
+    """Print everything there is to know about a check beforehand."""
+    try:
+        topic, check = find(name)
+    except KeyError as error:
+        raise UsageError(f"there is no check {name!r}; `kar list` shows them") from error
+    console = Console(highlight=False)
+    for title, text in explanation(topic, check):
+        console.print(f"[bold]{title}[/]  {text}", soft_wrap=True)
+
+
+def explanation(topic: Topic, check: Check) -> list[tuple[str, str]]:
+    """Return (heading, text) of a check; the catalogue in docs/ is made from the same."""
+    selection = [(topic, check)]
+    rights = needed_rights(selection, Target())
+    since = check.needs.since or topic.common_needs.since
+    return [
+        ("Check", f"{check.id} — {check.title}"),
+        ("Topic", f"{topic.title} ({topic.label})"),
+        ("Proves", check.proves),
+        ("Fails when", check.fails_when),
+        ("Disruption", check.disruption),
+        ("Budget", f"at most {check.budget_seconds} s, shared with the other checks of its topic"),
+        ("Needs", f"Kubernetes {since} or later" if since else "any supported Kubernetes"),
+        ("Nodes", str(check.needs.nodes)),
+        ("Rights", "; ".join(str(one) for one in rights)),
+        ("Images", ", ".join(needed_images(selection, Target()).values())),
+    ]
+
+
+def explain_profile() -> None:
+    """Print the default profile's settings, each with origin and date."""
+    table = Table(box=None, title="Settings of a profile", title_justify="left")
+    for name in ("Setting", "Value", "Origin", "Date"):
+        table.add_column(name, overflow="fold")
+    for key, one in profiles.default().settings.items():
+        table.add_row(key, str(one.value), one.origin, str(one.date))
+    Console(highlight=False).print(table)

@@ -1,0 +1,81 @@
+"""``kar cleanup``: finds by label whatever killed runs left, and removes it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from kar_checks.cluster import kinds
+from kar_checks.cluster.client import Cluster
+from kar_checks.cluster.connect import connect
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.kinds import Kind
+from kar_checks.cluster.ownership import Leftover, find_leftovers, owner_lives, remove_all
+from kar_checks.exits import Exit
+from kar_checks.model import Reason
+from kar_checks.options import Options
+
+SEARCHED: tuple[Kind, ...] = (
+    kinds.POD,
+    kinds.SERVICE,
+    kinds.CONFIG_MAP,
+    *(
+        Kind("scheduling.k8s.io", version, "podgroups", "PodGroup")
+        for version in ("v1beta1", "v1alpha3", "v1alpha2")
+    ),
+    kinds.NAMESPACE,
+)
+"""Every kind that some check creates, in the order in which they are deleted."""
+
+
+def remove_leftovers(options: Options, *, run_id: str, yes: bool, dry_run: bool) -> int:
+    """Delete what earlier runs left, and return the exit code.
+
+    Objects of a run that still lives are kept unless the user agrees.
+    """
+    cluster = Cluster(connect(options.kubeconfig, options.context))
+    try:
+        found = _find(cluster, run_id, options.target.namespace)
+        alive = [one for one in found if owner_lives(one.owner)]
+        if alive and not dry_run and not (yes or _agrees(alive)):
+            kept = {one.uid for one in alive}
+            found = [one for one in found if one.uid not in kept]
+            print(f"kept: {len(alive)} objects of a run that still lives")
+        for one in found:
+            where = f"{one.namespace}/" if one.namespace else ""
+            print(f"{one.kind.kind} {where}{one.name} (run {one.run_id})")
+        if not found:
+            print("nothing of ours is left")
+            return int(Exit.OK)
+        if dry_run:
+            return int(Exit.OK)
+        owned = [(one.kind, one.namespace, one.name, one.uid) for one in found]
+        done = remove_all(cluster, owned, run_id=run_id or "ID", seconds=90)
+    finally:
+        cluster.close()
+    for leak in done.leaks:
+        print(f"left: {leak.object.kind} {leak.object.name}: {leak.why}", file=sys.stderr)
+    print(f"removed {len(found) - len(done.leaks)} objects")
+    return int(Exit.HARNESS if done.leaks else Exit.OK)
+
+
+def _find(cluster: Cluster, run_id: str, namespace: str) -> list[Leftover]:
+    found: dict[str, Leftover] = {}
+    for kind in SEARCHED:
+        try:
+            for one in find_leftovers(cluster, [kind], run_id=run_id, namespace=namespace):
+                found.setdefault(one.uid, one)
+        except HarnessError as error:
+            if error.fault.reason is not Reason.FORBIDDEN:
+                raise
+            print(f"not searched: {kind.plural}: {error.fault.message}", file=sys.stderr)
+    return list(found.values())
+
+
+def _agrees(alive: Sequence[Leftover]) -> bool:
+    runs = ", ".join(sorted({one.run_id for one in alive}))
+    if not sys.stdin.isatty():
+        print(f"run {runs} still lives; --yes deletes its objects, too", file=sys.stderr)
+        return False
+    answer = input(f"run {runs} still lives; delete its {len(alive)} objects, too? [y/N] ")
+    return answer.strip().lower() in ("y", "yes")

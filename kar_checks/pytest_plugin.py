@@ -1,0 +1,305 @@
+"""The pytest plugin: options, planning, the ``measure`` and ``verdict`` fixtures, recording.
+
+It touches no cluster at import or collection. ``kar run`` registers :class:`KarPlugin` itself; in
+plain pytest this module is loaded with ``-p kar_checks.pytest_plugin`` and builds one from the
+command line.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Generator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from kar_checks import report
+from kar_checks.checks.registry import DISRUPTIONS, Check, Topic, find
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.target import Target, parse_pairs, parse_toleration
+from kar_checks.exits import Exit
+from kar_checks.model import Finding, Observation, Outcome
+from kar_checks.options import DEFAULT_FAIL_ON, Options, UsageError, parse_fail_on, selected
+from kar_checks.profile import ProfileError
+from kar_checks.runner import Preflight, Runner, prepare
+from kar_checks.store import StoreError, new_run_id
+from kar_checks.view import PlainView, View
+
+Measure = Callable[[str], Observation]
+Verdict = Callable[[Observation], None]
+
+_WORDS = {
+    Outcome.INCONCLUSIVE: ("inconclusive", "I", "INCONCLUSIVE"),
+    Outcome.NOT_APPLICABLE: ("not applicable", "N", "NOT APPLICABLE"),
+    Outcome.SKIPPED: ("skipped", "s", "SKIPPED"),
+    Outcome.ERROR: ("error", "E", "ERROR"),
+}
+_OUTCOME = pytest.StashKey[Outcome]()
+_WORST = (
+    Outcome.FAIL,
+    Outcome.ERROR,
+    Outcome.INCONCLUSIVE,
+    Outcome.NOT_RUN,
+    Outcome.SKIPPED,
+    Outcome.NOT_APPLICABLE,
+    Outcome.PASS,
+)
+
+
+class KarPlugin:
+    """One run inside one pytest session."""
+
+    def __init__(self, options: Options, view: View | None = None, run_id: str = "") -> None:
+        self.options = options
+        self.run_id = run_id or new_run_id()
+        self.view = view
+        self.runner: Runner | None = None
+        self.code: Exit | None = None
+        self._checks: dict[str, tuple[Topic, Check]] = {}
+        self._handlers: dict[int, Any] = {}
+
+    # -- collection: which checks ------------------------------------------------------------
+
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Leave out the tests of checks that were not selected."""
+        try:
+            chosen = {check.id for _, check in selected(self.options.select)}
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from error
+        out = [one for one in items if (mine := _check_of(one)) and mine not in chosen]
+        if out:
+            config.hook.pytest_deselected(items=out)
+            items[:] = [one for one in items if one not in out]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note the checks that are left after every selection, pytest's own included."""
+        for item in session.items:
+            if name := _check_of(item):
+                self._checks[name] = find(name)
+
+    # -- the run around the tests ------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Look at the target and open the run, before the first test and after all collection."""
+        if session.config.option.collectonly or not self._checks:
+            return
+        if not self.options.names_a_cluster:
+            raise pytest.UsageError(
+                "no cluster is named: give --kubeconfig, --context or --local-cluster"
+            )
+        try:
+            before = prepare(self.options, list(self._checks.values()), self.run_id)
+        except HarnessError as error:
+            advice = f" ({error.fault.help})" if error.fault.help else ""
+            pytest.exit(f"{error.fault.message}{advice}", returncode=Exit.PREFLIGHT)
+        except ProfileError as error:
+            raise pytest.UsageError(str(error)) from error
+        self._open(before, session.config)
+
+    def _open(self, before: Preflight, config: pytest.Config) -> None:
+        view = self.view or PlainView(config.get_terminal_writer().line)
+        self.view = view
+        view.target(before.target_line)
+        try:
+            self.runner = Runner(before, view.progress, view.measuring)
+        except StoreError as error:
+            pytest.exit(str(error), returncode=Exit.INTERNAL)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """End waits, keep what was measured; a second signal ends the cleanup, too."""
+        if self.runner is None or self.runner.interrupted:
+            raise KeyboardInterrupt
+        name = signal.Signals(number).name
+        # Not from the handler itself: it may have stopped the thread that holds the lock.
+        threading.Thread(target=self.runner.interrupt, args=(name,), daemon=True).start()
+        if self.view:
+            self.view.progress(f"{name}: ending; what was measured is kept (again: at once)")
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Clean up, render, and tell the truth with the exit status."""
+        if self.runner is None:
+            return
+        try:
+            self.code = self.runner.close(int(exitstatus))
+            report.write_all(self.runner.folder)
+        except (KeyboardInterrupt, StoreError) as error:
+            self.code = Exit.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Exit.INTERNAL
+            if self.view:
+                self.view.progress(
+                    f"{error or 'interrupted'}: `kar cleanup --run {self.run_id}` removes the "
+                    f"rest, `kar report {self.runner.folder}` renders what was measured"
+                )
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+        session.exitstatus = int(self.code)
+        if self.view:
+            self.view.done(self.runner.folder)
+
+    # -- one test ----------------------------------------------------------------------------
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Give a check that the plan leaves out its outcome, before any fixture is made."""
+        name = _check_of(item)
+        if not name or self.runner is None:
+            return
+        if self.runner.interrupted:
+            pytest.skip("not run: the run was interrupted")
+        planned = self.runner.planned(name)
+        if planned.runs:
+            return
+        finding = next(one for one in self.runner.run.findings if one.check == name)
+        self._tell(item, [finding])
+        _raise(finding)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Take the check's outcome over to the report, and tell of errors in fixtures."""
+        found = yield
+        outcome = item.stash.get(_OUTCOME, None)
+        if outcome is None and found.failed and self.runner is not None:
+            mine = [one for one in self.runner.run.findings if one.check == _check_of(item)]
+            if mine:
+                self._tell(item, mine)
+        found.kar_outcome = item.stash.get(_OUTCOME, None)  # type: ignore[attr-defined]
+        if self.runner is not None and self.runner.interrupted:
+            item.session.shouldstop = f"interrupted by {self.runner.interrupted}"
+        return found
+
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport | pytest.CollectReport
+    ) -> tuple[str, str, str] | None:
+        """Show undecided checks under their own word, not as skipped."""
+        outcome = getattr(report, "kar_outcome", None)
+        if outcome is not None and not report.passed and report.when in ("setup", "call"):
+            return _WORDS.get(outcome)
+        return None
+
+    @pytest.fixture(scope="session")
+    def measure(self) -> Measure:
+        """Return a function that runs a topic's trial once and gives its observation."""
+        runner = self.runner
+        if runner is None:
+            raise pytest.UsageError("no cluster is named: give --kubeconfig or --local-cluster")
+        names = {topic.id: topic for topic, _ in self._checks.values()}
+        return lambda topic: runner.measure(names[topic])
+
+    @pytest.fixture
+    def verdict(self, request: pytest.FixtureRequest) -> Verdict:
+        """Return a function that judges the test's check from an observation, and raises."""
+        runner, name = self.runner, _check_of(request.node)
+        if runner is None or not name:
+            raise pytest.UsageError("`verdict` needs a test marked with its check")
+        topic, _ = self._checks[name]
+
+        def give(seen: Observation) -> None:
+            found = runner.judge(topic, name, seen)
+            self._tell(request.node, found)
+            _raise(min(found, key=lambda one: _WORST.index(one.outcome)))
+
+        return give
+
+    def _tell(self, item: pytest.Item, found: list[Finding]) -> None:
+        item.stash[_OUTCOME] = min((one.outcome for one in found), key=_WORST.index)
+        if self.view:
+            self.view.findings(found)
+
+
+def _raise(finding: Finding) -> None:
+    about = f" [{finding.variant}]" if finding.variant else ""
+    text = f"{finding.check}{about}: {finding.reason}: {finding.summary}"
+    if finding.outcome is Outcome.PASS:
+        return
+    if finding.outcome in (Outcome.FAIL, Outcome.ERROR):
+        pytest.fail(text, pytrace=False)
+    pytest.skip(f"{finding.outcome.value}: {text}")
+
+
+def _check_of(item: Any) -> str:
+    mark = item.get_closest_marker("check")
+    return str(mark.args[0]) if mark else ""
+
+
+# -- plain pytest ------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of ``kar run``, under one heading."""
+    group = parser.getgroup("kar", "kar-checks: which cluster, which checks, how")
+    group.addoption("--kubeconfig", type=Path, help="the cluster to assess")
+    group.addoption("--context", help="context of the kubeconfig")
+    group.addoption("--local-cluster", action="store_true", help="assess the embedded cluster")
+    group.addoption("--cluster-name", default="", help="name of the cluster on the page")
+    group.addoption("--kar-select", action="append", default=[], help="checks, topics, KARs")
+    group.addoption("--profile", type=Path, help="thresholds and choices (YAML)")
+    group.addoption("--output", type=Path, default=Path("runs"), help="where runs are stored")
+    group.addoption("--keep-on-failure", action="store_true", help="leave objects for a look")
+    group.addoption("--fail-on", help="outcomes against the objective, e.g. fail,error")
+    group.addoption("--max-disruption", choices=DISRUPTIONS, default="network")
+    group.addoption("--namespace", default="", help="an existing namespace to work in")
+    group.addoption("--runtime-class", default="", help="runtimeClassName of every pod")
+    group.addoption("--image-prefix", default="", help="registry that mirrors the images")
+    group.addoption("--platform-user", action="store_true", help="let the platform set the user")
+    for option in ("--node-selector", "--label", "--annotation", "--image"):
+        group.addoption(option, action="append", default=[], metavar="KEY=VALUE")
+    group.addoption("--toleration", action="append", default=[], metavar="KEY[=VALUE][:EFFECT]")
+    group.addoption("--pull-secret", action="append", default=[])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, and the run that the command line describes."""
+    config.addinivalue_line("markers", "check(id): the check whose verdict the test gives")
+    if any(isinstance(one, KarPlugin) for one in config.pluginmanager.get_plugins()):
+        return
+    try:
+        config.pluginmanager.register(KarPlugin(_options(config)), "kar-run")
+    except (UsageError, ValueError) as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _options(config: pytest.Config) -> Options:
+    given = config.getoption
+    kubeconfig: Path | None = given("--kubeconfig")
+    images = parse_pairs(given("--image"), "--image")
+    if given("--local-cluster"):
+        from kar_checks.local import local_images, local_kubeconfig
+
+        kubeconfig, images = kubeconfig or local_kubeconfig(), {**local_images(), **images}
+    fail_on: str | None = given("--fail-on")
+    target: dict[str, Any] = {
+        "namespace": given("--namespace"),
+        "node_selector": parse_pairs(given("--node-selector"), "--node-selector"),
+        "tolerations": [parse_toleration(one) for one in given("--toleration")],
+        "labels": parse_pairs(given("--label"), "--label"),
+        "annotations": parse_pairs(given("--annotation"), "--annotation"),
+        "image_prefix": given("--image-prefix"),
+        "images": images,
+        "pull_secrets": given("--pull-secret"),
+        "runtime_class": given("--runtime-class"),
+    }
+    if given("--platform-user"):
+        target["run_as_user"] = None
+    return Options(
+        kubeconfig=kubeconfig,
+        context=given("--context"),
+        local_cluster=given("--local-cluster"),
+        cluster_name=given("--cluster-name"),
+        select=given("--kar-select"),
+        profile=given("--profile"),
+        output=given("--output"),
+        keep_on_failure=given("--keep-on-failure"),
+        fail_on=parse_fail_on(fail_on) if fail_on else DEFAULT_FAIL_ON,
+        max_disruption=given("--max-disruption"),
+        target=Target(**target),
+    )
