@@ -52,6 +52,27 @@ class Outages:
         return sum(length for _, length in self.spans)
 
 
+class Stop:
+    """Ends one watch from another thread, without waiting for its next event."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._response: urllib3.BaseHTTPResponse | None = None
+
+    def __call__(self) -> None:
+        """End it now."""
+        self.asked = True
+        if self._response is not None:
+            with contextlib.suppress(Exception):
+                self._response.shutdown()
+
+    def covers(self, response: urllib3.BaseHTTPResponse) -> None:
+        """Name the stream that the watch reads at the moment."""
+        self._response = response
+        if self.asked:
+            self()
+
+
 @dataclass(frozen=True)
 class ExecResult:
     """What a command printed; ``exit_code`` is ``None`` if it did not end in time."""
@@ -400,17 +421,20 @@ class Cluster:
         deadline: float,
         labels: str = "",
         fields: str = "",
+        stop: Stop | None = None,
     ) -> Generator[tuple[str, Object]]:
         """Yield (type, object) of every change after ``resource_version`` until ``deadline``.
 
         A broken connection is taken up again where it ended. ``deadline`` is of the monotonic
-        clock. The generator ends at the deadline, or when :meth:`stop` is called.
+        clock. The generator ends at the deadline, or when ``stop`` or :meth:`stop` is called.
 
         Raises:
             ApiError: the server refused, or has forgotten that version (status 410).
         """
         version = resource_version
         while (left := deadline - time.monotonic()) > 0 and not self.stopping.is_set():
+            if stop is not None and stop.asked:
+                return
             query = [
                 ("watch", "true"),
                 ("resourceVersion", version),
@@ -432,6 +456,8 @@ class Cluster:
                     raise ApiError(response.status, _json(_text(response)), f"watch {path}")
                 with self._lock:
                     self._streams.append(response)
+                if stop is not None:
+                    stop.covers(response)
                 for event in _events(response):
                     change, item = str(event["type"]), cast("Object", event["object"])
                     if change == "ERROR":
