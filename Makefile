@@ -1,0 +1,51 @@
+# The two commands are `make scorecard` and `make test`; both set up what they need.
+#   make scorecard                          on the embedded local cluster (root, Debian 12, Go)
+#   make scorecard KUBECONFIG=~/.kube/config ARGS="--namespace team-a"   on your own cluster
+SHELL := /bin/bash
+VENV := .venv
+KAR := $(VENV)/bin/kar
+PYTEST := $(VENV)/bin/python -m pytest
+ARGS ?=
+
+.PHONY: scorecard test lint unit pages cluster-tests docs lock clean
+
+scorecard: $(VENV)/.ready
+ifdef KUBECONFIG
+	$(KAR) run --kubeconfig $(KUBECONFIG) $(ARGS)
+else
+	$(KAR) cluster up
+	$(KAR) run --local-cluster $(ARGS)
+endif
+
+test: lint unit pages cluster-tests
+
+lint: $(VENV)/.ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy -p kar_checks -p localcluster
+	$(VENV)/bin/mypy probes tests conftest.py benchmarks
+	$(VENV)/bin/lint-imports
+
+unit: $(VENV)/.ready
+	$(PYTEST) tests/unit -q
+
+pages: $(VENV)/.ready
+	scripts/need-apt chromium
+	$(PYTEST) tests/pages -q
+
+cluster-tests: $(VENV)/.ready
+	$(PYTEST) tests/cluster -v --tb=short -o log_cli=false
+
+docs: $(VENV)/.ready
+	$(VENV)/bin/python scripts/generate.py
+
+# Hashes of every dependency, for every platform; `uv` is needed only here.
+lock:
+	uv pip compile --universal --generate-hashes --group dev pyproject.toml -o requirements.lock \
+	  --no-header --no-annotate --quiet
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	scripts/make-venv $(VENV)
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache
