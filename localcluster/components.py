@@ -147,6 +147,9 @@ def controller_manager(binaries: Path, settings: Settings) -> Component:
             f"--authentication-kubeconfig={kubeconfig}",
             f"--authorization-kubeconfig={kubeconfig}",
             "--leader-elect=false",
+            # The usual limits make it wait for itself for seconds when it starts.
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
             "--use-service-account-credentials=true",
             f"--root-ca-file={PKI}/ca.crt",
             f"--service-account-private-key-file={PKI}/service-accounts.key",

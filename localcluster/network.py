@@ -3,6 +3,7 @@
 import ipaddress
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from localcluster.errors import ClusterError
@@ -115,3 +116,9 @@ def remove() -> None:
     for name in _links():
         # One end of a pair takes the other with it, so a failure is no news.
         run(["ip", "link", "delete", name], check=False)
+    if NAMESPACES.is_dir() and not any(NAMESPACES.iterdir()):
+        # `ip` makes this folder a mount of itself for the first namespace and leaves it so.
+        while run(["umount", NAMESPACES], check=False).returncode == 0:
+            continue
+        with suppress(OSError):
+            NAMESPACES.rmdir()

@@ -42,11 +42,15 @@ def tear_down(progress: Progress) -> None:
         raise ClusterError(f"these control groups cannot be removed: {' '.join(stuck)}")
     created = [Path(folder) for folder in record.created_folders] if record else []
     shutil.rmtree(STATE, ignore_errors=True)
+    left: list[str] = []
     for folder in (*reversed(created), STATE.parent):
         # Only empty ones: somebody else may have begun to use them.
         if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-    if left := remains():
+            try:
+                folder.rmdir()
+            except OSError as error:
+                left.append(f"folder {folder} ({error.strerror})")
+    if left := [*left, *remains()]:
         raise ClusterError(f"could not remove: {'; '.join(left)}")
 
 
