@@ -1,0 +1,64 @@
+"""The local cluster as a fixture, and ``kar`` as a command that really runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kar_checks.cluster.client import Cluster
+from kar_checks.cluster.connect import connect
+from localcluster import ClusterError, LocalCluster
+from localcluster.settings import Settings
+from tests.cluster.support import Kar, Machine, ours
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[Machine]:
+    """The local cluster's machine; ends at the end what the tests started."""
+    try:
+        LocalCluster.load()
+        was_there = True
+    except ClusterError:
+        was_there = False
+    found = Machine()
+    yield found
+    if not was_there:
+        found.down()
+
+
+@pytest.fixture
+def local(machine: Machine) -> LocalCluster:
+    """The local cluster as it is by default, up and ready."""
+    return machine.up(Settings())
+
+
+@pytest.fixture
+def cluster(local: LocalCluster) -> Iterator[Cluster]:
+    """The API of the local cluster, with every right."""
+    with contextlib.closing(Cluster(connect(local.kubeconfig, None), run_id="tests")) as found:
+        yield found
+
+
+@pytest.fixture
+def kar(local: LocalCluster, tmp_path: Path) -> Kar:
+    """The command, with its runs in a folder of the test."""
+    return Kar(tmp_path / "runs")
+
+
+@pytest.fixture
+def leaves_nothing(cluster: Cluster) -> Iterator[Callable[[], None]]:
+    """Assert at the end (and when called) that no object of ours is left."""
+
+    def check() -> None:
+        assert ours(cluster) == []
+
+    yield check
+    check()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that replace the whole cluster come last: the others can share one."""
+    items.sort(key=lambda item: item.get_closest_marker("localcluster") is not None)
