@@ -1,0 +1,183 @@
+"""The resize trial: one pod per check, all at once; the one that needs a full node comes last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from kar_checks.checks.resize import plans
+from kar_checks.checks.resize.figures import figure
+from kar_checks.checks.resize.observation import Arena, Case, ResizeObservation
+from kar_checks.checks.resize.plans import ContainerPlan, Plan, sized
+from kar_checks.checks.resize.subject import PROBE, Subject, pod_manifest
+from kar_checks.checks.trial import Trial
+from kar_checks.cluster import capacity, kinds, quantity
+from kar_checks.cluster.client import Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.kinds import Kind
+from kar_checks.cluster.target import Target
+from kar_checks.model import Evidence, Reason
+from kar_checks.store import now
+
+FILLER = "resize-filler"
+_HOSTNAME = "kubernetes.io/hostname"
+_SLACK = 10
+"""Millicores that stay free beside the filler."""
+_GROWTH = 50
+"""Millicores by which the deferred resize raises its request."""
+
+
+def run(trial: Trial) -> ResizeObservation:
+    """Measure what the selected checks need."""
+    started = now()
+    trial.mount_probe(PROBE)
+    try:
+        cases = trial.side_by_side(_cases(trial))
+        # It fills a node, on which the resizes of the others would have to wait.
+        if plans.DEFERRED.check in trial.selected:
+            cases |= trial.side_by_side({plans.DEFERRED.name: lambda: _deferred(trial)})
+    finally:
+        _remove_pods(trial)
+    return ResizeObservation(
+        evidence=Evidence.SYNTHETIC,
+        started=started,
+        finished=now(),
+        figures=[
+            figure(plan, case)
+            for plan in plans.ALL
+            if isinstance(case := cases.get(plan.name), Case)
+        ],
+        cases=cases,
+    )
+
+
+def manifests() -> list[tuple[Kind, Object]]:
+    """Return every pod of the topic, for dry runs; the filler's size is found at run time."""
+    image, config_map = Target().image("python"), "kar-probe-resize-probe"
+    bodies = [pod_manifest(plan, image=image, config_map=config_map) for plan in plans.ALL]
+    bodies.append(
+        pod_manifest(_filler(10), image=image, config_map=config_map, hostname="any", pod=FILLER)
+    )
+    return [(kinds.POD, body) for body in bodies]
+
+
+def _cases(trial: Trial) -> dict[str, Callable[[], Case]]:
+    work = {plan: partial(_ordinary, trial, plan) for plan in plans.ORDINARY}
+    work[plans.QOS] = partial(_qos_change, trial, plans.QOS)
+    work[plans.INFEASIBLE] = partial(_infeasible, trial, plans.INFEASIBLE)
+    return {plan.name: one for plan, one in work.items() if plan.check in trial.selected}
+
+
+def _ordinary(trial: Trial, plan: Plan) -> Case:
+    burn = trial.number("resize.busy_seconds") if plan.burn else 0
+    subject = Subject(trial, plan)
+    subject.start(burn=burn)
+    for step in plan.steps:
+        subject.resize(step.name, step.change, restart=step.expect == "restart", burn=burn)
+        if subject.lost:
+            break
+    return subject.case()
+
+
+def _control(subject: Subject) -> bool:
+    """Make a small resize that must be accepted: rights and quota are then no explanation."""
+    step = subject.resize(plans.CONTROL.name, plans.CONTROL.change)
+    return step.settled
+
+
+def _qos_change(trial: Trial, plan: Plan) -> Case:
+    subject = Subject(trial, plan)
+    subject.start()
+    if _control(subject):
+        limits = subject.now_held.look.containers[plans.MAIN].spec["limits"]
+        guaranteed = {plans.MAIN: {"requests": limits, "limits": limits}}
+        subject.resize_in_vain("requests equal to limits", guaranteed, infeasible=False)
+    return subject.case()
+
+
+def _infeasible(trial: Trial, plan: Plan) -> Case:
+    nodes = _nodes(trial)
+    largest = max(capacity.allocatable(one).cpu_millicores for one in nodes)
+    subject = Subject(trial, plan)
+    subject.start()
+    if _control(subject):
+        huge = sized(cpu=f"{largest * 10}m", max_cpu=f"{largest * 10 + 10}m")
+        subject.resize_in_vain("ten times a node", {plans.MAIN: huge}, infeasible=True)
+    return subject.case()
+
+
+def _deferred(trial: Trial) -> Case:
+    """Fill a node up to its target pod, let that ask for more, and take the filler away."""
+    plan = plans.DEFERRED
+    node = max(_nodes(trial), key=lambda one: capacity.free(trial.cluster, one).cpu_millicores)
+    hostname = node["metadata"]["labels"][_HOSTNAME]
+    subject = Subject(trial, plan, hostname=hostname)
+    subject.start()
+    size = capacity.free(trial.cluster, node).cpu_millicores - _SLACK
+    if size < _GROWTH:
+        raise HarnessError(
+            Reason.UNSCHEDULABLE,
+            f"node {node['metadata']['name']} has {size + _SLACK} m of CPU free, "
+            f"the case needs {_GROWTH + _SLACK} m",
+            "make room on a node, or choose others by --node-selector",
+        )
+    trial.start_pod(
+        pod_manifest(
+            _filler(size),
+            image=trial.workspace.target.image("python"),
+            config_map=trial.mount_probe(PROBE),
+            hostname=hostname,
+            pod=FILLER,
+        )
+    )
+    try:
+        free_before = capacity.free(trial.cluster, node).cpu_millicores
+        held = subject.now_held.look.containers[plans.MAIN].spec["requests"]["cpu"]
+        change = {plans.MAIN: sized(cpu=f"{quantity.millicores(held) + _GROWTH}m")}
+        step, pod = subject.defer("more than is free", change)
+        waiting = subject.snapshot() if pod else None
+        deferred = step.looks[-1] if pod else None
+    finally:
+        trial.workspace.delete(kinds.POD, FILLER)
+    if pod:
+        subject.await_rest(step, pod)
+    return subject.case(
+        Arena(
+            node=str(node["metadata"]["name"]),
+            allocatable=capacity.allocatable(node).cpu_millicores,
+            free_before=free_before,
+            needed=_GROWTH,
+            left_after=capacity.free(trial.cluster, node).cpu_millicores,
+            deferred=deferred,
+            waiting=waiting,
+        )
+    )
+
+
+def _filler(size: int) -> Plan:
+    room = (ContainerPlan(plans.MAIN, sized(f"{size}m", "32Mi", f"{size + 100}m", "64Mi")),)
+    return Plan(plans.DEFERRED.check, room, ())
+
+
+def _nodes(trial: Trial) -> list[Object]:
+    nodes = trial.facts.usable_nodes(trial.workspace.target)
+    if not nodes:
+        raise HarnessError(
+            Reason.FORBIDDEN,
+            "no usable node is known",
+            "grant list on nodes, see `kar rbac`, or look at --node-selector and --toleration",
+        )
+    return nodes
+
+
+def _remove_pods(trial: Trial) -> None:
+    """Delete the trial's pods at once, and wait for them: the next topic counts free room."""
+    made = dict.fromkeys(
+        one.name
+        for one in trial.workspace.made
+        if one.kind == "Pod" and one.name.startswith("resize-") and one.name != FILLER
+    )
+    for wait in (0, None):
+        for name in made:
+            if not trial.cluster.stopping.is_set():
+                trial.workspace.delete(kinds.POD, name, seconds=wait)
