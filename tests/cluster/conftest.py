@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from kar_checks.cluster.connect import connect
 from localcluster import ClusterError, LocalCluster
 from localcluster.settings import Settings
 from tests.cluster.support import Kar, Machine, ours
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +50,17 @@ def cluster(local: LocalCluster) -> Iterator[Cluster]:
 def kar(local: LocalCluster, tmp_path: Path) -> Kar:
     """The command, with its runs in a folder of the test."""
     return Kar(tmp_path / "runs")
+
+
+@pytest.fixture
+def run_pytest(local: LocalCluster) -> Callable[..., int]:
+    """Plain pytest in a process of its own; returns its exit status."""
+
+    def run(*words: str) -> int:
+        done = subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT, check=False)
+        return done.returncode
+
+    return run
 
 
 @pytest.fixture

@@ -1,0 +1,59 @@
+"""The honest cluster: everything passes, is shown, and is gone afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from kar_checks.checks.registry import all_checks
+from kar_checks.model import Outcome, RequirementOutcome
+from tests.cluster.support import Kar
+
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
+
+
+def test_every_check_passes_with_its_control(kar: Kar) -> None:
+    done = kar.run()
+    outcomes = {one.check: (one.outcome, one.reason) for one in done.run.findings}
+    assert done.code == 0, done.output
+    assert set(outcomes) == {check.id for _, check in all_checks()}
+    assert {outcome for outcome, _ in outcomes.values()} == {Outcome.PASS}, outcomes
+    assert done.run.info.cleanup.verdict == "clean"
+    gang = next(one for one in done.run.requirements if one.id == "gang_scheduling")
+    assert (gang.outcome, gang.counts) == (RequirementOutcome.PASS, True)
+    folder = done.run.folder
+    for name in ("scorecard.html", "kar-junit.xml", "pytest.html", "requirements.json"):
+        assert (folder / name).stat().st_size > 0
+    assert str(folder / "scorecard.html") in done.output.replace("\n", "")
+    assert all(one.requests > 0 and one.seconds > 0 for one in done.run.info.costs)
+
+
+def test_a_stored_run_is_judged_and_rendered_again_without_the_cluster(kar: Kar) -> None:
+    done = kar.run("resize.limits_only")
+    page = done.run.folder / "scorecard.html"
+    page.unlink()
+    assert kar("report", str(done.run.folder)).code == 0
+    assert page.exists()
+    again = kar("judge", str(done.run.folder), "--output", str(kar.output))
+    assert again.code == done.code == 0, again.output
+
+
+def test_a_selection_runs_only_itself(kar: Kar) -> None:
+    done = kar.run("resize.limits_only", "--quiet")
+    assert [one.check for one in done.run.findings] == ["resize.limits_only"]
+    assert done.code == 0, done.output
+
+
+def test_plain_pytest_gives_the_same_verdict(kar: Kar, run_pytest: Callable[..., int]) -> None:
+    output = kar.output
+    words = ["kar_checks/checks", "--local-cluster", "--kar-select=resize.limits_only"]
+    assert run_pytest(*words, f"--output={output}") == 0
+    assert (output / "latest" / "scorecard.html").exists()
+
+
+def test_a_plan_touches_nothing(kar: Kar) -> None:
+    planned = kar("plan", "--local-cluster")
+    assert planned.code == 0, planned.output
+    assert "Nothing was touched" in planned.output
+    assert not kar.output.exists()
