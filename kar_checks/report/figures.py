@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kar_checks.model import Figure, Lane, Mark
 from kar_checks.report.words import safe
@@ -41,7 +41,12 @@ _ROLES = {
     "series-4": "#0a0b04",
 }
 _HATCH = {"pending": "////", "failed": "xxxx"}
-_LINES = (("-", ""), ("--", ""), ("-.", "o"), (":", "s"))
+_LINES: tuple[tuple[Literal["-", "--", "-.", ":"], str], ...] = (
+    ("-", ""),
+    ("--", ""),
+    ("-.", "o"),
+    (":", "s"),
+)
 _WIDTH = 7.4
 MOST_LANES = 40
 MOST_POINTS = 600
@@ -54,7 +59,7 @@ def svg(figure: Figure, prefix: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Drawing
 
-    style: dict[str, Any] = {
+    style: Any = {  # matplotlib types each key by a literal of its own
         "svg.fonttype": "none",
         "svg.hashsalt": "kar-checks",
         "text.parse_math": False,  # a "$" in a name of the cluster is no formula
@@ -83,9 +88,7 @@ def svg(figure: Figure, prefix: str) -> str:
         _frame(axes, figure)
         _marks(axes, figure, rows)
         nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        drawing.savefig(
-            out, format="svg", transparent=True, bbox_inches="tight", metadata=nothing
-        )
+        drawing.savefig(out, format="svg", transparent=True, bbox_inches="tight", metadata=nothing)
     return _inline(out.getvalue(), figure, prefix)
 
 
@@ -112,7 +115,9 @@ def rows(figure: Figure) -> tuple[list[str], list[list[str]], int]:
     else:
         head = ["Series", "At", f"Value ({figure.unit})" if figure.unit else "Value"]
         found = [
-            [one.name, _at(at), f"{value:,.6g}"] for one in figure.series for at, value in one.points
+            [one.name, _at(at), f"{value:,.6g}"]
+            for one in figure.series
+            for at, value in one.points
         ]
     return head, found[:MOST_ROWS], max(0, len(found) - MOST_ROWS)
 
@@ -212,8 +217,16 @@ def _trace(axes: Axes, figure: Figure) -> None:
             zorder=3,
         )
         handles.append(
-            Line2D([], [], color=colour, linestyle=dash, marker=dot, markersize=3.5,
-                   linewidth=1.8, label=safe(one.name, 40))
+            Line2D(
+                [],
+                [],
+                color=colour,
+                linestyle=dash,
+                marker=dot,
+                markersize=3.5,
+                linewidth=1.8,
+                label=safe(one.name, 40),
+            )
         )
     axes.margins(y=0.12)
     low, high = axes.get_ylim()
@@ -226,11 +239,16 @@ def _trace(axes: Axes, figure: Figure) -> None:
 
 
 def _legend(axes: Axes, handles: list[Any]) -> None:
+    from matplotlib.transforms import ScaledTranslation
+
     if handles:
+        # A fixed distance below the axis, however high the figure is.
+        below = axes.transAxes + ScaledTranslation(0, -26 / 72, axes.figure.dpi_scale_trans)
         axes.legend(
             handles=handles[:10],
             loc="upper left",
-            bbox_to_anchor=(0, -0.34 / max(axes.figure.get_figheight() - 0.9, 0.5)),  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
+            bbox_to_anchor=(0, 0),
+            bbox_transform=below,
             ncols=5,
             frameon=False,
             borderaxespad=0,
@@ -299,9 +317,7 @@ def _inline(text: str, figure: Figure, prefix: str) -> str:
     # Its style sheet would apply to the whole page; the page's own has the same two lines.
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.S)
     names = {colour: role for role, colour in _ROLES.items()}
-    text = re.sub(
-        "|".join(names), lambda match: f"var(--figure-{names[match.group()]})", text
-    )
+    text = re.sub("|".join(names), lambda match: f"var(--figure-{names[match.group()]})", text)
     text = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", text)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r"url\(#", f"url(#{prefix}-", text)

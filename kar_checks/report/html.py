@@ -9,7 +9,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from kar_checks import paths
 from kar_checks.model import Command, Figure
@@ -37,6 +37,7 @@ LIMITS = {
 
 def render(run: StoredRun, base: str = "") -> str:
     """Return the page; ``base`` leads from it to the run folder, for links to raw files."""
+    printer = _Printer()
     environment = Environment(
         loader=FileSystemLoader(paths.data("reports")),
         autoescape=True,
@@ -44,13 +45,18 @@ def render(run: StoredRun, base: str = "") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         # Whatever a template prints goes through here, so that none can forget to redact.
-        finalize=_Printer(),
+        finalize=printer,
     )
     environment.filters.update(
-        word=words.outcome, date=_date, seconds=words.seconds, size=words.size, command=_command
+        word=words.outcome,
+        date=_date,
+        seconds=words.seconds,
+        size=words.size,
+        command=_command,
+        prose=printer.prose,
     )
     template = environment.get_template("scorecard.html.j2")
-    return template.render(
+    page = template.render(
         card=Scorecard(run),
         css=Markup(paths.data("reports", "scorecard.css").read_text("utf-8")),  # noqa: S704 - ours
         draw=_Drawer(),
@@ -63,6 +69,7 @@ def render(run: StoredRun, base: str = "") -> str:
         evidence=words.EVIDENCE,
         limit=LIMITS,
     )
+    return page.lstrip()
 
 
 def write(run: StoredRun, path: Path) -> None:
@@ -87,18 +94,26 @@ class _Drawer:
 
 
 class _Printer:
-    """Makes every value safe to show; long ones are cut short once the page holds enough of them."""
+    """Makes every value safe to show; cuts long ones short once the page holds enough of them."""
 
     def __init__(self) -> None:
         self.left = MOST_LONG_TEXT
 
-    def __call__(self, value: Any) -> Any:
+    def __call__(self, value: Any) -> Any:  # any: Jinja gives whatever a template prints
         if isinstance(value, Markup) or not isinstance(value, str):
             return value
         shown = words.safe(value, LONG if self.left > 0 else SHORT)
         if len(shown) > SHORT:
             self.left -= len(shown)
         return shown
+
+    def prose(self, text: str) -> Markup:
+        """Return a sentence of ours in which `commands` stand out."""
+        parts = [escape(part) for part in self(text).split("`")]
+        if len(parts) % 2 == 0:
+            return Markup("`").join(parts)
+        code = Markup("<code>{}</code>")
+        return Markup("").join(code.format(one) if n % 2 else one for n, one in enumerate(parts))
 
 
 def _date(value: datetime | None) -> str:
@@ -107,7 +122,11 @@ def _date(value: datetime | None) -> str:
 
 def _option(name: str, value: object) -> str:
     """Return an option's value; its name decides whether the value is a secret."""
-    told = ", ".join(str(one) for one in cast("list[object]", value)) if isinstance(value, list) else value
+    told = (
+        ", ".join(str(one) for one in cast("list[object]", value))
+        if isinstance(value, list)
+        else value
+    )
     return words.safe(f"{name}={told}").partition("=")[2]
 
 

@@ -70,7 +70,7 @@ def _table(topic: TopicView) -> Table:
         name = f"{check.info.id}[{finding.variant}]" if finding.variant else check.info.id
         told = finding.summary + (f" {finding.help}" if finding.help else "")
         table.add_row(
-            Text(f"{_SIGN.get(outcome, '–')} {words.outcome(outcome)}", _STYLE.get(outcome, "dim")),
+            Text(f"{_SIGN.get(outcome, '-')} {words.outcome(outcome)}", _STYLE.get(outcome, "dim")),
             _plain(name),
             _plain(told),
         )

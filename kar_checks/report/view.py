@@ -1,4 +1,4 @@
-"""What the renderers show, worked out once from a stored run. No markup here, and no wording twice."""
+"""What the renderers show, worked out once from a stored run; no markup here."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from kar_checks.programme import Requirement
 from kar_checks.report import words
 from kar_checks.store import StoredRun
 
+LEVELS = ("MUST", "SHOULD")
 File = tuple[str, str, int]
 
 
@@ -61,7 +62,9 @@ class Tally:
     def counts(self) -> str:
         """``8 requirements — 1 passed, 0 failed, 0 undecided, 7 without a check here``."""
         told = ", ".join(f"{number} {word}" for _, word, number in self.parts)
-        note = f" ({self.simulated} of those passed on simulated evidence)" if self.simulated else ""
+        note = (
+            f" ({self.simulated} of those passed on simulated evidence)" if self.simulated else ""
+        )
         return f"{words.count(self.total, self.noun)} — {told}{note}"
 
     @property
@@ -161,6 +164,7 @@ class Step:
     outcome: str
     text: str
     advice: str = ""
+    command: str = ""
     rows: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """(anchor, name)."""
 
@@ -192,7 +196,7 @@ class Scorecard:
 
     @property
     def beyond(self) -> list[TopicView]:
-        """Prerequisites and topics beyond the programme: they belong to no line of the checklist."""
+        """Prerequisites and topics beyond the programme: no line of the checklist is theirs."""
         listed = {row.requirement.id for row in self.requirements}
         return [topic for topic in self.topics if topic.info.requirement not in listed]
 
@@ -216,12 +220,13 @@ class Scorecard:
                     for row in self.run.requirements
                 ),
             )
-            for level in ("MUST", "SHOULD")
+            for level in LEVELS
         ]
 
     def level(self, name: str) -> list[RequirementView]:
-        """Return the rows of one level."""
-        return [row for row in self.requirements if row.requirement.level == name]
+        """Return the rows of one level; those that have no check here come last."""
+        rows = [row for row in self.requirements if row.requirement.level == name]
+        return sorted(rows, key=lambda row: row.result.outcome is RequirementOutcome.UNKNOWN)
 
     @property
     def simulated(self) -> list[str]:
@@ -261,8 +266,8 @@ class Scorecard:
         for key, entry in cast("dict[str, Any]", given).items():
             if isinstance(entry, dict):
                 one = cast("dict[str, Any]", entry)
-                told = (str(one.get(name, "—")) for name in ("value", "origin", "date"))
-                found.append((str(key), *told))
+                value, origin, date = (str(one.get(n, "—")) for n in ("value", "origin", "date"))
+                found.append((key, value, origin, date))
         return found
 
     @property
@@ -306,8 +311,8 @@ class Scorecard:
                     "error",
                     f"Remove {words.count(len(cleanup.leaks), 'object')} that this run left in the "
                     "cluster",
-                    self._command("kar cleanup"),
-                    [("cleanup", "what was left")],
+                    command=self._command("kar cleanup"),
+                    rows=[("cleanup", "what was left")],
                 )
             )
         if self.ended_early:
@@ -327,7 +332,7 @@ class Scorecard:
             if check.finding.outcome is outcome:
                 groups.setdefault(_advice(check.finding), []).append(check)
         return [
-            Step(outcome, verb, advice, [(one.anchor, one.info.title) for one in checks])
+            Step(outcome, verb, advice, rows=[(one.anchor, one.info.title) for one in checks])
             for advice, checks in groups.items()
         ]
 
@@ -336,23 +341,23 @@ class Scorecard:
         if not rows:
             return []
         names = [(one.anchor, one.requirement.title) for one in rows]
-        return [Step("not_run", "Run the checks that did not run", self._command("kar run"), names)]
+        told = "Run the checks that did not run"
+        return [Step("not_run", told, command=self._command("kar run"), rows=names)]
 
     def _attest_steps(self) -> list[Step]:
-        steps: list[Step] = []
-        for level in ("MUST", "SHOULD"):
-            rows = [one for one in self.level(level) if one.result.outcome == "unknown"]
-            if rows:
-                steps.append(
-                    Step(
-                        "unknown",
-                        f"Gather a person's evidence for {words.count(len(rows), 'requirement')} "
-                        f"of level {level}",
-                        "This suite has no check for these; each row says what would show it.",
-                        [(one.anchor, one.requirement.title) for one in rows],
-                    )
-                )
-        return steps
+        rows = [one for one in self.requirements if one.result.outcome == "unknown"]
+        if not rows:
+            return []
+        levels = Counter[str](one.requirement.level for one in rows)
+        told = ", ".join(f"{levels[level]} {level}" for level in LEVELS if levels[level])
+        return [
+            Step(
+                "unknown",
+                f"Gather a person's evidence for {words.count(len(rows), 'requirement')} ({told})",
+                "This suite has no check for these; each row says what would show it.",
+                rows=[(one.anchor, one.requirement.title) for one in rows],
+            )
+        ]
 
     def _command(self, start: str) -> str:
         context = self.info.environment.context
@@ -386,7 +391,12 @@ class Scorecard:
             else combine([one.outcome for one in findings])
         )
         return TopicView(
-            topic, _anchor("topic", topic.id), outcome, _weakest(findings, outcome), variants, trials
+            topic,
+            _anchor("topic", topic.id),
+            outcome,
+            _weakest(findings, outcome),
+            variants,
+            trials,
         )
 
     def _findings(self, info: CheckInfo, variant: str, found: Iterable[Finding]) -> list[Finding]:
@@ -397,7 +407,9 @@ class Scorecard:
         if not variant and mine:
             return []
         plan = next((one for one in self.info.plan if one.check == info.id and not one.runs), None)
-        summary = "It was not selected." if info.id not in self.info.selection else "It did not run."
+        summary = (
+            "It was not selected." if info.id not in self.info.selection else "It did not run."
+        )
         return [
             Finding(
                 check=info.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +22,11 @@ def take(run: Path, picture: Path) -> None:
         page.goto(page_file.as_uri())
         page.screenshot(path=picture)
         browser.close()
+
+
+def take_apart(run: Path, picture: Path) -> None:
+    """The same in a process of its own, for callers that have a browser already."""
+    subprocess.run([sys.executable, __file__, run, picture], check=True)
 
 
 if __name__ == "__main__":

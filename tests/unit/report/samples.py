@@ -132,7 +132,7 @@ def troubled() -> Sample:
         update={
             "outcome": Outcome.INCONCLUSIVE,
             "reason": "node_added",
-            "summary": "A node was added while the resize had to wait, so that waiting was in vain.",
+            "summary": "A node was added while the resize had to wait, so it waited in vain.",
             "would_change": "The same measurement with the number of nodes held still.",
             "help": "",
         }
@@ -142,10 +142,10 @@ def troubled() -> Sample:
             update={
                 "outcome": Outcome.ERROR,
                 "reason": "forbidden",
-                "summary": "podgroups.scheduling.k8s.io is forbidden: cannot create in namespace kar.",
+                "summary": "podgroups.scheduling.k8s.io is forbidden: cannot create in kar.",
                 "facts": [],
                 "evidence": None,
-                "help": "Grant create on podgroups.scheduling.k8s.io; `kar rbac` prints the rights.",
+                "help": "Grant create on podgroups; `kar rbac` prints the rights.",
             }
         )
     findings[13] = findings[13].model_copy(
@@ -170,7 +170,9 @@ def troubled() -> Sample:
             ],
         }
     )
-    ref = ObjectRef(api_version="v1", kind="Pod", namespace="kar-9f3a", name="gang-filler", uid="7-1")
+    ref = ObjectRef(
+        api_version="v1", kind="Pod", namespace="kar-9f3a", name="gang-filler", uid="7-1"
+    )
     plan = [
         one.model_copy(
             update={
@@ -193,7 +195,9 @@ def troubled() -> Sample:
             "cleanup": Cleanup(
                 verdict="leaked",
                 removed=22,
-                leaks=[Leak(object=ref, why="its finalizer example.com/hold was not removed in 90 s")],
+                leaks=[
+                    Leak(object=ref, why="its finalizer example.com/hold was not removed in 90 s")
+                ],
             ),
             "exit_code": 10,
             "environment": sample.info.environment.model_copy(update={"local_cluster": True}),
@@ -204,7 +208,7 @@ def troubled() -> Sample:
 
 
 HOSTILE = (
-    '<script>alert(1)</script>',
+    "<script>alert(1)</script>",
     '"><img src=x onerror=alert(2)>',
     "a\u202egnp.exe\u2066 $\\frac{1}{2}$ \x1b[31m\x00",
     "{{ 7*7 }} ]]> --> </style>",
@@ -469,7 +473,10 @@ def _resize_observation() -> Observation:
                     Series(name="limit (cpu.max)", points=steps, stepped=True),
                     Series(name="used", points=used),
                 ],
-                marks=[Mark(at=6.3, label="resize up sent"), Mark(at=18.9, label="resize down sent")],
+                marks=[
+                    Mark(at=6.3, label="resize up sent"),
+                    Mark(at=18.9, label="resize down sent"),
+                ],
             ),
             Figure(
                 kind="trace",

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from kar_checks.model import Figure, Series
+from kar_checks.report import figures
+from tests.unit.report import samples
+
+EVERY = [figure for seen in samples.passed().observations for figure in seen.figures]
+HOSTILE = [figure for seen in samples.hostile().observations for figure in seen.figures]
+
+
+@pytest.mark.parametrize("figure", EVERY + HOSTILE)
+def test_a_figure_is_a_well_formed_named_and_repeatable_picture(figure: Figure) -> None:
+    drawn = figures.svg(figure, "f1")
+    root = ElementTree.fromstring(drawn.replace("xlink:href", "href"))  # noqa: S314
+    assert root.get("role") == "img"
+    assert str(root.get("aria-labelledby")).split() == ["f1-title", "f1-desc"]
+    assert figures.svg(figure, "f1") == drawn
+    assert "<script" not in drawn
+
+
+def test_two_figures_share_no_id_and_no_colour_of_their_own() -> None:
+    first, second = (figures.svg(EVERY[0], prefix) for prefix in ("a", "b"))
+    for drawn, prefix in ((first, "a"), (second, "b")):
+        ids = [one.get("id", "") for one in _elements(drawn)]
+        assert all(one.startswith(f"{prefix}-") for one in ids if one)
+        assert "<style" not in drawn
+        assert "#0" not in drawn.replace(f"#{prefix}", "")
+
+
+def test_the_data_stands_in_a_table_and_is_cut_with_a_count() -> None:
+    head, rows, more = figures.rows(EVERY[0])
+    assert head == ["Series", "At", "Value (millicores)"]
+    assert (len(rows), more) == (figures.MOST_ROWS, 3)
+    assert rows[0] == ["limit (cpu.max)", "0.00 s", "200"]
+
+
+def test_a_figure_without_data_or_with_broken_numbers_is_drawn() -> None:
+    broken = Series(name="s", points=[(0, float("nan")), (1, float("inf")), (2, 3)])
+    for series in ([], [broken], [Series(name="", points=[])]):
+        figure = Figure(kind="trace", title="t", checks=[], seconds=0, series=series)
+        assert figures.svg(figure, "f").startswith("<svg")
+    assert figures.svg(Figure(kind="timeline", title="t", checks=[], seconds=3), "f")
+
+
+def _elements(drawn: str) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(drawn.replace("xlink:href", "href")).iter())  # noqa: S314
