@@ -11,7 +11,6 @@ from typing import Any
 
 from kar_checks.checks.resize import kernel as rules
 from kar_checks.checks.resize.observation import (
-    PENDING,
     Answer,
     Arena,
     Burn,
@@ -27,6 +26,7 @@ from kar_checks.checks.resize.observation import (
     resources,
 )
 from kar_checks.checks.resize.plans import ContainerPlan, Plan
+from kar_checks.checks.resize.state import at_rest, deferred, refused_as_infeasible
 from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, pods, wait
 from kar_checks.cluster.client import Object
@@ -61,45 +61,6 @@ def patch_body(change: Mapping[str, Resources], containers: tuple[ContainerPlan,
             entry = {"name": one.name, "resources": change[one.name]}
             spec.setdefault(one.room, []).append(entry)
     return {"spec": spec}
-
-
-def at_rest(seen: Look, wanted: Mapping[str, Resources], generation: int, *, tracked: bool) -> bool:
-    """Say whether a resize has ended as far as the API server knows.
-
-    Without the observed generation (``tracked``) a pod that nobody has looked at yet would seem
-    at rest, since conditions come only when the kubelet has.
-    """
-    if seen.deleted or seen.conditions:
-        return False
-    if tracked and (seen.observed_generation or 0) < generation:
-        return False
-    return not status_differences(seen, wanted)
-
-
-def status_differences(seen: Look, wanted: Mapping[str, Resources]) -> list[str]:
-    """Return in which containers the status does not tell the resources that are wanted."""
-    out: list[str] = []
-    for name, want in wanted.items():
-        one = seen.containers[name]
-        if not one.running:
-            out.append(f"{name}: not running")
-        elif one.status is None or not rules.same(one.status, want):
-            out.append(f"{name}: status.resources {one.status}")
-        elif one.allocated is not None and not rules.same(
-            {"requests": one.allocated}, {"requests": want.get("requests", {})}
-        ):
-            out.append(f"{name}: allocatedResources {one.allocated}")
-    return out
-
-
-def refused_as_infeasible(seen: Look) -> bool:
-    """Say whether the kubelet has refused the resize for good."""
-    return any(one.type == PENDING and one.reason == "Infeasible" for one in seen.conditions)
-
-
-def deferred(seen: Look) -> bool:
-    """Say whether the resize waits for room."""
-    return any(one.type == PENDING and one.reason == "Deferred" for one in seen.conditions)
 
 
 class Subject:
