@@ -152,6 +152,11 @@ class Workspace:
                 self._owned.remove(owned)
         return gone
 
+    def forget(self, kind: Kind, name: str) -> None:
+        """Strike an object off that was seen to be gone, so that nobody deletes it again."""
+        with self._lock:
+            self._owned = [one for one in self._owned if (one.kind, one.name) != (kind, name)]
+
     def close(self) -> Cleanup:
         """Delete everything that is left, in reverse order, and give the verdict on it."""
         with self._lock:

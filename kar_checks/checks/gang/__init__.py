@@ -1,0 +1,1 @@
+"""Gang scheduling (KAR-53): a group of pods starts together or not at all."""

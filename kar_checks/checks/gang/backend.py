@@ -1,0 +1,44 @@
+"""What the trial needs to know about a gang scheduler: find it, join pods to a group, ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from kar_checks.checks.gang.observation import Problem, Refusal
+from kar_checks.checks.trial import Trial
+from kar_checks.cluster.client import Object
+from kar_checks.cluster.facts import Facts
+
+
+class GangBackend(Protocol):
+    """One way to schedule gangs. The trial itself knows none of them by name."""
+
+    name: str
+    """The variant of every finding."""
+    looks_for: str
+    """What :meth:`detect` looks for, in words."""
+
+    def detect(self, facts: Facts) -> str:
+        """Return the API that is served, such as ``scheduling.k8s.io/v1beta1``, else nothing."""
+
+    def create_group(self, trial: Trial, group: str, size: int) -> int:
+        """Create whatever makes ``size`` pods a gang; returns the size that was stored."""
+
+    def join(self, pod: Object, group: str) -> Object:
+        """Return the pod with what makes it a member, and not otherwise changed."""
+
+    def joined(self, stored: Object, group: str) -> bool:
+        """Say whether what :meth:`join` added is still there in a stored pod."""
+
+    def why_not_joined(self, trial: Trial) -> Problem:
+        """Explain a stored pod that lost what :meth:`join` added."""
+
+    def refusal(self, trial: Trial, group: str, pods: Sequence[str]) -> Refusal:
+        """Say how the scheduler explains that this group waits."""
+
+    def await_refusal(self, trial: Trial, group: str, seconds: float) -> None:
+        """Return when the group was refused, or after ``seconds``."""
+
+    def delete_group(self, trial: Trial, group: str) -> None:
+        """Ask for the group's end; its pods are gone by then."""

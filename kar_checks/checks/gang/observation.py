@@ -1,0 +1,190 @@
+"""What the gang trial stores. Times are seconds after the start of their scenario."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from kar_checks.model import Fault, Observation, Record
+
+Role = Literal["control", "gang", "witness", "filler"]
+
+
+class PodTrace(Record):
+    """The life of one pod as the watch showed it; ``None`` for what did not happen."""
+
+    name: str
+    node: str = ""
+    scheduler: str = ""
+    priority: int | None = None
+    created: float
+    bound: float | None = None
+    """When the watch showed ``spec.nodeName``."""
+    running: float | None = None
+    ended: float | None = None
+    succeeded: bool = False
+    gone: float | None = None
+
+
+class Group(Record):
+    """Pods that were made together."""
+
+    name: str
+    role: Role
+    min_count: int | None = None
+    """How many must start together, as it was read back; ``None`` without a gang."""
+    pods: list[PodTrace]
+
+
+class Arena(Record):
+    """The one node of a scenario, in millicores and places of a member's size."""
+
+    node: str
+    free: int
+    """Allocatable minus what the pods on it request, before anything of ours was there."""
+    member: int
+    places: float
+    """How many members fit once the fillers are there; the rest of it is slack."""
+
+
+class Disturbance(Record):
+    """Something on the arena that was not ours and may have made or taken room."""
+
+    at: float
+    reason: Literal[
+        "node_added", "node_changed", "foreign_pod", "room_changed", "pod_deleted", "preempted"
+    ]
+    text: str
+
+
+class BoundPod(Record):
+    """A pod that got a node."""
+
+    name: str
+    at: float
+
+
+class Window(Record):
+    """A time in which no pod of a gang was meant to be bound."""
+
+    began: float
+    ended: float
+    watched: bool
+    """Every change in it was seen: no gap in the watch, and a list at its end agreed."""
+    bound: list[BoundPod]
+
+
+class Refusal(Record):
+    """What the backend says about a gang that waits."""
+
+    refused: bool
+    """It says that the group does not fit now."""
+    scheduler_error: bool = False
+    """It says that it failed by itself, which is no refusal."""
+    condition: str = ""
+    events: list[str] = []
+
+
+class Witness(Record):
+    """Plain pods of a member's shape, which prove that room and scheduler were there."""
+
+    asked: int
+    bound: int
+    seconds: float | None = None
+    """Until the last of them was bound; ``None`` if not all were in time."""
+
+
+class Start(Record):
+    """How a gang went off that had room."""
+
+    room_at: float
+    size: int
+    bound: list[BoundPod]
+    met: int = 0
+    """How many members say that all were connected at the same instant."""
+    completed: int = 0
+    witness: Witness | None = None
+    """Only where no member was bound: plain pods in its place."""
+    fault: Fault | None = None
+    """Why the members could not run or not be asked."""
+
+
+class Problem(Record):
+    """Why a scenario proves nothing."""
+
+    reason: str
+    text: str
+    help: str = ""
+
+
+class Scenario(Record):
+    """What every scenario tells."""
+
+    arena: Arena
+    groups: list[Group]
+    disturbances: list[Disturbance] = []
+
+
+class Squeeze(Scenario):
+    """A gang of which only some pods would fit; then the filler goes."""
+
+    size: int
+    fitting: int
+    control: int
+    """How many pods of the control group were bound."""
+    window: Window | None = None
+    refusal: Refusal | None = None
+    witness: Witness | None = None
+    start: Start | None = None
+
+
+class Fits(Scenario):
+    """A gang in a room of exactly its size; then plain pods in the room that it left."""
+
+    start: Start
+    refill: Witness | None = None
+
+
+class Incomplete(Scenario):
+    """All members but one, in a room where all would fit; then the last one."""
+
+    size: int
+    window: Window
+    start: Start | None = None
+
+
+class Contest(Scenario):
+    """Two gangs that each need more than half of the room, let in at the same moment."""
+
+    size: int
+    waiting: Window
+    """Before there was room for either."""
+    refusals: dict[str, Refusal]
+    first: Start | None = None
+    first_name: str = ""
+    overlap: list[BoundPod] = []
+    """Members of the other gang that were bound before any member of the first ended."""
+    held: float = 0
+    """How long the other one was watched while the first had the room."""
+    witness: Witness | None = None
+    second: Start | None = None
+    stuck: list[BoundPod] = []
+    """What was bound when neither was complete in time."""
+
+
+class BackendObservation(Record):
+    """One gang scheduler. A scenario that was not asked for is ``None``."""
+
+    version: str
+    problem: Problem | None = None
+    """What makes every scenario pointless, such as a field that is dropped."""
+    squeeze: Squeeze | Problem | Fault | None = None
+    fits: Fits | Problem | Fault | None = None
+    incomplete: Incomplete | Problem | Fault | None = None
+    contest: Contest | Problem | Fault | None = None
+
+
+class GangObservation(Observation):
+    """What the trial saw of every gang scheduler that it found."""
+
+    looked_for: list[str]
+    backends: dict[str, BackendObservation | Fault]

@@ -1,0 +1,429 @@
+"""One scenario's place and hands: its node, its groups of pods, and what is measured on them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from kar_checks.checks.gang import pods as objects
+from kar_checks.checks.gang.backend import GangBackend
+from kar_checks.checks.gang.observation import (
+    Arena,
+    Disturbance,
+    Group,
+    Problem,
+    Refusal,
+    Role,
+    Start,
+    Window,
+    Witness,
+)
+from kar_checks.checks.gang.pods import Shape
+from kar_checks.checks.gang.watching import NodeRoom, OwnPods, Surroundings, cpu_request
+from kar_checks.checks.trial import Trial
+from kar_checks.cluster import kinds, pods
+from kar_checks.cluster.client import Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.model import Fault, Figure, Lane, Mark, Reason, Span
+
+HALF = 0.5
+"""Slack of every arena in places: enough for nobody, and no rounding makes a place of it."""
+
+
+class ProblemError(Exception):
+    """The scenario would prove nothing; carries the :class:`Problem`."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.text)
+        self.problem = problem
+
+
+def size_changed(sent: int, stored: int) -> Problem:
+    """Return the problem of a group whose size is not what we asked for."""
+    return Problem(
+        reason="mutated",
+        text=f"the group's size was changed on its way in: {sent} was sent, {stored} was stored",
+        help="let groups of this namespace pass the admission webhook or policy unchanged",
+    )
+
+
+@dataclass
+class Place:
+    """A node that is fit for scenarios; one at a time."""
+
+    room: NodeRoom
+    hostname: str
+    turn: threading.Lock
+
+
+@dataclass
+class _Group:
+    name: str
+    role: Role
+    size: int
+    meet: str = ""
+    hold: float = 0
+    min_count: int | None = None
+    service: bool = False
+    members: list[str] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return self.members or []
+
+
+class Stage:
+    """A running scenario. Groups are named by what they are for: ``control``, ``gang``, …"""
+
+    def __init__(
+        self,
+        name: str,
+        trial: Trial,
+        backend: GangBackend,
+        place: Place,
+        own: OwnPods,
+        around: Surroundings,
+    ) -> None:
+        self.name = name
+        self.trial = trial
+        self.backend = backend
+        self.own = own
+        self._place, self._around = place, around
+        self.member = int(trial.number("gang.member_millicores"))
+        self._shape = Shape(
+            hostname=place.hostname,
+            image=trial.workspace.target.image("python"),
+            probe=trial.mount_probe("gang_member"),
+            millicores=self.member,
+        )
+        self._groups: dict[str, _Group] = {}
+        self._marks: list[Mark] = []
+        place.room.settle(trial.number("cleanup.seconds"))
+        self.free = place.room.free()
+        self.zero = time.monotonic()
+        place.room.arm(self.zero)
+
+    # -- time -------------------------------------------------------------------------------
+
+    def at(self) -> float:
+        """Return the seconds since the scenario began."""
+        return round(time.monotonic() - self.zero, 2)
+
+    def mark(self, label: str) -> float:
+        """Note a moment for the figure, and return it."""
+        moment = self.at()
+        self._marks.append(Mark(at=moment, label=label))
+        self.trial.report(f"{self.name}: {label}")
+        return moment
+
+    # -- making and removing pods -----------------------------------------------------------
+
+    def fill(self, group: str, millicores: int) -> None:
+        """Take room away by a plain pod, and wait until it has it.
+
+        Raises:
+            ProblemError: the scheduler did not bind it, so that nothing can be measured.
+        """
+        one = self._open(group, "filler", 1)
+        body = objects.filler(self._shape, group=one.name, millicores=millicores)
+        self._create(one, body, millicores)
+        seconds = self.trial.number("gang.control_seconds")
+        if not self.own.wait(lambda: len(self.bound(group)) == 1, seconds):
+            raise ProblemError(
+                Problem(
+                    reason="arena_not_built",
+                    text=f"no scheduler bound a plain pod that takes {millicores} m of "
+                    f"{self.free} m free CPU on {self._place.room.node} within {seconds:.0f} s",
+                    help="look whether the scheduler runs, and whether other pods crowd this node",
+                )
+            )
+
+    def plain(self, group: str, role: Role, count: int) -> None:
+        """Create ``count`` pods that belong to no gang."""
+        one = self._open(group, role, count)
+        for rank in range(count):
+            body = objects.pod(self._shape, group=one.name, role=role, rank=rank, size=count)
+            self._create(one, body, self.member)
+
+    def gang(self, group: str, size: int, *, hold: float = 0) -> None:
+        """Create a group for ``size`` members, which :meth:`add` then makes.
+
+        Raises:
+            ProblemError: another size was stored than the one that was sent.
+        """
+        one = self._open(group, "gang", size)
+        service = self.trial.workspace.create(kinds.SERVICE, objects.service(one.name))
+        one.service, one.hold = True, hold
+        one.meet = str(service["spec"]["clusterIP"])
+        one.min_count = self.backend.create_group(self.trial, one.name, size)
+        if one.min_count != size:
+            raise ProblemError(size_changed(size, one.min_count))
+
+    def add(self, group: str, ranks: Iterable[int]) -> None:
+        """Create members of a gang.
+
+        Raises:
+            ProblemError: what makes a pod a member did not survive.
+        """
+        one = self._groups[group]
+        for rank in ranks:
+            plain = objects.pod(
+                self._shape,
+                group=one.name,
+                role="gang",
+                rank=rank,
+                size=one.size,
+                meet=one.meet,
+                hold=one.hold,
+            )
+            stored = self._create(one, self.backend.join(plain, one.name), self.member)
+            if not self.backend.joined(stored, one.name):
+                raise ProblemError(self.backend.why_not_joined(self.trial))
+
+    def leave(self, *groups: str) -> None:
+        """Delete the pods of these groups and wait until their objects are gone.
+
+        Raises:
+            HarnessError: one was not gone in time.
+        """
+        names = [name for group in groups for name in self._groups[group].names]
+        present = [name for name in names if not self.own.gone(name)]
+        for name in present:
+            self.own.dismiss(name)
+            self.trial.workspace.delete(kinds.POD, name, seconds=0)
+        seconds = self.trial.number("cleanup.seconds")
+        if not self.own.wait(lambda: all(self.own.gone(name) for name in present), seconds):
+            late = [name for name in present if not self.own.gone(name)]
+            raise HarnessError(
+                Reason.TIMEOUT, f"the pods {', '.join(late)} were not gone after {seconds:.0f} s"
+            )
+        for name in present:
+            self.trial.workspace.forget(kinds.POD, name)
+
+    def close(self) -> None:
+        """Remove everything of this scenario: pods first, a group is kept by its pods."""
+        self.leave(*self._groups)
+        for one in self._groups.values():
+            if one.min_count is not None:
+                self.backend.delete_group(self.trial, one.name)
+            if one.service:
+                self.trial.workspace.delete(kinds.SERVICE, one.name)
+
+    def _open(self, group: str, role: Role, size: int) -> _Group:
+        one = _Group(f"{self.name}-{group}", role, size, members=[])
+        self._groups[group] = one
+        return one
+
+    def _create(self, group: _Group, body: Object, millicores: int) -> Object:
+        stored = self.trial.workspace.create(kinds.POD, body)
+        name = str(stored["metadata"]["name"])
+        self.own.expect(stored)
+        group.names.append(name)
+        self._require_unchanged(stored, millicores)
+        return stored
+
+    def _require_unchanged(self, stored: Object, millicores: int) -> None:
+        requested = cpu_request(stored)
+        selector: Object = stored["spec"].get("nodeSelector") or {}
+        changed = ""
+        if requested != millicores:
+            changed = f"it requests {requested} m CPU instead of {millicores} m"
+        elif selector.get("kubernetes.io/hostname") != self._place.hostname:
+            changed = "its nodeSelector no longer names the node"
+        if changed:
+            raise ProblemError(
+                Problem(
+                    reason="mutated",
+                    text=f"the pod {stored['metadata']['name']} was changed on its way in: "
+                    f"{changed}",
+                    help="let pods of this namespace pass admission (webhooks, LimitRange) "
+                    "unchanged",
+                )
+            )
+
+    # -- measuring --------------------------------------------------------------------------
+
+    def names(self, *groups: str) -> list[str]:
+        """Return the names of all pods of these groups."""
+        return [name for group in groups for name in self._groups[group].names]
+
+    def bound(self, *groups: str) -> list[str]:
+        """Return the names of the pods that have a node."""
+        return [one.name for one in self.own.bound(self.names(*groups), self.zero)]
+
+    def control(self, group: str) -> int:
+        """Wait until the scheduler decided on every pod; returns how many it bound."""
+        names = self.names(group)
+
+        def decided() -> bool:
+            return all(name in self.bound(group) or self.own.refused(name) for name in names)
+
+        self.own.wait(decided, self.trial.number("gang.control_seconds"))
+        self.own.sync()
+        return len(self.bound(group))
+
+    def window(self, groups: Sequence[str], began: float, *, until: Callable[[], None]) -> Window:
+        """Watch while ``until`` passes the time; says what was bound since ``began``."""
+        until()
+        self.own.sync()
+        watched = all(one.complete for one in (self.own, self._place.room, self._around))
+        return Window(
+            began=began,
+            ended=self.at(),
+            watched=watched,
+            bound=self.own.bound(self.names(*groups), self.zero),
+        )
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass; an interruption of the run ends it."""
+        self.own.wait(lambda: False, seconds)
+
+    def refusal(self, group: str) -> Refusal:
+        """Ask the backend why a gang waits."""
+        return self.backend.refusal(self.trial, self._groups[group].name, self.names(group))
+
+    def await_refusal(self, group: str) -> None:
+        """Wait until the backend says that a gang does not fit, as long as a plain pod gets."""
+        seconds = self.trial.number("gang.control_seconds")
+        self.backend.await_refusal(self.trial, self._groups[group].name, seconds)
+
+    def witness(self, group: str, count: int) -> Witness:
+        """Create plain pods that should be bound at once, and remove them again."""
+        began = time.monotonic()
+        self.plain(group, "witness", count)
+        self.own.wait(
+            lambda: len(self.bound(group)) == count, self.trial.number("gang.witness_seconds")
+        )
+        bound = self.own.bound(self.names(group), began)
+        self.leave(group)
+        complete = len(bound) == count
+        return Witness(
+            asked=count, bound=len(bound), seconds=bound[-1].at if complete and bound else None
+        )
+
+    def start(self, group: str, room_at: float) -> Start:
+        """Follow a gang that has room until all members completed or cannot any more."""
+        one = self._groups[group]
+        names = one.names
+
+        def all_bound() -> bool:
+            return len(self.bound(group)) == one.size
+
+        if not self.own.wait(all_bound, self.trial.number("gang.bind_seconds")):
+            self.own.sync()
+        bound = self.own.bound(names, self.zero)
+        if len(bound) < one.size:
+            # Were they no gang, would they start? Half of a gang needs no such question.
+            witness = None if bound else self.witness(f"{group}-instead", one.size)
+            return Start(room_at=room_at, size=one.size, bound=bound, witness=witness)
+
+        def over() -> bool:
+            return self._trouble(names) is not None or all(
+                self.own.ended(name) is not None for name in names
+            )
+
+        self.own.wait(over, one.hold + self.trial.number("gang.start_seconds"))
+        fault = self._trouble(names)
+        traces = [self.own.trace(name, self.zero) for name in names]
+        met = 0
+        if fault is None:
+            try:
+                met = sum(self._met(name, one.size) for name in names)
+            except HarnessError as error:
+                fault = error.fault
+        return Start(
+            room_at=room_at,
+            size=one.size,
+            bound=bound,
+            met=met,
+            completed=sum(trace.succeeded for trace in traces),
+            fault=fault,
+        )
+
+    def ended(self, group: str) -> list[float]:
+        """Return when members ended, earliest first."""
+        traces = [self.own.trace(name, self.zero) for name in self.names(group)]
+        return sorted(trace.ended for trace in traces if trace.ended is not None)
+
+    def _trouble(self, names: list[str]) -> Fault | None:
+        for name in names:
+            if error := pods.hopeless(self.own.latest(name)):
+                return error.fault
+        return None
+
+    def _met(self, name: str, size: int) -> bool:
+        lines = self.trial.log_lines(name)
+        everybody = list(range(size))
+        return any(one.get("event") == "met" and one.get("members") == everybody for one in lines)
+
+    # -- telling ----------------------------------------------------------------------------
+
+    def arena(self, places: float) -> Arena:
+        """Return the record of the place."""
+        return Arena(node=self._place.room.node, free=self.free, member=self.member, places=places)
+
+    def groups(self) -> list[Group]:
+        """Return the lives of all pods so far."""
+        return [
+            Group(
+                name=name,
+                role=one.role,
+                min_count=one.min_count,
+                pods=[self.own.trace(pod, self.zero) for pod in one.names],
+            )
+            for name, one in self._groups.items()
+        ]
+
+    def disturbances(self) -> list[Disturbance]:
+        """Return what others did here since the scenario began."""
+        mine = self.names(*self._groups)
+        found = [
+            *self._place.room.disarm(),
+            *self._around.since(self.zero, self._place.room.node),
+            *self.own.losses(mine, self.zero),
+        ]
+        return sorted(found, key=lambda one: one.at)
+
+    def figure(self, title: str, checks: list[str]) -> Figure:
+        """Return the timeline of all pods."""
+        end = self.at()
+        lanes = [
+            Lane(name=trace.name, group=group.name, spans=_spans(trace.model_dump(), end))
+            for group in self.groups()
+            for trace in group.pods
+        ]
+        return Figure(
+            kind="timeline",
+            title=title,
+            checks=checks,
+            variant=self.backend.name,
+            seconds=end,
+            lanes=lanes,
+            marks=self._marks,
+        )
+
+
+def _spans(trace: dict[str, object], end: float) -> list[Span]:
+    """Turn the moments of a pod's life into states that follow one another."""
+    over = "completed" if trace["succeeded"] else "failed"
+    moments = [
+        (cast("float", trace[moment]), state)
+        for moment, state in (
+            ("created", "pending"),
+            ("bound", "bound"),
+            ("running", "running"),
+            ("ended", over),
+            ("gone", "gone"),
+        )
+        if trace[moment] is not None
+    ]
+    out: list[Span] = []
+    for index, (begin, state) in enumerate(moments):
+        if state == "gone" or begin > end:
+            break
+        later = moments[index + 1][0] if index + 1 < len(moments) else None
+        out.append(Span(start=begin, end=later, state=state))
+    return out
