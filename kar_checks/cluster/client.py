@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, SSLError
 
 from kar_checks import __version__
 from kar_checks.cluster.connect import Connection
@@ -28,6 +28,7 @@ Object = dict[str, Any]
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
+WATCH_PAUSE = 0.2
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
@@ -147,7 +148,7 @@ class Cluster:
             except (HTTPError, OSError) as error:
                 problem = _first_line(error)
                 status, text = 0, problem
-            if status not in (0, 429, 502, 503, 504) or _is_answer(status, text):
+            if status != 0 and not _passing(status, text):
                 if first_failure and status:
                     self._note_outage(first_failure)
                 return status, text
@@ -179,6 +180,8 @@ class Cluster:
         accept: str,
         read_seconds: float,
     ) -> urllib3.BaseHTTPResponse:
+        from kubernetes.client import ApiException
+
         headers = {"Accept": accept, "User-Agent": self.user_agent}
         if body is not None:
             headers["Content-Type"] = content_type
@@ -194,7 +197,12 @@ class Cluster:
         request[2]["User-Agent"] = self.user_agent
         with self._lock:
             self._requests += 1
-        response = self._api.call_api(*request, _request_timeout=(CONNECT_SECONDS, read_seconds))
+        timeout = (CONNECT_SECONDS, read_seconds)
+        try:
+            response = self._api.call_api(*request, _request_timeout=timeout)
+        except ApiException as error:
+            # The official client makes this of a TLS failure, and of nothing else here.
+            raise SSLError(str(error.reason).replace("\n", ": ")) from error
         return cast("urllib3.BaseHTTPResponse", response.response)
 
     def call(
@@ -432,9 +440,13 @@ class Cluster:
             ApiError: the server refused, or has forgotten that version (status 410).
         """
         version = resource_version
+        asked_at = 0.0
         while (left := deadline - time.monotonic()) > 0 and not self.stopping.is_set():
             if stop is not None and stop.asked:
                 return
+            # Streams that end at once must not become a storm of requests.
+            self.stopping.wait(max(0.0, asked_at + WATCH_PAUSE - time.monotonic()))
+            asked_at = time.monotonic()
             query = [
                 ("watch", "true"),
                 ("resourceVersion", version),
@@ -453,7 +465,10 @@ class Cluster:
                 continue
             try:
                 if response.status >= 400:
-                    raise ApiError(response.status, _json(_text(response)), f"watch {path}")
+                    text = _text(response)
+                    if _passing(response.status, text):
+                        continue
+                    raise ApiError(response.status, _json(text), f"watch {path}")
                 with self._lock:
                     self._streams.append(response)
                 if stop is not None:
@@ -492,7 +507,14 @@ def _events(response: urllib3.BaseHTTPResponse) -> Generator[Object]:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             if line.strip():
-                yield json.loads(line)
+                event = _json(line.decode("utf-8", "replace"))
+                if event is None:
+                    raise HarnessError(
+                        Reason.API_ERROR,
+                        "the answer to a watch is not JSON",
+                        "is this address really a Kubernetes API server?",
+                    )
+                yield event
 
 
 def _text(response: urllib3.BaseHTTPResponse) -> str:
@@ -507,15 +529,14 @@ def _json(text: str) -> Object | None:
     return cast("Object", found) if isinstance(found, dict) else None
 
 
-def _is_answer(status: int, text: str) -> bool:
-    """Tell a refusal by the API server itself from a gateway that found nobody behind it."""
+def _passing(status: int, text: str) -> bool:
+    """Tell a trouble that passes from a refusal: nobody behind a gateway, too many requests."""
     if status == 429:
+        return True
+    if status not in (502, 503, 504):
         return False
-    return (
-        status in (502, 503, 504)
-        and (_json(text) or {}).get("kind") == "Status"
-        and ("apiserver not ready" not in text and "etcd" not in text)
-    )
+    refused = (_json(text) or {}).get("kind") == "Status"
+    return not refused or "apiserver not ready" in text or "etcd" in text
 
 
 def _first_line(error: object) -> str:
