@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,7 @@ _FOLLOW_SECONDS = 0.3
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def _sentences() -> Generator[None]:
     """Show an expected failure as one sentence and exit code 1."""
     try:
         yield
@@ -59,9 +59,9 @@ def status() -> None:
     """Show what runs; fails when there is no cluster or it is not ready."""
     with _sentences():
         cluster = LocalCluster.load()
-        table = Table("component", "state", "log", title=cluster.settings.describe())
+        table = Table("component", "state", title=cluster.settings.describe())
         for name in cluster.components:
-            table.add_row(name, "runs" if cluster.alive(name) else "ended", str(cluster.log(name)))
+            table.add_row(name, "runs" if cluster.alive(name) else "ended")
         Console().print(table)
         if reason := cluster.unready_reason():
             raise ClusterError(f"the cluster is not ready: {reason}")

@@ -166,6 +166,10 @@ class LocalCluster:
         """Wait until everything runs, the API answers and every node is ready."""
         deadline = time.monotonic() + timeout
         while reason := self.unready_reason():
+            # Nothing starts a component again but we ourselves, so there is nothing to wait for.
+            dead = next((name for name in self.components if not self.alive(name)), None)
+            if dead:
+                raise ClusterError(f"the cluster is not ready: {dead} ended", self.log(dead))
             if time.monotonic() > deadline:
                 raise ClusterError(f"the cluster is not ready after {timeout:.0f} s: {reason}")
             time.sleep(_POLL_SECONDS)

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -94,7 +94,8 @@ def replacements(
 ) -> dict[str, str]:
     """The replacements of a module, as parsed from its go.mod, that hold outside of it too."""
     found: dict[str, str] = {}
-    for entry in gomod.get("Replace") or []:
+    replaced: list[dict[str, dict[str, str]]] = gomod.get("Replace") or []
+    for entry in replaced:
         old, new = entry["Old"], entry["New"]
         name = f"{old['Path']} {old['Version']}" if old.get("Version") else old["Path"]
         if not new["Path"].startswith("."):
@@ -130,7 +131,7 @@ def build_key(build: GoBuild, go: str) -> str:
 
 
 @contextmanager
-def exclusively(path: Path) -> Iterator[None]:
+def exclusively(path: Path) -> Generator[None]:
     """Hold a lock file, so that two starts do not build the same thing twice."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -108,7 +108,7 @@ def kill_all(recorded: Iterable[Process], cgroup_names: Sequence[str]) -> None:
     deadline = time.monotonic() + 30
     while True:
         members = {pid for name in cgroup_names for pid in cgroups.processes(name)}
-        alive = [process for pid in members if (process := identify(pid)) and process.alive]
+        alive = [found for pid in members if (found := identify(pid)) and found.alive]
         if not alive:
             return
         if time.monotonic() > deadline:

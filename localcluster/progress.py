@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 HEARTBEAT_SECONDS = 10.0
@@ -30,7 +30,7 @@ class Progress:
             print(f"[{self.elapsed:6.1f}s] {text}", file=sys.stderr, flush=True)
 
     @contextmanager
-    def heartbeat(self, text: str) -> Iterator[None]:
+    def heartbeat(self, text: str) -> Generator[None]:
         """Announce a long step, repeat that it is alive, and say how long it took."""
         self.say(text)
         begin = time.monotonic()

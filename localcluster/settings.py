@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from localcluster.errors import ClusterError
 from localcluster.releases import DEFAULT_RELEASE, Release, find_release
 
 Gang = Literal["on", "off", "api-only"]
+_GANGS: dict[str, Gang] = {"on": "on", "off": "off", "api-only": "api-only"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,6 @@ def parse_settings(
 
 
 def _gang(value: str) -> Gang:
-    for known in get_args(Gang):
-        if value == known:
-            return known
-    raise ClusterError(f"gang is one of {', '.join(get_args(Gang))}, not {value!r}")
+    if value not in _GANGS:
+        raise ClusterError(f"gang is one of {', '.join(_GANGS)}, not {value!r}")
+    return _GANGS[value]

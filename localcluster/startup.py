@@ -1,7 +1,7 @@
 """Bringing a cluster up, from whatever state the machine is in."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Parts:
 
 
 @contextmanager
-def single() -> Iterator[None]:
+def single() -> Generator[None]:
     """Let only one command change the cluster at a time."""
     with exclusively(private_folder(cache()) / "local-cluster.lock"):
         yield
@@ -50,6 +50,7 @@ def single() -> Iterator[None]:
 def bring_up(settings: Settings, progress: Progress) -> LocalCluster:
     """The cluster with these settings: the running one if it fits, otherwise a new one."""
     machine.require_root()
+    addons = find_addons(settings.addons)
     with single():
         running = _running(settings, progress)
         if running:
@@ -57,7 +58,6 @@ def bring_up(settings: Settings, progress: Progress) -> LocalCluster:
         machine.require_debian()
         machine.require_memory(this_machine().memory_bytes)
         go = go_version()
-        addons = find_addons(settings.addons)
         machine.require_disk(warm=_is_warm(settings, go))
         machine.install_packages(progress)
         parts = _build(settings, addons, go, progress)
@@ -69,7 +69,11 @@ def bring_up(settings: Settings, progress: Progress) -> LocalCluster:
 
 
 def _running(settings: Settings, progress: Progress) -> LocalCluster | None:
-    record = state.load()
+    try:
+        record = state.load()
+    except ClusterError as error:
+        progress.say(str(error))
+        return None
     if record is None or not record.ready:
         return None
     if record.settings != settings:

@@ -2,10 +2,10 @@
 
 import json
 import threading
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from localcluster.components import Component
 from localcluster.errors import ClusterError
@@ -45,6 +45,9 @@ class State:
         return Path(self.binaries[folder])
 
 
+_RECORD = TypeAdapter(State)
+
+
 def load(path: Path = STATE_FILE) -> State | None:
     """The recorded state; nothing if there is no cluster."""
     try:
@@ -53,17 +56,7 @@ def load(path: Path = STATE_FILE) -> State | None:
         return None
     except PermissionError as denied:
         raise ClusterError("the local cluster belongs to root; run this as root") from denied
-    raw: Mapping[str, Any] = json.loads(text)
-    settings = dict(raw["settings"])
-    settings["addons"] = tuple(settings["addons"])
-    return State(
-        settings=Settings(**settings),
-        ready=raw["ready"],
-        binaries=raw["binaries"],
-        created_folders=raw["created_folders"],
-        components={
-            name: Component(**{**fields, "argv": tuple(fields["argv"])})
-            for name, fields in raw["components"].items()
-        },
-        processes={name: Process(**fields) for name, fields in raw["processes"].items()},
-    )
+    try:
+        return _RECORD.validate_json(text)
+    except ValidationError as error:
+        raise ClusterError(f"the record {path} is not of this version") from error

@@ -35,7 +35,10 @@ def tear_down(progress: Progress) -> None:
     kill_all(record.processes.values() if record else (), CGROUPS)
     progress.say("removing links, namespaces, mounts and control groups")
     for path in _mounts():
-        _unmount(path)
+        run(["umount", "--lazy", path], check=False)
+    if mounted := _mounts():
+        # What is mounted there would be deleted with the folder.
+        raise ClusterError(f"cannot unmount {' '.join(mounted)}")
     network.remove()
     stuck = [str(folder) for name in CGROUPS for folder in cgroups.remove(name)]
     if stuck:
@@ -57,8 +60,8 @@ def tear_down(progress: Progress) -> None:
 def _recorded() -> state.State | None:
     try:
         return state.load()
-    except (ValueError, KeyError, TypeError):
-        # Written by another version. Control groups and names still tell what is ours.
+    except ClusterError:
+        # Control groups and names still tell what is ours.
         return None
 
 
@@ -66,7 +69,3 @@ def _mounts() -> list[str]:
     """Mounts below the state folder that reached the machine's own view, innermost first."""
     targets = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return [path for path in reversed(targets) if path.startswith(f"{STATE}/")]
-
-
-def _unmount(path: str) -> None:
-    run(["umount", "--lazy", path], check=False)

@@ -28,7 +28,7 @@ def addon_images(addon: Addon, go: str, progress: Progress) -> list[Path]:
 def render(manifest: Manifest, text: str) -> str:
     """A manifest's text with its substitutions made."""
     for pattern, replacement in manifest.substitutions.items():
-        text, count = re.subn(pattern, lambda _, to=replacement: to, text)
+        text, count = re.subn(pattern, replacement.replace("\\", r"\\"), text)
         if count == 0:
             raise ClusterError(f"{manifest.path} has no {pattern!r} to replace")
     return text

@@ -19,9 +19,7 @@ import pytest
 from localcluster import ClusterError, LocalCluster
 from localcluster.cgroups import processes
 from localcluster.layout import CGROUPS
-
-sys.path.insert(0, str(Path(__file__).parent))
-import leftovers
+from tests.cluster import leftovers
 
 pytestmark = pytest.mark.localcluster
 

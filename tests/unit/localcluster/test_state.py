@@ -4,6 +4,7 @@ import pytest
 
 from localcluster import state
 from localcluster.components import Component
+from localcluster.errors import ClusterError
 from localcluster.processes import Process
 from localcluster.settings import Settings
 
@@ -17,6 +18,13 @@ def test_a_record_survives_being_written(tmp_path: Path, monkeypatch: pytest.Mon
     assert state.load(file) == record
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_record_of_another_version_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    file.write_text('{"settings": {"kubernetes": 3}}')
+    with pytest.raises(ClusterError, match="not of this version"):
+        state.load(file)
 
 
 def test_without_a_file_there_is_no_cluster(tmp_path: Path) -> None:
