@@ -62,10 +62,16 @@ def manifests() -> list[tuple[Kind, Object]]:
 
 
 def _cases(trial: Trial) -> dict[str, Callable[[], Case]]:
-    work = {plan: partial(_ordinary, trial, plan) for plan in plans.ORDINARY}
-    work[plans.QOS] = partial(_qos_change, trial, plans.QOS)
-    work[plans.INFEASIBLE] = partial(_infeasible, trial, plans.INFEASIBLE)
-    return {plan.name: one for plan, one in work.items() if plan.check in trial.selected}
+    makers: list[tuple[Plan, Callable[[Trial, Plan], Case]]] = [
+        *((plan, _ordinary) for plan in plans.ORDINARY),
+        (plans.QOS, _qos_change),
+        (plans.INFEASIBLE, _infeasible),
+    ]
+    return {
+        plan.name: partial(make, trial, plan)
+        for plan, make in makers
+        if plan.check in trial.selected
+    }
 
 
 def _ordinary(trial: Trial, plan: Plan) -> Case:
