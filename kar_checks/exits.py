@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 from kar_checks.model import Cleanup, Finding, Outcome, TopicInfo
-from kar_checks.outcome import combine_variants
+from kar_checks.outcome import alternatives
 
 
 class Exit(IntEnum):
@@ -50,10 +50,7 @@ def objective(
     outcomes: set[Outcome] = set()
     for topic in topics:
         mine = [one for one in findings if topic_of.get(one.check) == topic.id]
-        if topic.any_of and mine:
-            outcomes.add(combine_variants(mine))
-        else:
-            outcomes.update(one.outcome for one in mine)
+        outcomes.update(alternatives(mine) if topic.any_of else [one.outcome for one in mine])
     counted = outcomes & set(fail_on)
     if Outcome.ERROR in counted or cleanup.verdict == "leaked":
         return Exit.HARNESS

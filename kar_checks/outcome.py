@@ -16,7 +16,6 @@ from kar_checks.model import (
 )
 from kar_checks.programme import Requirement
 
-_WORST_FIRST = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE, Outcome.NOT_RUN)
 _STRENGTH = (Evidence.SIMULATED, Evidence.SYNTHETIC, Evidence.REAL)
 
 
@@ -36,21 +35,30 @@ def combine(outcomes: Sequence[Outcome]) -> Outcome:
         return Outcome.SKIPPED
     if all(one is Outcome.NOT_RUN for one in rest):
         return Outcome.NOT_RUN
-    for worst in _WORST_FIRST[:2]:
+    for worst in (Outcome.FAIL, Outcome.ERROR):
         if worst in rest:
             return worst
     return Outcome.PASS if set(rest) == {Outcome.PASS} else Outcome.INCONCLUSIVE
 
 
 def combine_variants(findings: Iterable[Finding]) -> Outcome:
-    """Return what alternatives come to: any variant that passes is enough, none is undecided."""
+    """Return what alternatives come to: any variant that passes is enough, none is undecided.
+
+    A finding that names no variant (a check that the plan left out) counts beside each of them.
+    """
+    return combine(alternatives(findings))
+
+
+def alternatives(findings: Iterable[Finding]) -> list[Outcome]:
+    """Return one outcome for all variants together, and those that are about no variant."""
     groups: dict[str, list[Outcome]] = defaultdict(list)
     for finding in findings:
         groups[finding.variant].append(finding.outcome)
-    named = {variant: combine(found) for variant, found in groups.items() if variant}
-    if Outcome.PASS in named.values():
-        return Outcome.PASS
-    return combine([*named.values(), *groups.get("", [])])
+    general = groups.pop("", [])
+    named = [combine(found) for found in groups.values()]
+    if not named:
+        return general
+    return [Outcome.PASS if Outcome.PASS in named else combine(named), *general]
 
 
 def requirement_result(

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.apiserver import ApiServer
 
 from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.connect import connect
+from tests.unit.apiserver import ApiServer
 
 
 @pytest.fixture

@@ -14,6 +14,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from kar_checks import __version__
+from kar_checks.cluster import kinds
+from kar_checks.cluster.client import Cluster, Object
+from kar_checks.cluster.connect import connect
+from kar_checks.cluster.errors import ApiError, HarnessError
+from kar_checks.model import Reason
 from tests.unit.apiserver import (
     HANG_UP,
     LOSE,
@@ -23,13 +30,6 @@ from tests.unit.apiserver import (
     refusal,
     write_kubeconfig,
 )
-
-from kar_checks import __version__
-from kar_checks.cluster import kinds
-from kar_checks.cluster.client import Cluster, Object
-from kar_checks.cluster.connect import connect
-from kar_checks.cluster.errors import ApiError, HarnessError
-from kar_checks.model import Reason
 
 
 def config_map(name: str = "one", **labels: str) -> Object:
