@@ -12,6 +12,7 @@ import json
 import threading
 import time
 from collections.abc import Generator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -371,12 +372,39 @@ class Cluster:
     ) -> ExecResult:
         """Run a command in a container.
 
-        The websocket is opened directly: the official helper swaps a method of the shared client
-        while it runs, which sends other threads' requests astray.
-
         Raises:
-            HarnessError: the connection could not be made.
+            HarnessError: the connection could not be made, broke, or a kubelet that hangs left
+                it without an answer.
         """
+        done: Future[ExecResult] = Future()
+
+        def work() -> None:
+            try:
+                done.set_result(self._exec(namespace, pod, argv, container, seconds))
+            except BaseException as error:
+                done.set_exception(error)
+
+        # The official client cannot limit the time of the handshake, which a hung kubelet holds
+        # up for ever; a thread that it holds is left behind.
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            return done.result(timeout=seconds + CONNECT_SECONDS)
+        except TimeoutError as error:
+            raise HarnessError(
+                Reason.TIMEOUT,
+                f"exec in pod {pod}: no answer within {seconds + CONNECT_SECONDS:.0f} s",
+                "look whether the kubelet of its node is healthy",
+            ) from error
+
+    def _exec(
+        self, namespace: str, pod: str, argv: Sequence[str], container: str, seconds: float
+    ) -> ExecResult:
+        """Run a command over a websocket.
+
+        It is opened directly: the official helper swaps a method of the shared client while it
+        runs, which sends other threads' requests astray.
+        """
+        import websocket
         from kubernetes.client import ApiException
         from kubernetes.stream import ws_client as untyped
 
@@ -414,6 +442,10 @@ class Cluster:
             if not channel.is_open():
                 with contextlib.suppress(TypeError, KeyError):
                     code = int(channel.returncode)
+        except (websocket.WebSocketException, OSError) as error:
+            raise HarnessError(
+                Reason.API_ERROR, f"exec in pod {pod}: broken off: {_first_line(error)}"
+            ) from error
         finally:
             channel.close()
         return ExecResult(code, out, err)

@@ -100,8 +100,8 @@ ORDINARY = (
     ),
     Plan(
         "resize.memory_down",
-        _main(sized("10m", "32Mi", "150m", "320Mi")),
-        (_step("memory down", sized(max_memory="192Mi")),),
+        _main(sized("10m", "32Mi", "150m", "384Mi")),
+        (_step("memory down", sized(max_memory="256Mi")),),
         ("limits", "memory"),
     ),
     Plan(
