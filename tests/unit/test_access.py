@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from kar_checks.cluster.access import NeededRight, missing, rbac_objects
+from kar_checks.cluster.client import Object
+
+PODS = [NeededRight(verb, "", "pods", cluster=False) for verb in ("get", "create", "get")]
+CONFIG_MAPS = [NeededRight(verb, "", "configmaps", cluster=False) for verb in ("create", "get")]
+GROUPS = [NeededRight("create", "scheduling.k8s.io", "podgroups", cluster=False)]
+NODES = [NeededRight("list", "", "nodes", cluster=True)]
+
+
+def rules(objects: list[Object], kind: str) -> list[Object]:
+    return [rule for one in objects if one["kind"] == kind for rule in one["rules"]]
+
+
+def test_in_a_namespace_a_role_is_enough_and_only_the_rest_is_cluster_wide() -> None:
+    objects = rbac_objects(
+        [*PODS, *CONFIG_MAPS, *GROUPS, *NODES], namespace="team-a", subject_namespace="ci"
+    )
+    assert [one["kind"] for one in objects] == [
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
+    ]
+    assert rules(objects, "ClusterRole") == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}
+    ]
+    assert rules(objects, "Role") == [
+        {"apiGroups": [""], "resources": ["configmaps", "pods"], "verbs": ["create", "get"]},
+        {"apiGroups": ["scheduling.k8s.io"], "resources": ["podgroups"], "verbs": ["create"]},
+    ]
+
+
+def test_a_role_lives_in_the_namespace_and_is_bound_to_the_account() -> None:
+    objects = rbac_objects(PODS, namespace="team-a", subject_namespace="ci", name="kar")
+    account, role, binding = objects
+    assert account["metadata"] == {"name": "kar", "namespace": "ci"}
+    assert role["metadata"] == binding["metadata"] == {"name": "kar", "namespace": "team-a"}
+    assert binding["roleRef"] == {
+        "apiGroup": "rbac.authorization.k8s.io",
+        "kind": "Role",
+        "name": "kar",
+    }
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "kar", "namespace": "ci"}]
+
+
+def test_without_a_namespace_every_right_holds_everywhere() -> None:
+    objects = rbac_objects([*PODS, *NODES], namespace="", subject_namespace="ci")
+    assert [one["kind"] for one in objects] == [
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+    ]
+    assert "namespace" not in objects[1]["metadata"]
+    assert rules(objects, "ClusterRole") == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "get"]},
+    ]
+
+
+def test_no_rights_make_no_role() -> None:
+    objects = rbac_objects([], namespace="team-a", subject_namespace="ci")
+    assert [one["kind"] for one in objects] == ["ServiceAccount"]
+
+
+def test_only_what_is_not_granted_is_missing() -> None:
+    assert missing([*PODS, *NODES], lambda one: not one.cluster) == NODES
