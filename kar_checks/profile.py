@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -97,7 +98,7 @@ def load(path: Path | None) -> Profile:
 
 def _setting(path: Path, base: Profile, key: str, value: Any) -> Setting:
     if key not in base.settings:
-        near = difflib.get_close_matches(key, base.settings, n=1)
+        near = difflib.get_close_matches(str(key), base.settings, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ProfileError(f"the profile {path} sets {key}, which does not exist{hint}")
     known = base.settings[key].value
@@ -116,6 +117,6 @@ def _setting(path: Path, base: Profile, key: str, value: Any) -> Setting:
     )
     if not good:
         raise ProfileError(f"the profile {path}: {key} wants a value like {known!r}")
-    if numeric and float(new.value) < 0:
-        raise ProfileError(f"the profile {path}: {key} must not be negative")
+    if numeric and not 0 <= float(new.value) < math.inf:
+        raise ProfileError(f"the profile {path}: {key} must be a number from 0 on")
     return new

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any, cast
 
 from kar_checks.cluster.client import Object
@@ -138,7 +139,7 @@ def _compare(label: str, path: str, sent: Any, stored: Any, out: list[Mutation])
             if key not in _NORMALISED and value not in ({}, [], None):
                 _compare(label, f"{path}.{key}", value, theirs.get(key), out)
         for key in _INJECTABLE:
-            if path == "spec" and key not in sent and theirs.get(key):
+            if path == "spec" and not sent.get(key) and theirs.get(key):
                 _compare(label, f"{path}.{key}", [], theirs[key], out)
     elif isinstance(sent, list):
         _compare_lists(label, path, sent, stored, out)
@@ -152,10 +153,8 @@ def _compare_lists(
     theirs = stored if isinstance(stored, list) else []
     named = all(isinstance(one, dict) and "name" in one for one in [*sent, *theirs])
     if not named:
-        if sent != theirs:
-            for index, one in enumerate(sent):
-                other = theirs[index] if index < len(theirs) else None
-                _compare(label, f"{path}[{index}]", one, other, out)
+        for index, (one, other) in enumerate(zip_longest(sent, theirs)):
+            _compare(label, f"{path}[{index}]", one, other, out)
         return
     by_name = {one["name"]: one for one in theirs}
     for one in sent:
