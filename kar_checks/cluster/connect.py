@@ -58,13 +58,15 @@ def connect(kubeconfig: Path | None, context: str | None) -> Connection:
             "name one by --kubeconfig, or start the local cluster with `kar cluster up`",
         )
     try:
-        contexts, active = config.list_kube_config_contexts(config_file=files)
+        merged: dict[str, Any] = config.kube_config.KubeConfigMerger(files).config.value
+        contexts: list[dict[str, Any]] = merged["contexts"]
         names = [str(one["name"]) for one in contexts]
-        chosen = context or (str(active["name"]) if active else "")
+        chosen = context or str(merged.get("current-context") or "")
         if chosen not in names:
+            which = f"context {chosen!r}" if chosen else "current-context: give --context"
             raise HarnessError(
                 Reason.UNREACHABLE,
-                f"the kubeconfig {files} has no context {chosen!r}",
+                f"the kubeconfig {files} has no {which}",
                 f"it has: {', '.join(names) or 'none'}",
             )
         entry: dict[str, Any] = next(one for one in contexts if one["name"] == chosen)["context"]
@@ -74,6 +76,7 @@ def connect(kubeconfig: Path | None, context: str | None) -> Connection:
     except (
         config.ConfigException,
         yaml.YAMLError,
+        AttributeError,
         KeyError,
         TypeError,
         ValueError,

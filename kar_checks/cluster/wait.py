@@ -88,12 +88,18 @@ def _next(
 def wait_gone(
     cluster: Cluster, kind: Kind, name: str, namespace: str, *, uid: str, seconds: float
 ) -> bool:
-    """Wait until the object with this ``uid`` is gone; returns whether it is."""
+    """Wait until the object with this ``uid`` is gone; returns whether it is.
+
+    Raises:
+        HarnessError: interrupted, so that nobody knows.
+    """
     deadline = time.monotonic() + seconds
     found = cluster.find(kind, name, namespace)
     while found is not None and found["metadata"]["uid"] == uid:
         if time.monotonic() >= deadline:
             return False
+        if cluster.stopping.is_set():
+            raise HarnessError(Reason.INTERRUPTED, f"{kind.kind} {name}: interrupted")
         try:
             for change, item in cluster.watch(
                 kind,
