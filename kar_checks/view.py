@@ -122,19 +122,13 @@ class ConsoleView:
                 self._live = None
 
     def findings(self, found: Sequence[Finding]) -> None:
-        """Print a line for each verdict."""
+        """Print a line for each verdict; the summary at the end tells what was found."""
+        if self.quiet:
+            return
         for one in found:
-            if self.quiet and one.outcome is Outcome.PASS:
-                continue
             icon, word, style = _SHOWN[one.outcome]
             about = f" ({one.variant})" if one.variant else ""
-            self.console.print(
-                f"[{style}]{icon} {word:<14}[/] {escape(one.check + about):<34} "
-                f"[dim]{escape(one.summary)}[/]",
-                highlight=False,
-            )
-            if one.help:
-                self.console.print(f"  [bold]→[/] {escape(one.help)}", highlight=False)
+            self.console.print(f"[{style}]{icon} {word:<14}[/] {escape(one.check + about)}")
 
     def done(self, folder: Path) -> None:
         """Leave the last word to the summary."""

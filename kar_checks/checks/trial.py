@@ -21,6 +21,7 @@ from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.model import Command, Fault, Reason, Record
 from kar_checks.profile import Profile
+from kar_checks.redact import redact
 from kar_checks.store import now
 
 T = TypeVar("T", bound=Record)
@@ -110,8 +111,8 @@ class Trial:
             container=container,
             argv=list(argv),
             exit_code=done.exit_code,
-            stdout=done.stdout[:4096],
-            stderr=done.stderr[:4096],
+            stdout=redact(done.stdout[:4096]),
+            stderr=redact(done.stderr[:4096]),
         )
         with self._lock:
             self.commands.append(command)

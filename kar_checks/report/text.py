@@ -24,7 +24,7 @@ def summary(run: StoredRun, console: Console) -> None:
     """Print the findings per topic, a sentence per level, and what the run left behind."""
     card = Scorecard(run)
     for topic in card.topics:
-        if topic.checks:
+        if any(check.info.id in run.info.selection for check in topic.checks):
             console.print(_table(topic))
     for tally in [*card.levels, *(topic.tally for topic in card.beyond)]:
         console.print(_plain(tally.sentence), soft_wrap=True)

@@ -360,6 +360,8 @@ class Scorecard:
         ]
 
     def _command(self, start: str) -> str:
+        if self.info.environment.local_cluster:
+            return f"{start} --local-cluster"
         context = self.info.environment.context
         return f"{start} --context {shlex.quote(context)}" if context else start
 
