@@ -130,13 +130,15 @@ def remove(name: str, timeout: float = 10) -> list[Path]:
 def container_files(node: str, pod_uid: str, container_id: str, file: str) -> list[Path]:
     """A container's kernel file as the host sees it, such as `cpu.max` or `cpu.cfs_quota_us`."""
     container = container_id.rpartition("/")[2]
-    found: list[Path] = []
-    for tree in hierarchies():
-        for pod in (tree.root / node / "kubepods").glob(f"**/pod{pod_uid}"):
-            path = pod / container / file
-            if path.exists():
-                found.append(path)
-    return found
+    # Guaranteed pods have no folder of a class above their own. A search through all folders
+    # would stumble over pods that are just being removed.
+    places = [("kubepods",), ("kubepods", "burstable"), ("kubepods", "besteffort")]
+    found = [
+        tree.root.joinpath(node, *place, f"pod{pod_uid}", container, file)
+        for tree in hierarchies()
+        for place in places
+    ]
+    return [path for path in found if path.exists()]
 
 
 def container_processes(node: str, container: str) -> set[int]:

@@ -171,7 +171,8 @@ class Subject:
                     return _answer(said, nonce, ended)
                 trouble = f"exit code {done.exit_code}: {done.stderr.strip()[-300:]}"
             except (HarnessError, ValueError) as error:
-                if isinstance(error, HarnessError) and error.fault.reason is Reason.FORBIDDEN:
+                final = (Reason.FORBIDDEN, Reason.TIMEOUT)
+                if isinstance(error, HarnessError) and error.fault.reason in final:
                     raise
                 trouble = str(error)
             if left:

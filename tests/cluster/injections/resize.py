@@ -1,0 +1,280 @@
+"""Sabotages of in-place resize, from the host and by webhooks: never in the checks' own code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kar_checks.cluster import kinds, quantity
+from kar_checks.cluster.client import Cluster, Object
+from kar_checks.cluster.connect import connect
+from localcluster import ClusterError, LocalCluster
+from tests.cluster.injections import injection
+from tests.cluster.injections.webhook import webhook
+
+LABELS = "app.kubernetes.io/name=kar-resize"
+_VALUES = (
+    *("cpu.max", "cpu.weight", "memory.max"),
+    *("cpu.cfs_quota_us", "cpu.shares", "memory.limit_in_bytes"),
+)
+_WATCH_SECONDS = 600
+_POLL_SECONDS = 0.02
+
+
+@contextmanager
+def _on_every_pod(local: LocalCluster, react: Callable[[Cluster, Object], None]) -> Iterator[None]:
+    """Call ``react`` with every state of the trial's pods, in a thread."""
+    with contextlib.closing(Cluster(connect(local.kubeconfig, None), run_id="sabotage")) as own:
+        begin = own.list(kinds.POD, labels=LABELS).resource_version
+
+        def follow() -> None:
+            deadline = time.monotonic() + _WATCH_SECONDS
+            for change, pod in own.watch(
+                kinds.POD, resource_version=begin, deadline=deadline, labels=LABELS
+            ):
+                if change != "DELETED":
+                    react(own, pod)
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            own.stop()
+            thread.join(10)
+
+
+def _containers(pod: Object) -> list[Object]:
+    status = pod.get("status") or {}
+    found = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    return [one for one in found if one.get("containerID")]
+
+
+def _node(local: LocalCluster, pod: Object) -> Any:
+    return next(one for one in local.nodes if one.name == pod["spec"]["nodeName"])
+
+
+def _being_resized(pod: Object) -> bool:
+    """Say whether a resize made a new generation; a deletion makes one, too."""
+    meta = pod["metadata"]
+    return int(meta["generation"]) > 1 and "deletionTimestamp" not in meta
+
+
+@injection
+@contextmanager
+def kernel_written_back(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """Somebody on the node keeps writing the first values into the kernel's files."""
+    first: dict[Path, str] = {}
+    known: set[str] = set()
+    ended = threading.Event()
+
+    def note(_: Cluster, pod: Object) -> None:
+        for container in _containers(pod):
+            if container["containerID"] in known or _being_resized(pod):
+                continue
+            known.add(container["containerID"])
+            for name in _VALUES:
+                for path in _node(local, pod).container_cgroup_files(
+                    pod["metadata"]["uid"], container["containerID"], name
+                ):
+                    first[path] = path.read_text()
+
+    def write_back() -> None:
+        while not ended.wait(_POLL_SECONDS):
+            for path, value in list(first.items()):
+                # The container may have gone, or its pod's own limit may forbid the value.
+                with contextlib.suppress(OSError):
+                    if path.read_text() != value:
+                        path.write_text(value.strip())
+
+    thread = threading.Thread(target=write_back, daemon=True)
+    thread.start()
+    try:
+        with _on_every_pod(local, note):
+            yield
+    finally:
+        ended.set()
+        thread.join(10)
+
+
+@injection
+@contextmanager
+def container_killed_during_resize(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """The first process of each container is killed as soon as its pod is resized."""
+    done: set[str] = set()
+
+    def kill(_: Cluster, pod: Object) -> None:
+        if not _being_resized(pod) or pod["metadata"]["uid"] in done:
+            return
+        done.add(pod["metadata"]["uid"])
+        for container in _containers(pod):
+            with contextlib.suppress(ClusterError, OSError):
+                pid = _node(local, pod).container_pid1(container["containerID"])
+                os.kill(pid, signal.SIGKILL)
+
+    with _on_every_pod(local, kill):
+        yield
+
+
+@injection
+@contextmanager
+def pod_replaced_during_resize(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """Each pod is deleted as soon as it is resized, and one of the same name takes its place."""
+    done: set[str] = set()
+
+    def replace(own: Cluster, pod: Object) -> None:
+        meta = pod["metadata"]
+        if not _being_resized(pod) or meta["uid"] in done:
+            return
+        done.add(meta["uid"])
+        own.delete(kinds.POD, meta["name"], meta["namespace"], uid=meta["uid"], grace=0)
+        body: Object = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": meta["name"], "labels": meta["labels"]},
+            "spec": {key: value for key, value in pod["spec"].items() if key != "nodeName"},
+        }
+        own.create(kinds.POD, body, meta["namespace"])
+
+    with _on_every_pod(local, replace):
+        yield
+
+
+@injection
+@contextmanager
+def kubelet_hangs_during_resize(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """The kubelet stops answering at the moment when a pod of its node is resized."""
+    paused: set[str] = set()
+
+    def pause(_: Cluster, pod: Object) -> None:
+        name = f"kubelet@{pod['spec'].get('nodeName')}"
+        if _being_resized(pod) and name not in paused:
+            paused.add(name)
+            local.pause(name)
+
+    try:
+        with _on_every_pod(local, pause):
+            yield
+    finally:
+        for name in paused:
+            local.resume(name)
+        local.ready()
+
+
+def _rules(resource: str, operation: str) -> list[Object]:
+    return [
+        {
+            "apiGroups": [""],
+            "apiVersions": ["v1"],
+            "operations": [operation],
+            "resources": [resource],
+        }
+    ]
+
+
+def _ours(request: Object) -> bool:
+    labels = request["object"]["metadata"].get("labels") or {}
+    return labels.get("app.kubernetes.io/name") == "kar-resize"
+
+
+@injection
+@contextmanager
+def resize_policy_ignored(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """A webhook turns RestartContainer into NotRequired when pods are created."""
+
+    def respond(request: Object) -> list[Object]:
+        if not _ours(request):
+            return []
+        return [
+            {
+                "op": "replace",
+                "path": f"/spec/containers/{index}/resizePolicy/{place}/restartPolicy",
+                "value": "NotRequired",
+            }
+            for index, container in enumerate(request["object"]["spec"]["containers"])
+            for place, policy in enumerate(container.get("resizePolicy") or [])
+            if policy["restartPolicy"] == "RestartContainer"
+        ]
+
+    with webhook(
+        cluster,
+        name="resize-policy-ignored",
+        rules=_rules("pods", "CREATE"),
+        respond=respond,
+        mutating=True,
+    ):
+        yield
+
+
+@injection
+@contextmanager
+def resize_clamped(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """A webhook turns requests that must be refused into no change, so that they are accepted."""
+
+    def respond(request: Object) -> list[Object]:
+        out: list[Object] = []
+        old = request["oldObject"]["spec"]["containers"]
+        for index, container in enumerate(request["object"]["spec"]["containers"]):
+            asked, limits = container["resources"]["requests"], container["resources"]["limits"]
+            guaranteed = all(asked[name] == limits[name] for name in ("cpu", "memory"))
+            if _ours(request) and (guaranteed or quantity.parse(asked["cpu"]) > 2):
+                path = f"/spec/containers/{index}/resources"
+                out.append({"op": "replace", "path": path, "value": old[index]["resources"]})
+        return out
+
+    with webhook(
+        cluster,
+        name="resize-clamped",
+        rules=_rules("pods/resize", "UPDATE"),
+        respond=respond,
+        mutating=True,
+    ):
+        yield
+
+
+@injection
+@contextmanager
+def observed_generation_pinned(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """A webhook keeps status.observedGeneration of the trial's pods at 1."""
+
+    def respond(request: Object) -> list[Object]:
+        if not _ours(request):
+            return []
+        return [{"op": "add", "path": "/status/observedGeneration", "value": 1}]
+
+    with webhook(
+        cluster,
+        name="observed-generation-pinned",
+        rules=_rules("pods/status", "UPDATE"),
+        respond=respond,
+        mutating=True,
+    ):
+        yield
+
+
+@injection
+@contextmanager
+def resize_refused_by_policy(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """A policy forbids large resizes, in words that name neither QoS classes nor nodes."""
+
+    def respond(request: Object) -> list[Object] | str:
+        asked = request["object"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]
+        if _ours(request) and quantity.millicores(asked) > 50:
+            return "resizes need a ticket"
+        return []
+
+    with webhook(
+        cluster,
+        name="resize-refused-by-policy",
+        rules=_rules("pods/resize", "UPDATE"),
+        respond=respond,
+        mutating=False,
+    ):
+        yield
