@@ -10,6 +10,8 @@ from pathlib import Path
 
 STATE = Path("/var/lib/kar-checks/local-cluster")
 STATE_FILE = STATE / "state.json"
+# Apart from the state, so that a record which is lost or of another version costs nothing.
+CREATED_FOLDERS = STATE / "created-folders"
 LOGS = STATE / "logs"
 PKI = STATE / "pki"
 KUBECONFIGS = STATE / "kubeconfigs"

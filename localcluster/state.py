@@ -23,7 +23,6 @@ class State:
     settings: Settings
     ready: bool = False
     binaries: dict[str, str] = field(default_factory=dict[str, str])
-    created_folders: list[str] = field(default_factory=list[str])
     components: dict[str, Component] = field(default_factory=dict[str, Component])
     processes: dict[str, Process] = field(default_factory=dict[str, Process])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from localcluster import cgroups, network, state
 from localcluster.errors import ClusterError
 from localcluster.layout import CGROUPS
-from localcluster.paths import STATE
+from localcluster.paths import CREATED_FOLDERS, STATE
 from localcluster.processes import kill_all
 from localcluster.progress import Progress
 from localcluster.shell import run
@@ -43,7 +43,9 @@ def tear_down(progress: Progress) -> None:
     stuck = [str(folder) for name in CGROUPS for folder in cgroups.remove(name)]
     if stuck:
         raise ClusterError(f"these control groups cannot be removed: {' '.join(stuck)}")
-    created = [Path(folder) for folder in record.created_folders] if record else []
+    created: list[Path] = []
+    if CREATED_FOLDERS.exists():
+        created = [Path(line) for line in CREATED_FOLDERS.read_text().splitlines()]
     shutil.rmtree(STATE, ignore_errors=True)
     left: list[str] = []
     for folder in (*reversed(created), STATE.parent):

@@ -117,6 +117,13 @@ def a_running_default_cluster_at_the_end() -> Iterator[None]:
     localcluster("up")
 
 
+@pytest.fixture
+def cluster() -> LocalCluster:
+    """The default cluster, whatever the test before did."""
+    localcluster("up")
+    return LocalCluster.load()
+
+
 def test_down_leaves_nothing() -> None:
     localcluster("down")
     before = leftovers.take()
@@ -145,8 +152,7 @@ def test_a_warm_start_is_quick_and_a_running_cluster_is_kept() -> None:
     ]
 
 
-def test_keys_are_for_their_owner_only() -> None:
-    cluster = LocalCluster.load()
+def test_keys_are_for_their_owner_only(cluster: LocalCluster) -> None:
     state = cluster.kubeconfig.parent
     assert state.stat().st_mode & 0o077 == 0
     open_files = [
@@ -158,12 +164,11 @@ def test_keys_are_for_their_owner_only() -> None:
     assert open_files == []
 
 
-def test_gangs_start_together() -> None:
-    assert_gangs_work(LocalCluster.load(), "v1beta1")
+def test_gangs_start_together(cluster: LocalCluster) -> None:
+    assert_gangs_work(cluster, "v1beta1")
 
 
-def test_a_component_is_changed_and_restored() -> None:
-    cluster = LocalCluster.load()
+def test_a_component_is_changed_and_restored(cluster: LocalCluster) -> None:
     cluster.restart("kube-scheduler", feature_gates={"GenericWorkload": False})
     create(cluster, gang_group("s", "v1beta1", 3), gang_member("alone", "s"))
     deadline = time.monotonic() + 20
@@ -184,8 +189,7 @@ def test_a_component_is_changed_and_restored() -> None:
     kubectl(cluster, "delete", "podgroups.scheduling.k8s.io", "--all", "--namespace=default")
 
 
-def test_up_after_everything_was_killed() -> None:
-    cluster = LocalCluster.load()
+def test_up_after_everything_was_killed(cluster: LocalCluster) -> None:
     create(cluster, gang_group("k", "v1beta1", 1), gang_member("killed", "k"))
     kubectl(cluster, "wait", "--for=condition=Ready", "pod/killed", "--timeout=30s")
     for pid in {pid for name in CGROUPS for pid in processes(name)}:
@@ -196,8 +200,8 @@ def test_up_after_everything_was_killed() -> None:
     assert_gangs_work(cluster, "v1beta1")
 
 
-def test_up_after_its_record_was_lost() -> None:
-    record = LocalCluster.load().kubeconfig.parent / "state.json"
+def test_up_after_its_record_was_lost(cluster: LocalCluster) -> None:
+    record = cluster.kubeconfig.parent / "state.json"
     record.unlink()
     localcluster("up")
     assert LocalCluster.load().unready_reason() is None
