@@ -59,17 +59,16 @@ def connect(kubeconfig: Path | None, context: str | None) -> Connection:
         )
     try:
         merged: dict[str, Any] = config.kube_config.KubeConfigMerger(files).config.value
-        contexts: list[dict[str, Any]] = merged["contexts"]
-        names = [str(one["name"]) for one in contexts]
+        contexts = {str(one["name"]): one["context"] for one in merged["contexts"]}
         chosen = context or str(merged.get("current-context") or "")
-        if chosen not in names:
+        if chosen not in contexts:
             which = f"context {chosen!r}" if chosen else "current-context: give --context"
             raise HarnessError(
                 Reason.UNREACHABLE,
                 f"the kubeconfig {files} has no {which}",
-                f"it has: {', '.join(names) or 'none'}",
+                f"it has: {', '.join(contexts) or 'none'}",
             )
-        entry: dict[str, Any] = next(one for one in contexts if one["name"] == chosen)["context"]
+        entry = contexts[chosen]
         config.load_kube_config(
             config_file=files, context=chosen, client_configuration=configuration
         )
@@ -92,9 +91,9 @@ def connect(kubeconfig: Path | None, context: str | None) -> Connection:
     return Connection(
         configuration,
         chosen,
-        str(entry.get("cluster", "")),
+        str(entry["cluster"]),
         configuration.host,
-        str(entry.get("namespace", "")),
+        str(entry.safe_get("namespace") or ""),
     )
 
 

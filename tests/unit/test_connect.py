@@ -34,7 +34,7 @@ def test_the_environment_names_the_kubeconfig(
         ("", "cannot be used"),
         ("- 1", "cannot be used"),
         ("just words", "cannot be used"),
-        ("apiVersion: v1\nkind: Config\n", "cannot be used"),
+        ("apiVersion: v1\nkind: Config\n", "no current-context"),
         ("contexts: 5\ncurrent-context: x\n", "cannot be used"),
         ("contexts: [{name: x}]\ncurrent-context: x\nclusters: []\nusers: []\n", "cannot be used"),
         ("\xff", "cannot be used"),
