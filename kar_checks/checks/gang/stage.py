@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from kar_checks.checks.gang import pods as objects
@@ -68,11 +68,7 @@ class _Group:
     hold: float = 0
     min_count: int | None = None
     service: bool = False
-    members: list[str] | None = None
-
-    @property
-    def names(self) -> list[str]:
-        return self.members or []
+    names: list[str] = field(default_factory=list[str])
 
 
 class Stage:
@@ -213,7 +209,7 @@ class Stage:
                 self.trial.workspace.delete(kinds.SERVICE, one.name)
 
     def _open(self, group: str, role: Role, size: int) -> _Group:
-        one = _Group(f"{self.name}-{group}", role, size, members=[])
+        one = _Group(f"{self.name}-{group}", role, size)
         self._groups[group] = one
         return one
 
