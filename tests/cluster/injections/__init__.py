@@ -18,5 +18,5 @@ INJECTIONS: dict[str, Injection] = {}
 
 def injection(function: Injection) -> Injection:
     """Register a context manager under its own name."""
-    INJECTIONS[function.__name__] = function  # type: ignore[attr-defined]
+    INJECTIONS[function.__name__] = function
     return function
