@@ -142,11 +142,13 @@ class Workspace:
         if not found:
             raise HarnessError(Reason.INTERNAL, f"{kind.kind} {name} is not ours to delete")
         owned = found[-1]
-        self.cluster.delete(kind, name, owned.namespace, uid=owned.uid)
-        if seconds == 0:
-            return False
-        limit = self._cleanup_seconds if seconds is None else seconds
-        gone = wait_gone(self.cluster, kind, name, owned.namespace, uid=owned.uid, seconds=limit)
+        uid = owned.uid or _uid_if_ours(self.cluster, kind, owned.namespace, name, self.run_id)
+        gone = not uid or not self.cluster.delete(kind, name, owned.namespace, uid=uid)
+        if not gone:
+            if seconds == 0:
+                return False
+            limit = self._cleanup_seconds if seconds is None else seconds
+            gone = wait_gone(self.cluster, kind, name, owned.namespace, uid=uid, seconds=limit)
         if gone:
             with self._lock:
                 self._owned.remove(owned)
