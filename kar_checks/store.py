@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from kar_checks import programme
 from kar_checks.model import SCHEMA, Finding, Observation, Record, RequirementResult, RunInfo
@@ -149,8 +149,11 @@ class StoredRun:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.info = _read_info(folder)
-        self.findings = [Finding.model_validate(one) for one in _json(folder / "findings.json", [])]
-        self.requirements = requirement_rows(self.info, self.findings)
+        self.findings = _read_findings(folder)
+        try:
+            self.requirements = requirement_rows(self.info, self.findings)
+        except ValueError as error:
+            raise StoreError(f"{folder}/run.json was changed: {error}") from error
 
     def observation_text(self, trial: str) -> str | None:
         """Return the stored JSON of a trial's observation, ``None`` if it has none."""
@@ -213,9 +216,24 @@ def _read_info(folder: Path) -> RunInfo:
     try:
         return RunInfo.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise StoreError(f"{folder}/run.json was changed: {place}: {first['msg']}") from error
+        raise _changed(folder / "run.json", error) from error
+
+
+_FINDINGS = TypeAdapter(list[Finding])
+
+
+def _read_findings(folder: Path) -> list[Finding]:
+    path = folder / "findings.json"
+    try:
+        return _FINDINGS.validate_python(_json(path, []))
+    except ValidationError as error:
+        raise _changed(path, error) from error
+
+
+def _changed(path: Path, error: ValidationError) -> StoreError:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return StoreError(f"{path} was changed: {place or 'the whole'}: {first['msg']}")
 
 
 def _json(path: Path, missing: Any) -> Any:
