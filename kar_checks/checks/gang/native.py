@@ -117,7 +117,8 @@ class Native:
                 if said
                 else ""
             ),
-            events=sorted(texts)[:4],
+            # What is said of the group tells more than what is said of one of its pods.
+            events=sorted(texts, key=lambda one: ("group" not in one, one))[:4],
         )
 
     def await_refusal(self, trial: Trial, group: str, seconds: float) -> None:

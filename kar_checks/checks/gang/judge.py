@@ -1,0 +1,451 @@
+"""The verdicts on gang scheduling: observation and profile in, findings out. Pure.
+
+A finding per gang scheduler. What may have made or taken room (a disturbance) goes before every
+verdict, then whether the arena worked at all, then what the gang did, then whether its waiting is
+explained and room and scheduler were there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from kar_checks.checks.gang.observation import (
+    Arena,
+    BackendObservation,
+    BoundPod,
+    Contest,
+    Disturbance,
+    Fits,
+    GangObservation,
+    Incomplete,
+    Problem,
+    Refusal,
+    Scenario,
+    Squeeze,
+    Start,
+    Window,
+    Witness,
+)
+from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
+from kar_checks.profile import Profile
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """A verdict before it knows its check and its gang scheduler."""
+
+    outcome: Outcome
+    reason: str
+    summary: str
+    help: str = ""
+    would_change: str = ""
+    facts: list[Fact] = field(default_factory=list[Fact])
+
+
+def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
+    """Judge one check for every gang scheduler that was found."""
+    observed = cast("GangObservation", seen)
+    rulings = {
+        name: _rule(check, backend, profile) for name, backend in observed.backends.items()
+    } or {"": _none_found(observed)}
+    return [
+        Finding(
+            check=check,
+            variant=name,
+            outcome=ruling.outcome,
+            reason=ruling.reason,
+            summary=ruling.summary,
+            facts=[*_where(check, observed.backends.get(name)), *ruling.facts],
+            would_change=ruling.would_change,
+            help=ruling.help,
+            evidence=observed.evidence,
+            trial=observed.trial,
+        )
+        for name, ruling in rulings.items()
+    ]
+
+
+def _none_found(seen: GangObservation) -> Ruling:
+    return _undecided(
+        "no_gang_scheduler",
+        f"no gang scheduler was found; looked for: {', '.join(seen.looked_for)}",
+        "install one, or switch on the native API: feature gate GenericWorkload and the API "
+        "group scheduling.k8s.io/v1beta1 (Kubernetes 1.37)",
+    )
+
+
+def _rule(check: str, backend: BackendObservation | Fault, profile: Profile) -> Ruling:
+    if isinstance(backend, Fault):
+        return _error(backend)
+    if backend.problem is not None:
+        return _problem(backend.problem)
+    scenario, rule = _RULES[check]
+    part = getattr(backend, scenario)
+    if isinstance(part, Fault):
+        return _error(part)
+    if isinstance(part, Problem):
+        return _problem(part)
+    if part is None:
+        return Ruling(Outcome.NOT_RUN, "not_measured", "the trial was not asked to measure this")
+    return rule(part, profile)
+
+
+def _where(check: str, backend: BackendObservation | Fault | None) -> list[Fact]:
+    """Return the facts that every verdict on a scenario rests on."""
+    if not isinstance(backend, BackendObservation):
+        return []
+    out = [Fact(name="API", value=backend.version, source="discovery")]
+    part = getattr(backend, _RULES[check][0])
+    if isinstance(part, Scenario):
+        arena: Arena = part.arena
+        out.append(
+            Fact(
+                name="room",
+                value=f"{arena.places:g} places of {arena.member} m CPU on {arena.node}",
+                source=f"{arena.free} m free before: allocatable minus the requests of its pods",
+            )
+        )
+    return out
+
+
+# -- the checks -----------------------------------------------------------------------------
+
+
+def _all_or_nothing(seen: Squeeze, profile: Profile) -> Ruling:
+    until = seen.window.ended if seen.window else float("inf")
+    if ruling := _disturbed(seen.disturbances, until) or _control(seen):
+        return ruling
+    if seen.window is None or seen.refusal is None:
+        return _undecided("not_observed", "the gang was never watched")
+    if seen.window.bound:
+        return _bound_without_room(seen.window.bound, seen.size, seen.fitting)
+    if ruling := (
+        _watched(seen.window, profile.number("gang.window_seconds"))
+        or _attributed(seen.refusal)
+        or _witnessed(seen.witness, profile)
+    ):
+        return ruling
+    length = seen.window.ended - seen.window.began
+    return Ruling(
+        Outcome.PASS,
+        "nothing_started",
+        f"{seen.fitting} of {seen.size} plain pods started; of the gang of {seen.size} none did "
+        f"in {length:.0f} s, and {seen.fitting} plain pods beside it at once",
+        would_change="one pod of the gang with a node during the window",
+        facts=[
+            Fact(
+                name="pods of the control group bound",
+                value=str(seen.control),
+                expected=str(seen.fitting),
+                source="spec.nodeName, watched",
+            ),
+            Fact(
+                name="pods of the gang bound",
+                value=f"0 in {length:.1f} s",
+                expected="0",
+                source="spec.nodeName, watched",
+            ),
+            *_explained(seen.refusal),
+            *_seen_witness(seen.witness),
+        ],
+    )
+
+
+def _release(seen: Squeeze, profile: Profile) -> Ruling:
+    if ruling := _disturbed(seen.disturbances) or _control(seen):
+        return ruling
+    if seen.window is None or seen.window.bound:
+        return _undecided(
+            "gang_was_not_waiting",
+            "a part of the gang had started before there was room, so nothing could be released",
+        )
+    if ruling := _witnessed(seen.witness, profile):
+        return ruling
+    return _started(seen.start) or _went_off(
+        seen.start, f"all {seen.size} members started when the filler was gone"
+    )
+
+
+def _fits(seen: Fits, profile: Profile) -> Ruling:
+    if ruling := _disturbed(seen.disturbances) or _started(seen.start):
+        return ruling
+    if seen.refill is None or seen.refill.bound < seen.refill.asked:
+        return _undecided(
+            "room_not_released",
+            f"after the gang had completed, {seen.refill.bound if seen.refill else 0} of "
+            f"{seen.start.size} plain pods were bound within "
+            f"{profile.number('gang.witness_seconds'):g} s",
+        )
+    return _went_off(
+        seen.start,
+        f"all {seen.start.size} members ran and completed, and {seen.refill.bound} plain pods "
+        "took their room at once",
+    )
+
+
+def _incomplete(seen: Incomplete, profile: Profile) -> Ruling:
+    if ruling := _disturbed(seen.disturbances):
+        return ruling
+    if seen.window.bound:
+        return Ruling(
+            Outcome.FAIL,
+            "bound_incomplete",
+            f"{len(seen.window.bound)} of {seen.size - 1} members were bound while one was "
+            f"missing: {_list(seen.window.bound)}",
+            would_change="no member with a node before the last one exists",
+        )
+    if ruling := (
+        _watched(seen.window, profile.number("gang.incomplete_seconds")) or _started(seen.start)
+    ):
+        return ruling
+    return _went_off(
+        seen.start,
+        f"{seen.size - 1} members waited {seen.window.ended - seen.window.began:.0f} s for the "
+        f"last one, then all {seen.size} started",
+    )
+
+
+def _two_gangs(seen: Contest, profile: Profile) -> Ruling:
+    if ruling := _disturbed(seen.disturbances):
+        return ruling
+    if seen.waiting.bound:
+        return _bound_without_room(seen.waiting.bound, 2 * seen.size, 0)
+    if ruling := _watched(seen.waiting, 0) or next(
+        (found for one in seen.refusals.values() if (found := _attributed(one))), None
+    ):
+        return ruling
+    if seen.stuck:
+        return Ruling(
+            Outcome.FAIL,
+            "deadlock",
+            f"neither gang of {seen.size} became complete though there was room for one: "
+            f"{_list(seen.stuck)} hold their places",
+            would_change="one of the gangs with all of its members bound",
+        )
+    if seen.first is None:
+        return _never_started(seen.witness, 2 * seen.size)
+    if seen.overlap:
+        return _bound_without_room(seen.overlap, seen.size, 0)
+    if ruling := (
+        _started(seen.first)
+        or _witnessed(seen.witness, profile)
+        or _long_enough(seen.held, profile.number("gang.hold_seconds"))
+        or _started(seen.second)
+    ):
+        return ruling
+    return _went_off(
+        seen.second,
+        f"of two gangs of {seen.size} for {seen.arena.places:.0f} places one ran while the other "
+        f"waited {seen.held:.0f} s, then the other ran",
+    )
+
+
+_RULES: dict[str, tuple[str, Callable[..., Ruling]]] = {
+    "gang.all_or_nothing": ("squeeze", _all_or_nothing),
+    "gang.release": ("squeeze", _release),
+    "gang.fits": ("fits", _fits),
+    "gang.incomplete_waits": ("incomplete", _incomplete),
+    "gang.two_gangs": ("contest", _two_gangs),
+}
+
+
+# -- what they have in common ---------------------------------------------------------------
+
+
+def _disturbed(found: list[Disturbance], until: float = float("inf")) -> Ruling | None:
+    early = [one for one in found if one.at <= until]
+    if not early:
+        return None
+    return _undecided(
+        early[0].reason,
+        f"something else happened meanwhile: {'; '.join(one.text for one in early[:3])}",
+        "run again at a quieter time, or choose quieter nodes by --node-selector",
+    )
+
+
+def _control(seen: Squeeze) -> Ruling | None:
+    if seen.control == seen.fitting:
+        return None
+    return _undecided(
+        "control_did_not_start_k",
+        f"{seen.control} of {seen.size} plain pods started where {seen.fitting} fit, so that a "
+        "gang that waits would prove nothing here",
+        "look at the events of the scheduler, and whether other pods crowd this node",
+    )
+
+
+def _watched(window: Window, wanted: float) -> Ruling | None:
+    if not window.watched:
+        return _undecided(
+            "window_not_watched",
+            "the watch had a gap: what was bound and gone again meanwhile would have been missed",
+        )
+    return _long_enough(window.ended - window.began, wanted)
+
+
+def _long_enough(length: float, wanted: float) -> Ruling | None:
+    if length >= wanted:
+        return None
+    return _undecided("window_too_short", f"watched for {length:.1f} s, wanted are {wanted:g} s")
+
+
+def _attributed(refusal: Refusal) -> Ruling | None:
+    if refusal.scheduler_error:
+        return _undecided(
+            "scheduler_error",
+            f"the scheduler failed by itself, which is no refusal: {refusal.condition}",
+        )
+    if refusal.refused and refusal.events:
+        return None
+    missing = "an event on its pods" if refusal.refused else "a condition on the group"
+    return _undecided(
+        "not_attributed",
+        f"the gang waited, but the scheduler did not say by {missing} that it does not fit"
+        + (f" ({refusal.condition})" if refusal.condition else ""),
+        "it may have waited for another reason, such as a scheduler that stands still",
+    )
+
+
+def _witnessed(witness: Witness | None, profile: Profile) -> Ruling | None:
+    limit = profile.number("gang.witness_seconds")
+    if witness is not None and witness.seconds is not None and witness.seconds <= limit:
+        return None
+    bound, asked = (witness.bound, witness.asked) if witness else (0, 0)
+    return _undecided(
+        "witness_did_not_bind",
+        f"{bound} of {asked} plain pods were bound within {limit:g} s beside the waiting gang: "
+        "room or scheduler were not there",
+    )
+
+
+def _started(start: Start | None) -> Ruling | None:
+    """Return what is wrong with a gang that had room, if anything."""
+    if start is None:
+        return _undecided("not_observed", "the gang was never let in")
+    if not start.bound:
+        return _never_started(start.witness, start.size)
+    if len(start.bound) < start.size:
+        return Ruling(
+            Outcome.FAIL,
+            "partial_start",
+            f"there was room for all {start.size} members, and {len(start.bound)} were bound: "
+            f"{_list(start.bound)}",
+            would_change=f"all {start.size} members with a node",
+        )
+    if start.fault is not None:
+        return _error(start.fault)
+    if start.met < start.size:
+        return _undecided(
+            "members_did_not_meet",
+            f"all {start.size} members were bound, and {start.met} say that they reached all "
+            "others at once",
+            "allow TCP between pods of one namespace (NetworkPolicy), and look at the pods' logs",
+        )
+    if start.completed < start.size:
+        return _undecided(
+            "did_not_complete", f"{start.completed} of {start.size} members completed"
+        )
+    return None
+
+
+def _never_started(witness: Witness | None, size: int) -> Ruling:
+    if witness is None or witness.bound < witness.asked:
+        return _undecided(
+            "witness_did_not_bind",
+            "no member was bound, and neither were plain pods in their place: room or scheduler "
+            "were not there",
+        )
+    return Ruling(
+        Outcome.FAIL,
+        "never_started",
+        f"there was room, and none of {size} members was bound, while {witness.bound} plain pods "
+        "were at once",
+        would_change="all members with a node",
+    )
+
+
+def _went_off(start: Start | None, summary: str) -> Ruling:
+    """Return a pass with what was seen of the start."""
+    done = cast("Start", start)
+    first, last = done.bound[0].at, done.bound[-1].at
+    return Ruling(
+        Outcome.PASS,
+        "started_together",
+        summary,
+        would_change="a part of the members with a node, the rest without",
+        facts=[
+            Fact(
+                name="members bound",
+                value=f"{len(done.bound)}, {first - done.room_at:.1f} s after there was room, "
+                f"{last - first:.2f} s apart",
+                expected=str(done.size),
+                source="spec.nodeName, watched",
+            ),
+            Fact(
+                name="members connected to all others at once",
+                value=str(done.met),
+                expected=str(done.size),
+                source="what each member printed",
+            ),
+            Fact(
+                name="members completed",
+                value=str(done.completed),
+                expected=str(done.size),
+                source="status.phase",
+            ),
+        ],
+    )
+
+
+def _bound_without_room(bound: list[BoundPod], size: int, fitting: int) -> Ruling:
+    room = f"there was room for {fitting} of {size}" if fitting else "there was no room for all"
+    return Ruling(
+        Outcome.FAIL,
+        "bound_without_room",
+        f"{len(bound)} of {size} members were bound though {room}: {_list(bound)}",
+        would_change="no member with a node as long as not all fit",
+        facts=[
+            Fact(name="members bound", value=_list(bound), expected="none", source="spec.nodeName")
+        ],
+    )
+
+
+def _explained(refusal: Refusal) -> list[Fact]:
+    return [
+        Fact(name="refusal", value=refusal.condition, source="condition of the group"),
+        *(
+            Fact(name="event", value=one, source="events of its pods, FailedScheduling")
+            for one in refusal.events[:1]
+        ),
+    ]
+
+
+def _seen_witness(witness: Witness | None) -> list[Fact]:
+    if witness is None or witness.seconds is None:
+        return []
+    return [
+        Fact(
+            name="plain pods bound beside the waiting gang",
+            value=f"{witness.bound} in {witness.seconds:.1f} s",
+            expected=str(witness.asked),
+            source="spec.nodeName, watched",
+        )
+    ]
+
+
+def _list(bound: list[BoundPod]) -> str:
+    return ", ".join(f"{one.name} at {one.at:.1f} s" for one in bound[:6])
+
+
+def _undecided(reason: str, summary: str, advice: str = "") -> Ruling:
+    return Ruling(Outcome.INCONCLUSIVE, reason, summary, advice)
+
+
+def _problem(found: Problem) -> Ruling:
+    return _undecided(found.reason, found.text, found.help)
+
+
+def _error(fault: Fault) -> Ruling:
+    return Ruling(Outcome.ERROR, fault.reason.value, fault.message, fault.help)
