@@ -11,6 +11,7 @@ from rich.table import Table
 from kar_checks import profile as profiles
 from kar_checks import programme
 from kar_checks.checks.registry import Check, Topic, all_checks, find, topics
+from kar_checks.cluster.access import NeededRight
 from kar_checks.cluster.target import Target
 from kar_checks.options import UsageError
 from kar_checks.plan import needed_images, needed_rights
@@ -83,9 +84,17 @@ def explanation(topic: Topic, check: Check) -> list[tuple[str, str]]:
         ("Budget", f"at most {check.budget_seconds} s, shared with the other checks of its topic"),
         ("Needs", f"Kubernetes {since} or later" if since else "any supported Kubernetes"),
         ("Nodes", str(check.needs.nodes)),
-        ("Rights", "; ".join(str(one) for one in rights)),
+        ("Rights", _in_words(rights)),
         ("Images", ", ".join(needed_images(selection, Target()).values())),
     ]
+
+
+def _in_words(rights: list[NeededRight]) -> str:
+    verbs: dict[str, list[str]] = {}
+    for one in rights:
+        verb, _, rest = str(one).partition(" ")
+        verbs.setdefault(rest, []).append(verb)
+    return "; ".join(f"{', '.join(given)} {rest}" for rest, given in verbs.items())
 
 
 def explain_profile() -> None:

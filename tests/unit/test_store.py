@@ -42,7 +42,7 @@ def test_a_file_is_written_with_its_folders_and_nothing_beside_it(tmp_path: Path
     write_atomically(path, "old")
     write_atomically(path, "né")
     assert path.read_text("utf-8") == "né"
-    assert os.listdir(path.parent) == ["b.json"]
+    assert [one.name for one in path.parent.iterdir()] == ["b.json"]
     assert path.stat().st_mode & 0o777 == 0o644
 
 
@@ -57,10 +57,10 @@ def test_a_full_disk_is_a_sentence_and_leaves_the_old_file(
     path = tmp_path / "run.json"
     write_atomically(path, "old")
     monkeypatch.setattr(module, place, _full)
-    with pytest.raises(StoreError, match="No space left on device.*is kept in"):
+    with pytest.raises(StoreError, match=r"No space left on device.*is kept in"):
         write_atomically(path, "new")
     assert path.read_text("utf-8") == "old"
-    assert os.listdir(tmp_path) == ["run.json"]
+    assert [one.name for one in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_an_interruption_while_writing_leaves_the_old_file(
@@ -74,7 +74,7 @@ def test_an_interruption_while_writing_leaves_the_old_file(
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_atomically(path, "new")
-    assert os.listdir(tmp_path) == ["run.json"]
+    assert [one.name for one in tmp_path.iterdir()] == ["run.json"]
     assert path.read_text("utf-8") == "old"
 
 

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import ast
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kar_checks import paths, programme
+from kar_checks.checks import registry
+from kar_checks.checks.registry import Check, Topic, all_checks, find, load, topics
+from kar_checks.cluster.target import IMAGES
+from kar_checks.model import Observation
+
+GOOD: dict[str, Any] = {
+    "id": "toy.works",
+    "title": "It works",
+    "proves": "p",
+    "fails_when": "f",
+    "budget_seconds": 1,
+}
+
+
+@pytest.mark.parametrize("name", ["title", "proves", "fails_when"])
+@pytest.mark.parametrize("text", ["", "  "])
+def test_a_check_without_documentation_cannot_be_made(name: str, text: str) -> None:
+    assert Check(**GOOD)
+    with pytest.raises(ValueError, match=f"check toy.works has no {name}"):
+        Check(**{**GOOD, name: text})
+
+
+@pytest.mark.parametrize(
+    "name", ["toy", "Toy.works", "toy.", ".works", "toy works", "toy.Works", ""]
+)
+def test_an_id_is_dotted_lower_case(name: str) -> None:
+    with pytest.raises(ValueError, match="not dotted lower case"):
+        Check(**{**GOOD, "id": name})
+
+
+def test_two_checks_cannot_share_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = registry.TOPIC_MODULES
+    monkeypatch.setattr(registry, "TOPIC_MODULES", (*modules, modules[0]))
+    topics.cache_clear()
+    try:
+        with pytest.raises(ValueError, match="check ids are used twice: resize"):
+            topics()
+    finally:
+        topics.cache_clear()
+
+
+def test_ids_begin_with_their_topic_and_are_found_again() -> None:
+    for topic, check in all_checks():
+        assert check.id.startswith(f"{topic.id}.")
+        assert find(check.id) == (topic, check)
+    with pytest.raises(KeyError):
+        find("toy.works")
+
+
+@pytest.mark.parametrize("topic", topics(), ids=lambda one: str(one.id))
+def test_a_topic_is_complete(topic: Topic) -> None:
+    assert topic.official_link.startswith("https://")
+    assert topic.requirement in ("", *programme.all_ids())
+    assert callable(load(topic.trial))
+    assert callable(load(topic.judge))
+    assert callable(load(topic.manifests))
+    assert issubclass(load(topic.observation), Observation)
+    for check in topic.checks:
+        assert set(check.needs.images) <= set(IMAGES)
+        assert check.budget_seconds > 0
+        info = topic.check_info(check)
+        assert (info.topic, info.requirement) == (topic.id, topic.requirement)
+
+
+def _marked(topic: Topic) -> list[str]:
+    """Return the ids that the topic's tests are marked with, without importing them."""
+    spec = importlib.util.find_spec(topic.tests)
+    assert spec is not None
+    assert spec.origin is not None
+    found: list[str] = []
+    for node in ast.walk(ast.parse(Path(spec.origin).read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            marks = [
+                one.args[0].value
+                for one in node.decorator_list
+                if isinstance(one, ast.Call)
+                and ast.unparse(one.func) == "pytest.mark.check"
+                and isinstance(one.args[0], ast.Constant)
+            ]
+            assert len(marks) == 1, f"{node.name} is marked with {marks}"
+            found.append(str(marks[0]))
+    return found
+
+
+@pytest.mark.parametrize("topic", topics(), ids=lambda one: str(one.id))
+def test_every_check_has_one_test_in_its_pytest_face(topic: Topic) -> None:
+    assert _marked(topic) == [check.id for check in topic.checks]
+
+
+@pytest.mark.parametrize("topic", topics(), ids=lambda one: str(one.id))
+def test_manifests_are_given_without_a_cluster(topic: Topic) -> None:
+    manifests = load(topic.manifests)()
+    assert manifests
+    for kind, body in manifests:
+        assert body["kind"] == kind.kind
+        assert body["apiVersion"] == kind.api_version
+        assert body["metadata"]["name"]
+
+
+def test_what_a_run_stores_of_a_topic_is_what_it_is() -> None:
+    topic = replace(topics()[0], any_of=True, requirement="gang_scheduling")
+    info = topic.info()
+    assert (info.id, info.any_of, info.requirement) == (topic.id, True, "gang_scheduling")
+
+
+def test_what_is_not_code_is_found() -> None:
+    for room in ("probes", "manifests", "reports"):
+        assert paths.data(room).is_dir()
+    with pytest.raises(FileNotFoundError, match=r"probes/none\.py is neither"):
+        paths.data("probes", "none.py")
