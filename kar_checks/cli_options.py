@@ -164,6 +164,8 @@ def build(
         ValueError: an option cannot be used (``UsageError`` and ``ProfileError`` among them).
         HarnessError: the local cluster does not run.
     """
+    from pydantic import ValidationError
+
     from kar_checks import profile as profiles
     from kar_checks.checks.registry import DISRUPTIONS
     from kar_checks.cluster.target import Target, parse_pairs, parse_toleration
@@ -193,6 +195,12 @@ def build(
     if cluster.platform_user:
         given["run_as_user"] = None
     own = {key: value for key, value in given.items() if value or key == "run_as_user"}
+    try:
+        target = Target.model_validate({**loaded.target, **own})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in ("target", *first["loc"]))
+        raise UsageError(f"the profile {chosen.profile}: {place}: {first['msg']}") from error
     selectors = [*(chosen.select or ()), *(f"KAR-{one}" for one in chosen.kar or ())]
     return Options(
         kubeconfig=kubeconfig,
@@ -202,6 +210,6 @@ def build(
         select=selectors or loaded.select,
         profile=chosen.profile,
         max_disruption=chosen.max_disruption,
-        target=Target.model_validate({**loaded.target, **own}),
+        target=target,
         **more,
     )

@@ -10,16 +10,16 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Generator
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from kar_checks import report
 from kar_checks.checks.registry import DISRUPTIONS, Check, Topic, find
 from kar_checks.cluster.errors import HarnessError
-from kar_checks.cluster.target import Target, parse_pairs, parse_toleration
 from kar_checks.exits import Exit
 from kar_checks.model import Finding, Observation, Outcome
 from kar_checks.options import DEFAULT_FAIL_ON, Options, UsageError, parse_fail_on, selected
@@ -96,8 +96,7 @@ class KarPlugin:
         try:
             before = prepare(self.options, list(self._checks.values()), self.run_id)
         except HarnessError as error:
-            advice = f" ({error.fault.help})" if error.fault.help else ""
-            pytest.exit(f"{error.fault.message}{advice}", returncode=Exit.PREFLIGHT)
+            _refuse(error)
         except ProfileError as error:
             raise pytest.UsageError(str(error)) from error
         self._open(before, session.config)
@@ -226,6 +225,11 @@ def _raise(finding: Finding) -> None:
     pytest.skip(f"{finding.outcome.value}: {text}")
 
 
+def _refuse(error: HarnessError) -> NoReturn:
+    advice = f" ({error.fault.help})" if error.fault.help else ""
+    pytest.exit(f"{error.fault.message}{advice}", returncode=Exit.PREFLIGHT)
+
+
 def _check_of(item: Any) -> str:
     mark = item.get_closest_marker("check")
     return str(mark.args[0]) if mark else ""
@@ -264,42 +268,26 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     try:
         config.pluginmanager.register(KarPlugin(_options(config)), "kar-run")
-    except (UsageError, ValueError) as error:
+    except ValueError as error:
         raise pytest.UsageError(str(error)) from error
+    except HarnessError as error:
+        _refuse(error)
 
 
 def _options(config: pytest.Config) -> Options:
-    given = config.getoption
-    kubeconfig: Path | None = given("--kubeconfig")
-    images = parse_pairs(given("--image"), "--image")
-    if given("--local-cluster"):
-        from kar_checks.local import local_images, local_kubeconfig
+    from kar_checks.cli_options import ClusterOptions, SelectionOptions, build
 
-        kubeconfig, images = kubeconfig or local_kubeconfig(), {**local_images(), **images}
+    given = config.getoption
+    names = [one.name for one in fields(ClusterOptions)]
     fail_on: str | None = given("--fail-on")
-    target: dict[str, Any] = {
-        "namespace": given("--namespace"),
-        "node_selector": parse_pairs(given("--node-selector"), "--node-selector"),
-        "tolerations": [parse_toleration(one) for one in given("--toleration")],
-        "labels": parse_pairs(given("--label"), "--label"),
-        "annotations": parse_pairs(given("--annotation"), "--annotation"),
-        "image_prefix": given("--image-prefix"),
-        "images": images,
-        "pull_secrets": given("--pull-secret"),
-        "runtime_class": given("--runtime-class"),
-    }
-    if given("--platform-user"):
-        target["run_as_user"] = None
-    return Options(
-        kubeconfig=kubeconfig,
-        context=given("--context"),
-        local_cluster=given("--local-cluster"),
-        cluster_name=given("--cluster-name"),
-        select=given("--kar-select"),
-        profile=given("--profile"),
+    return build(
+        ClusterOptions(**{name: given(f"--{name.replace('_', '-')}") for name in names}),
+        SelectionOptions(
+            select=given("--kar-select"),
+            profile=given("--profile"),
+            max_disruption=given("--max-disruption"),
+        ),
         output=given("--output"),
         keep_on_failure=given("--keep-on-failure"),
         fail_on=parse_fail_on(fail_on) if fail_on else DEFAULT_FAIL_ON,
-        max_disruption=given("--max-disruption"),
-        target=Target(**target),
     )

@@ -19,7 +19,7 @@ from kar_checks.cluster import facts as cluster_facts
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.connect import connect
-from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.errors import HarnessError, internal
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.exits import Exit, objective
@@ -232,9 +232,10 @@ class Runner:
                 }
             )
             self.run.add_observation(seen)
-        except HarnessError as error:
-            self._fault(chosen, error.fault)
-            return error
+        except Exception as error:
+            problem = error if isinstance(error, HarnessError) else internal(error)
+            self._fault(chosen, problem.fault)
+            return problem
         finally:
             spent = TopicCost(
                 topic=topic.id,
@@ -262,10 +263,19 @@ class Runner:
     # -- judging ----------------------------------------------------------------------------
 
     def judge(self, topic: Topic, check: str, seen: Observation) -> list[Finding]:
-        """Judge one check from a stored observation and store the findings."""
-        found = topic.judge_check(check, seen, self.preflight.profile)
-        if not found:
-            raise HarnessError(Reason.INTERNAL, f"the judge of {check} gave no finding")
+        """Judge one check from a stored observation and store the findings.
+
+        Raises:
+            HarnessError: the judge has a fault; the check gets that error.
+        """
+        try:
+            found = topic.judge_check(check, seen, self.preflight.profile)
+            if not found:
+                raise ValueError(f"the judge of {check} gave no finding")
+        except Exception as error:
+            problem = internal(error)
+            self.run.add_findings([fault_finding(check, problem.fault, trial=seen.trial)])
+            raise problem from error
         self.run.add_findings(found)
         return found
 

@@ -16,10 +16,10 @@ from jinja2 import Environment, StrictUndefined
 from kar_checks import paths
 from kar_checks.cluster import kinds, pods, wait
 from kar_checks.cluster.client import Cluster, Object
-from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.errors import HarnessError, internal
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.ownership import Workspace
-from kar_checks.model import Command, Fault, Reason, Record
+from kar_checks.model import Command, Fault, Record
 from kar_checks.profile import Profile
 from kar_checks.redact import redact
 from kar_checks.store import now
@@ -133,11 +133,7 @@ class Trial:
         except HarnessError as error:
             return error.fault
         except Exception as error:
-            return Fault(
-                reason=Reason.INTERNAL,
-                message=f"{type(error).__name__}: {error}",
-                help="this is a fault of the suite: please report it with the run folder",
-            )
+            return internal(error).fault
         self.keep(name, done)
         return done
 

@@ -16,6 +16,17 @@ class HarnessError(Exception):
         self.fault = Fault(reason=reason, message=message, help=advice)
 
 
+def internal(error: Exception) -> HarnessError:
+    """Return the error of a fault in our own code: it must not end in silence."""
+    found = HarnessError(
+        Reason.INTERNAL,
+        f"{type(error).__name__}: {error}",
+        "this is a fault of the suite: please report it with the run folder",
+    )
+    found.__cause__ = error
+    return found
+
+
 class ApiError(HarnessError):
     """The API server answered with an error status.
 
