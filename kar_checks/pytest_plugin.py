@@ -58,6 +58,8 @@ class KarPlugin:
         self.view = view
         self.runner: Runner | None = None
         self.code: Exit | None = None
+        self.refused: HarnessError | StoreError | None = None
+        """Why the run could not even begin."""
         self._checks: dict[str, tuple[Topic, Check]] = {}
         self._handlers: dict[int, Any] = {}
 
@@ -75,6 +77,11 @@ class KarPlugin:
         if out:
             config.hook.pytest_deselected(items=out)
             items[:] = [one for one in items if one not in out]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Show what could not be collected; in plain pytest its own terminal does."""
+        if report.failed and self.view:
+            self.view.progress(report.longreprtext)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note the checks that are left after every selection, pytest's own included."""
@@ -96,6 +103,7 @@ class KarPlugin:
         try:
             before = prepare(self.options, list(self._checks.values()), self.run_id)
         except HarnessError as error:
+            self.refused = error
             _refuse(error)
         except ProfileError as error:
             raise pytest.UsageError(str(error)) from error
@@ -108,6 +116,7 @@ class KarPlugin:
         try:
             self.runner = Runner(before, view.progress, view.measuring)
         except StoreError as error:
+            self.refused = error
             pytest.exit(str(error), returncode=Exit.INTERNAL)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):

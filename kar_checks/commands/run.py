@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,22 +14,43 @@ from kar_checks.exits import Exit
 from kar_checks.options import Options, selected
 from kar_checks.pytest_plugin import KarPlugin
 from kar_checks.report import text
-from kar_checks.store import StoredRun, new_run_id
+from kar_checks.store import StoredRun, new_run_id, write_atomically
 from kar_checks.view import ConsoleView
 
 
 def run_checks(options: Options, *, quiet: bool) -> int:
-    """Run the selected checks, print the summary, and return the exit code."""
+    """Run the selected checks, print the summary, and return the exit code.
+
+    Raises:
+        HarnessError: the cluster could not be assessed at all.
+        StoreError: the run folder could not be made.
+    """
     topics = {topic.id: topic for topic, _ in selected(options.select)}
     run_id = new_run_id()
     folder = options.output / run_id
     console = Console(highlight=False)
     plugin = KarPlugin(options, ConsoleView(console, quiet=quiet), run_id)
     files = [_file_of(topic.tests) for topic in topics.values()]
+    with tempfile.TemporaryDirectory() as scratch:
+        # pytest-html makes its folder at once; a run that is refused must leave none.
+        page = Path(scratch, "pytest.html")
+        code = _run_pytest(page, files, plugin)
+        if plugin.refused:
+            raise plugin.refused
+        if plugin.code is None:
+            return int(code)
+        if page.exists():
+            write_atomically(folder / page.name, page.read_text("utf-8"))
+    text.summary(StoredRun(folder), console)
+    return int(plugin.code if code != Exit.INTERNAL else code)
+
+
+def _run_pytest(page: Path, files: list[str], plugin: KarPlugin) -> int:
+    """Run pytest so that the user's own settings, conftests and options have no say."""
+    os.environ.pop("PYTEST_ADDOPTS", None)
     package = str(Path(__file__).resolve().parents[2])
-    code = pytest.main(
+    return pytest.main(
         [
-            # The user's own pytest settings and conftests have no say in an assessment.
             "-c",
             os.devnull,
             f"--rootdir={package}",
@@ -39,16 +61,12 @@ def run_checks(options: Options, *, quiet: bool) -> int:
             "no:cacheprovider",
             "-p",
             "no:terminal",
-            f"--html={folder / 'pytest.html'}",
+            f"--html={page}",
             "--self-contained-html",
             *files,
         ],
         plugins=[plugin],
     )
-    if plugin.code is None:
-        return int(code)
-    text.summary(StoredRun(folder), console)
-    return int(plugin.code if code != Exit.INTERNAL else code)
 
 
 def _file_of(module: str) -> str:
