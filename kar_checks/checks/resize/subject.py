@@ -87,11 +87,6 @@ class Subject:
         assert self._start is not None, "the pod has not been started"  # noqa: S101
         return self._start
 
-    @property
-    def lost(self) -> bool:
-        """Whether the pod is not the one that was started any more."""
-        return any(one.replaced for one in self._steps)
-
     def start(self, *, burn: float = 0) -> None:
         """Create the pod, and give each first process something to remember.
 

@@ -79,8 +79,8 @@ def _ordinary(trial: Trial, plan: Plan) -> Case:
     subject = Subject(trial, plan)
     subject.start(burn=burn)
     for step in plan.steps:
-        subject.resize(step.name, step.change, restart=step.expect == "restart", burn=burn)
-        if subject.lost:
+        done = subject.resize(step.name, step.change, restart=step.expect == "restart", burn=burn)
+        if not done.settled:
             break
     return subject.case()
 

@@ -23,9 +23,12 @@ LABELS = "app.kubernetes.io/name=kar-resize"
 _VALUES = (
     *("cpu.max", "cpu.weight", "memory.max"),
     *("cpu.cfs_quota_us", "cpu.shares", "memory.limit_in_bytes"),
+    "memory.memsw.limit_in_bytes",  # version 1 lets no memory limit exceed it
 )
 _WATCH_SECONDS = 600
 _POLL_SECONDS = 0.02
+_HANG_SECONDS = 100
+"""Longer than a resize may take and an exec may stay unanswered; the cleanup needs the kubelet."""
 
 
 @contextmanager
@@ -151,20 +154,23 @@ def pod_replaced_during_resize(local: LocalCluster, _: Cluster) -> Iterator[None
 @contextmanager
 def kubelet_hangs_during_resize(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """The kubelet stops answering at the moment when a pod of its node is resized."""
-    paused: set[str] = set()
+    paused: list[str] = []
+    timers: list[threading.Timer] = []
 
     def pause(_: Cluster, pod: Object) -> None:
-        name = f"kubelet@{pod['spec'].get('nodeName')}"
-        if _being_resized(pod) and name not in paused:
-            paused.add(name)
-            local.pause(name)
+        if _being_resized(pod) and not paused:
+            paused.append(f"kubelet@{pod['spec']['nodeName']}")
+            local.pause(paused[0])
+            timers.append(threading.Timer(_HANG_SECONDS, local.resume, paused))
+            timers[0].start()
 
     try:
         with _on_every_pod(local, pause):
             yield
     finally:
-        for name in paused:
-            local.resume(name)
+        for timer in timers:
+            timer.cancel()
+            local.resume(paused[0])
         local.ready()
 
 
@@ -262,7 +268,10 @@ def observed_generation_pinned(_: LocalCluster, cluster: Cluster) -> Iterator[No
 @injection
 @contextmanager
 def resize_refused_by_policy(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
-    """A policy forbids large resizes, in words that name neither QoS classes nor nodes."""
+    """A policy forbids large resizes, in words that name neither QoS classes nor nodes.
+
+    Only a mutating webhook is asked before the API server's own rules.
+    """
 
     def respond(request: Object) -> list[Object] | str:
         asked = request["object"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]
@@ -275,6 +284,6 @@ def resize_refused_by_policy(_: LocalCluster, cluster: Cluster) -> Iterator[None
         name="resize-refused-by-policy",
         rules=_rules("pods/resize", "UPDATE"),
         respond=respond,
-        mutating=False,
+        mutating=True,
     ):
         yield
