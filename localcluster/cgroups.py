@@ -145,6 +145,12 @@ def container_processes(node: str, container: str) -> set[int]:
     """The processes of a container of a node, by the ids that the host gives them."""
     found: set[int] = set()
     for tree in hierarchies():
-        for folder in (tree.root / node / "kubepods").glob(f"**/{container}"):
-            found.update(int(pid) for pid in (folder / "cgroup.procs").read_text().split())
+        for pattern in (f"pod*/{container}", f"*/pod*/{container}"):
+            for folder in (tree.root / node / "kubepods").glob(pattern):
+                try:
+                    pids = (folder / "cgroup.procs").read_text().split()
+                except OSError:
+                    # Removed since it was found.
+                    continue
+                found.update(int(pid) for pid in pids)
     return found
