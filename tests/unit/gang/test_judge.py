@@ -1,0 +1,349 @@
+"""What the judge of gang scheduling makes of every observation, as tables."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from kar_checks import profile
+from kar_checks.checks.gang.checks import TOPIC
+from kar_checks.checks.gang.judge import judge
+from kar_checks.checks.gang.observation import (
+    Arena,
+    BackendObservation,
+    BoundPod,
+    Contest,
+    Disturbance,
+    Fits,
+    GangObservation,
+    Incomplete,
+    Problem,
+    Refusal,
+    Squeeze,
+    Start,
+    Window,
+    Witness,
+)
+from kar_checks.model import Evidence, Fault, Finding, Reason, Record
+
+CHECKS = [one.id for one in TOPIC.checks]
+MOMENT = datetime(2026, 11, 22, tzinfo=UTC)
+ARENA = Arena(node="n1", free=1000, member=50, places=2.5)
+
+
+def bound(*ranks: int, at: float = 5.0) -> list[BoundPod]:
+    return [BoundPod(name=f"gang-{rank}", at=at + rank / 100) for rank in ranks]
+
+
+REFUSED = Refusal(refused=True, condition="Initially=False, Unschedulable", events=["no room"])
+SILENT = Refusal(refused=False)
+BROKEN = Refusal(refused=False, scheduler_error=True, condition="False, SchedulerError: oops")
+WINDOW = Window(began=1, ended=32, watched=True, bound=[])
+WITNESS = Witness(asked=2, bound=2, seconds=0.1)
+LATE_WITNESS = Witness(asked=2, bound=2, seconds=5.1)
+NO_WITNESS = Witness(asked=2, bound=0)
+START = Start(room_at=4, size=4, bound=bound(0, 1, 2, 3), met=4, completed=4)
+PARTIAL = Start(room_at=4, size=4, bound=bound(0, 2, 3))
+NEVER = Start(room_at=4, size=4, bound=[], witness=Witness(asked=4, bound=4, seconds=0.2))
+IDLE = Start(room_at=4, size=4, bound=[], witness=Witness(asked=4, bound=0))
+IMAGE = Fault(reason=Reason.IMAGE_UNAVAILABLE, message="no image")
+NO_IMAGE = START.model_copy(update={"met": 0, "completed": 0, "fault": IMAGE})
+APART = START.model_copy(update={"met": 3})
+UNDONE = START.model_copy(update={"completed": 2})
+SQUEEZE = Squeeze(
+    arena=ARENA,
+    groups=[],
+    size=4,
+    fitting=2,
+    control=2,
+    window=WINDOW,
+    refusal=REFUSED,
+    witness=WITNESS,
+    start=START,
+)
+FITS = Fits(arena=ARENA, groups=[], start=START, refill=Witness(asked=4, bound=4, seconds=0.3))
+INCOMPLETE = Incomplete(
+    arena=ARENA,
+    groups=[],
+    size=4,
+    window=Window(began=0, ended=11, watched=True, bound=[]),
+    start=START,
+)
+FIRST = Start(room_at=4, size=3, bound=bound(0, 1, 2), met=3, completed=3)
+CONTEST = Contest(
+    arena=ARENA,
+    groups=[],
+    size=3,
+    waiting=Window(began=0, ended=1, watched=True, bound=[]),
+    refusals={"one": REFUSED, "other": REFUSED},
+    first=FIRST,
+    first_name="one",
+    held=8,
+    witness=Witness(asked=1, bound=1, seconds=0.1),
+    second=FIRST,
+)
+FOREIGN = Disturbance(at=7, reason="foreign_pod", text="the pod a/b was placed on n1")
+
+
+def only(check: str, backends: dict[str, Any]) -> Finding:
+    seen = GangObservation(
+        trial="gang",
+        evidence=Evidence.SYNTHETIC,
+        started=MOMENT,
+        finished=MOMENT,
+        looked_for=["PodGroup of scheduling.k8s.io (native API)"],
+        backends=backends,
+    )
+    again = TOPIC.parse_observation(seen.model_dump_json())
+    (finding,) = judge(check, again, profile.default())
+    return finding
+
+
+def verdict(check: str, scenario: str, part: Record | None) -> tuple[str, str]:
+    backend = BackendObservation.model_validate({"version": "v1beta1", scenario: part})
+    finding = only(check, {"native": backend})
+    assert finding.variant == "native"
+    assert finding.summary
+    return finding.outcome.value, finding.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, ("pass", "nothing_started")),
+        ({"start": None}, ("pass", "nothing_started")),
+        ({"control": 0}, ("inconclusive", "control_did_not_start_k")),
+        ({"control": 4}, ("inconclusive", "control_did_not_start_k")),
+        ({"window": None, "refusal": None}, ("inconclusive", "not_observed")),
+        ({"window": {"bound": bound(1)}}, ("fail", "bound_without_room")),
+        ({"window": {"bound": bound(0, 1, 2, 3)}}, ("fail", "bound_without_room")),
+        # A pod that was seen to be bound counts, whatever else was missed.
+        ({"window": {"bound": bound(1), "watched": False}}, ("fail", "bound_without_room")),
+        ({"window": {"watched": False}}, ("inconclusive", "window_not_watched")),
+        ({"window": {"ended": 30.5}}, ("inconclusive", "window_too_short")),
+        ({"refusal": SILENT}, ("inconclusive", "not_attributed")),
+        (
+            {"refusal": REFUSED.model_copy(update={"events": []})},
+            ("inconclusive", "not_attributed"),
+        ),
+        ({"refusal": BROKEN}, ("inconclusive", "scheduler_error")),
+        ({"witness": None}, ("inconclusive", "witness_did_not_bind")),
+        ({"witness": NO_WITNESS}, ("inconclusive", "witness_did_not_bind")),
+        ({"witness": LATE_WITNESS}, ("inconclusive", "witness_did_not_bind")),
+        ({"disturbances": [FOREIGN]}, ("inconclusive", "foreign_pod")),
+        (
+            {"disturbances": [FOREIGN], "window": {"bound": bound(1)}},
+            ("inconclusive", "foreign_pod"),
+        ),
+        # What came only after the window does not touch what was seen in it.
+        ({"disturbances": [FOREIGN.model_copy(update={"at": 40})]}, ("pass", "nothing_started")),
+    ],
+)
+def test_all_or_nothing(change: dict[str, Any], expected: tuple[str, str]) -> None:
+    update = dict(change)
+    if isinstance(update.get("window"), dict):
+        update["window"] = WINDOW.model_copy(update=update["window"])
+    part = SQUEEZE.model_copy(update=update)
+    assert verdict("gang.all_or_nothing", "squeeze", part) == expected
+
+
+STARTS: list[tuple[Start, tuple[str, str]]] = [
+    (START, ("pass", "started_together")),
+    (PARTIAL, ("fail", "partial_start")),
+    (NEVER, ("fail", "never_started")),
+    (IDLE, ("inconclusive", "witness_did_not_bind")),
+    (NO_IMAGE, ("error", "image_unavailable")),
+    (APART, ("inconclusive", "members_did_not_meet")),
+    (UNDONE, ("inconclusive", "did_not_complete")),
+]
+
+
+@pytest.mark.parametrize(("start", "expected"), STARTS)
+@pytest.mark.parametrize(
+    ("check", "scenario", "part"),
+    [
+        ("gang.release", "squeeze", SQUEEZE),
+        ("gang.fits", "fits", FITS),
+        ("gang.incomplete_waits", "incomplete", INCOMPLETE),
+    ],
+)
+def test_every_start(
+    check: str, scenario: str, part: Record, start: Start, expected: tuple[str, str]
+) -> None:
+    assert verdict(check, scenario, part.model_copy(update={"start": start})) == expected
+
+
+@pytest.mark.parametrize(
+    ("check", "scenario", "part", "expected"),
+    [
+        ("gang.release", "squeeze", {"control": 1}, "control_did_not_start_k"),
+        ("gang.release", "squeeze", {"window": None}, "gang_was_not_waiting"),
+        (
+            "gang.release",
+            "squeeze",
+            {"window": WINDOW.model_copy(update={"bound": bound(1)})},
+            "gang_was_not_waiting",
+        ),
+        ("gang.release", "squeeze", {"witness": NO_WITNESS}, "witness_did_not_bind"),
+        ("gang.release", "squeeze", {"start": None}, "not_observed"),
+        (
+            "gang.release",
+            "squeeze",
+            {"disturbances": [FOREIGN.model_copy(update={"at": 40})]},
+            "foreign_pod",
+        ),
+        ("gang.fits", "fits", {"refill": None}, "room_not_released"),
+        ("gang.fits", "fits", {"refill": Witness(asked=4, bound=3)}, "room_not_released"),
+        ("gang.fits", "fits", {"disturbances": [FOREIGN]}, "foreign_pod"),
+        ("gang.incomplete_waits", "incomplete", {"start": None}, "not_observed"),
+        ("gang.incomplete_waits", "incomplete", {"disturbances": [FOREIGN]}, "foreign_pod"),
+        (
+            "gang.incomplete_waits",
+            "incomplete",
+            {"window": Window(began=0, ended=11, watched=False, bound=[])},
+            "window_not_watched",
+        ),
+        (
+            "gang.incomplete_waits",
+            "incomplete",
+            {"window": Window(began=0, ended=9, watched=True, bound=[])},
+            "window_too_short",
+        ),
+        ("gang.two_gangs", "contest", {"disturbances": [FOREIGN]}, "foreign_pod"),
+        (
+            "gang.two_gangs",
+            "contest",
+            {"waiting": Window(began=0, ended=1, watched=False, bound=[])},
+            "window_not_watched",
+        ),
+        (
+            "gang.two_gangs",
+            "contest",
+            {"refusals": {"one": REFUSED, "other": SILENT}},
+            "not_attributed",
+        ),
+        (
+            "gang.two_gangs",
+            "contest",
+            {"refusals": {"one": BROKEN, "other": REFUSED}},
+            "scheduler_error",
+        ),
+        ("gang.two_gangs", "contest", {"held": 5}, "window_too_short"),
+        ("gang.two_gangs", "contest", {"witness": NO_WITNESS}, "witness_did_not_bind"),
+        ("gang.two_gangs", "contest", {"second": None}, "not_observed"),
+        (
+            "gang.two_gangs",
+            "contest",
+            {"first": None, "second": None, "witness": NO_WITNESS},
+            "witness_did_not_bind",
+        ),
+    ],
+)
+def test_what_leaves_a_check_undecided(
+    check: str, scenario: str, part: dict[str, Any], expected: str
+) -> None:
+    base = {"squeeze": SQUEEZE, "fits": FITS, "incomplete": INCOMPLETE, "contest": CONTEST}
+    changed = base[scenario].model_copy(update=part)
+    assert verdict(check, scenario, changed) == ("inconclusive", expected)
+
+
+def test_an_incomplete_gang_that_starts_fails() -> None:
+    window = INCOMPLETE.window.model_copy(update={"bound": bound(0)})
+    part = INCOMPLETE.model_copy(update={"window": window, "start": None})
+    assert verdict("gang.incomplete_waits", "incomplete", part) == ("fail", "bound_incomplete")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, ("pass", "started_together")),
+        (
+            {"waiting": Window(began=0, ended=1, watched=True, bound=bound(0))},
+            ("fail", "bound_without_room"),
+        ),
+        ({"first": None, "second": None, "stuck": bound(0, 1)}, ("fail", "deadlock")),
+        ({"first": None, "second": None}, ("inconclusive", "witness_did_not_bind")),
+        (
+            {"first": None, "second": None, "witness": Witness(asked=4, bound=4, seconds=0.1)},
+            ("fail", "never_started"),
+        ),
+        ({"overlap": bound(0)}, ("fail", "bound_without_room")),
+        (
+            {"second": FIRST.model_copy(update={"bound": bound(0)})},
+            ("fail", "partial_start"),
+        ),
+        (
+            {
+                "second": Start(
+                    room_at=4, size=3, bound=[], witness=Witness(asked=3, bound=3, seconds=0.1)
+                )
+            },
+            ("fail", "never_started"),
+        ),
+        ({"first": NO_IMAGE, "second": None}, ("error", "image_unavailable")),
+    ],
+)
+def test_two_gangs(change: dict[str, Any], expected: tuple[str, str]) -> None:
+    if change == {"first": None, "second": None}:
+        change = {**change, "witness": None}
+    part = CONTEST.model_copy(update=change)
+    assert verdict("gang.two_gangs", "contest", part) == expected
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_without_a_gang_scheduler_nothing_is_decided(check: str) -> None:
+    finding = only(check, {})
+    assert (finding.outcome.value, finding.reason) == ("inconclusive", "no_gang_scheduler")
+    assert finding.variant == ""
+    assert "scheduling.k8s.io" in finding.summary
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("reason", ["field_dropped", "mutated"])
+def test_a_field_that_is_not_kept_decides_nothing(check: str, reason: str) -> None:
+    problem = Problem(reason=reason, text="spec.schedulingGroup is gone", help="switch it on")
+    finding = only(check, {"native": BackendObservation(version="v1beta1", problem=problem)})
+    assert (finding.outcome.value, finding.reason) == ("inconclusive", reason)
+    assert finding.help == "switch it on"
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_fault_of_the_harness_is_an_error(check: str) -> None:
+    fault = Fault(reason=Reason.FORBIDDEN, message="cannot list nodes", help="grant it")
+    for backend in (
+        fault,
+        BackendObservation(
+            version="v1beta1", squeeze=fault, fits=fault, incomplete=fault, contest=fault
+        ),
+    ):
+        finding = only(check, {"native": backend})
+        assert (finding.outcome.value, finding.reason) == ("error", "forbidden")
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_an_arena_that_was_not_built_decides_nothing(check: str) -> None:
+    problem = Problem(reason="arena_not_built", text="no scheduler bound the filler")
+    backend = BackendObservation(
+        version="v1beta1", squeeze=problem, fits=problem, incomplete=problem, contest=problem
+    )
+    finding = only(check, {"native": backend})
+    assert (finding.outcome.value, finding.reason) == ("inconclusive", "arena_not_built")
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_what_was_not_measured_is_not_run(check: str) -> None:
+    finding = only(check, {"native": BackendObservation(version="v1beta1")})
+    assert finding.outcome.value == "not_run"
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_each_pass_says_what_would_have_changed_it(check: str) -> None:
+    backend = BackendObservation(
+        version="v1beta1", squeeze=SQUEEZE, fits=FITS, incomplete=INCOMPLETE, contest=CONTEST
+    )
+    finding = only(check, {"native": backend})
+    assert finding.outcome.value == "pass"
+    assert finding.would_change
+    assert finding.facts
