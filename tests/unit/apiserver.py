@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -73,8 +74,7 @@ class ApiServer:
         self.log: list[tuple[int, str, Key, Object]] = []
         self._counter = 0
         handler = type("Handler", (_Handler,), {"api": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
-        self._http.daemon_threads = True
+        self._http = _Server(("127.0.0.1", self.port), handler)
         self.port = self._http.server_port
         self.stopped = False
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
@@ -137,6 +137,15 @@ def free_port() -> int:
 
 def _status(code: int, reason: str, message: str) -> Object:
     return {"kind": "Status", "code": code, "reason": reason, "message": message}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay quiet about clients that went away."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
