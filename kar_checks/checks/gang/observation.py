@@ -51,7 +51,13 @@ class Disturbance(Record):
 
     at: float
     reason: Literal[
-        "node_added", "node_changed", "foreign_pod", "room_changed", "pod_deleted", "preempted"
+        "node_added",
+        "node_changed",
+        "foreign_pod",
+        "room_changed",
+        "pod_deleted",
+        "preempted",
+        "filler_ended",
     ]
     text: str
 

@@ -138,7 +138,11 @@ class Stage:
             )
 
     def plain(self, group: str, role: Role, count: int) -> None:
-        """Create ``count`` pods that belong to no gang."""
+        """Create ``count`` pods that belong to no gang.
+
+        For a scheduler they differ from a gang's members in nothing else. They know of no meeting
+        place, so that they stay until they are told to go.
+        """
         one = self._open(group, role, count)
         for rank in range(count):
             body = objects.pod(self._shape, group=one.name, role=role, rank=rank, size=count)

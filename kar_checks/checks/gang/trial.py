@@ -258,19 +258,19 @@ def _play(stage: Stage, script: Script, figures: list[Figure]) -> Scenario | Pro
     """Run one scenario, and leave its node as it was found, however it ended."""
     try:
         seen = script(stage)
+        # What we remove ourselves from here on is no disturbance, and no part of the picture.
+        seen = seen.model_copy(
+            update={"groups": stage.groups(), "disturbances": stage.disturbances()}
+        )
+        title, checks = SCENARIOS[stage.name]
+        figures.append(stage.figure(title, checks))
+        return seen
     except ProblemError as error:
-        stage.close()
         return error.problem
-    except HarnessError:
+    finally:
+        # What cannot be removed stays registered: the run's cleanup tries again, and tells.
         with suppress(HarnessError):
             stage.close()
-        raise
-    # What we remove ourselves from here on is no disturbance, and no part of the picture.
-    seen = seen.model_copy(update={"groups": stage.groups(), "disturbances": stage.disturbances()})
-    title, checks = SCENARIOS[stage.name]
-    figures.append(stage.figure(title, checks))
-    stage.close()
-    return seen
 
 
 def _canary(trial: Trial, backend: GangBackend) -> Object | Problem:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from kar_checks.checks.gang.observation import BoundPod, Disturbance, PodTrace
 from kar_checks.cluster import kinds, pods
@@ -17,6 +18,7 @@ from kar_checks.cluster.target import RUN_LABEL
 from kar_checks.model import Fault, Reason
 
 GANG_LABEL = "kar-checks.dev/gang"
+ROLE_LABEL = "kar-checks.dev/role"
 
 
 class Follower:
@@ -152,18 +154,23 @@ class OwnPods:
             self._changed.notify_all()
 
     def _note_loss(self, name: str, item: Object, moment: float) -> None:
-        leaves = item["metadata"].get("deletionTimestamp")
-        if not leaves or name in self._dismissed:
+        """Note a pod that goes, or a filler that ends, although we did not want it to."""
+        meta = item["metadata"]
+        filler = (meta.get("labels") or {}).get(ROLE_LABEL) == "filler"
+        ended = filler and pods.phase(item) in ("Succeeded", "Failed")
+        if name in self._dismissed or not (meta.get("deletionTimestamp") or ended):
             return
         self._dismissed.add(name)
         target = pods.condition(item, "DisruptionTarget") or {}
-        preempted = target.get("reason") == "PreemptionByScheduler"
         told = f": {target.get('message')}" if target else ""
-        loss = Disturbance(
-            at=0,
-            reason="preempted" if preempted else "pod_deleted",
-            text=f"our pod {name} was {'preempted' if preempted else 'deleted by somebody'}{told}",
-        )
+        reason: Literal["preempted", "filler_ended", "pod_deleted"]
+        if target.get("reason") == "PreemptionByScheduler":
+            reason, what = "preempted", "was preempted"
+        elif ended:
+            reason, what = "filler_ended", f"ended by itself ({pods.last_words(item)})"
+        else:
+            reason, what = "pod_deleted", "was deleted by somebody"
+        loss = Disturbance(at=0, reason=reason, text=f"our pod {name} {what}{told}")
         self._lost.append((moment, name, loss))
 
     def wait(self, goal: Callable[[], bool], seconds: float) -> bool:
@@ -250,9 +257,9 @@ class Surroundings:
     def __init__(self, cluster: Cluster, seconds: float) -> None:
         self._known: dict[str, tuple[object, ...]] = {}
         self._seen: list[tuple[float, str, Disturbance]] = []
-        self._open = True
+        self._listing = True
         self._follower = Follower(cluster, kinds.NODE, "", self._note, seconds=seconds)
-        self._open = False
+        self._listing = False
 
     @property
     def complete(self) -> bool:
@@ -280,7 +287,7 @@ class Surroundings:
         )
         before = self._known.get(name)
         self._known[name] = state
-        if self._open:
+        if self._listing:
             return
         if before is None:
             found = Disturbance(at=0, reason="node_added", text=f"the node {name} was added")

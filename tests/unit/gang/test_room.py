@@ -185,6 +185,15 @@ def test_a_pod_of_ours_that_somebody_deletes_is_noticed(monkeypatch: pytest.Monk
     assert own.gone("c") and not own.gone("b")
 
 
+def test_a_filler_that_ends_by_itself_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, feed = own_pods(monkeypatch)
+    role = "kar-checks.dev/role"
+    for name in ("filler", "gang"):
+        own.expect(pod(name, labels={role: name}))
+        feed.note("MODIFIED", pod(name, labels={role: name}, status={"phase": "Failed"}))
+    assert [one.reason for one in own.losses(["filler", "gang"], 0)] == ["filler_ended"]
+
+
 def test_the_moment_of_binding_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     own, feed = own_pods(monkeypatch)
     zero = time.monotonic()
