@@ -12,8 +12,6 @@ from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import IMAGES
 
 PORT = 7053
-MEMORY_MIB = 24
-"""What each pod requests, see the template."""
 _PROBE = "gang_member"
 
 
