@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import yaml
@@ -157,6 +158,6 @@ def manifest(template: str, **values: Any) -> Object:
         jinja2.UndefinedError: the template wants a value that was not given.
     """
     environment = Environment(undefined=StrictUndefined, autoescape=False)  # noqa: S701 - YAML
-    environment.filters["yaml"] = json.dumps
+    environment.filters["yaml"] = partial(json.dumps, default=str)  # str names what is undefined
     text = paths.data("manifests", *template.split("/")).read_text("utf-8")
     return cast("Object", yaml.safe_load(environment.from_string(text).render(**values)))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
-from kar_checks.cluster.errors import ApiError
+from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.target import Target
-from kar_checks.model import NodeInfo
+from kar_checks.model import NodeInfo, Reason
 
 _DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 
@@ -103,9 +104,15 @@ def gather(cluster: Cluster) -> Facts:
     Raises:
         HarnessError: the server cannot be reached, or does not accept the credentials.
     """
-    version = cluster.call("GET", "/version", patient=False)
+    version = str(cluster.call("GET", "/version", patient=False).get("gitVersion"))
+    if not re.match(r"v?\d+\.\d+", version):
+        raise HarnessError(
+            Reason.API_ERROR,
+            f"{cluster.connection.server} tells no Kubernetes version",
+            "is this address really a Kubernetes API server?",
+        )
     return Facts(
-        version=str(version["gitVersion"]),
+        version=version,
         user=_whoami(cluster),
         cluster_uid=_cluster_uid(cluster),
         nodes=_nodes(cluster),
