@@ -439,6 +439,7 @@ def busy(first: Burn | None, second: Burn | None) -> Case:
     [
         (busy(burned(0.15), burned(0.30)), PASS, "observed"),
         (busy(burned(0.12), burned(0.36)), PASS, "observed"),
+        (busy(burned(0.14, throttled=27), burned(0.29, throttled=30)), PASS, "observed"),
         (busy(burned(0.15), burned(0.15)), FAIL, "cpu_not_followed"),
         (busy(burned(0.15), burned(0.9, throttled=0)), FAIL, "cpu_not_followed"),
         (busy(burned(0.15), burned(0.15, throttled=3)), OPEN, "not_throttled"),
