@@ -178,7 +178,7 @@ def test_an_obstacle_that_is_met_is_an_error_with_the_option_that_helps(
 
 def test_an_injected_container_is_named_and_decides_nothing(kar: Kar, cluster: Cluster) -> None:
     with sidecar_injected(cluster):
-        done = kar.run("resize.cpu_up_down", "gang.incomplete_waits")
+        done = kar.run("resize.qos_change_refused", "gang.incomplete_waits")
     for finding in done.run.findings:
         assert (finding.outcome.value, finding.reason) == ("inconclusive", "mutated"), finding
         assert "injected-proxy" in finding.summary

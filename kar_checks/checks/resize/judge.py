@@ -69,8 +69,7 @@ def _good(case: Case) -> Ruling:
     ]
     if last.patch.status != 200:
         facts.append(Fact(name=last.name, value=f"{last.patch.status}: {last.patch.message}"))
-    names = ", ".join(one.name for one in case.steps)
-    return Ruling(Outcome.PASS, "observed", f"as it should be: {names}; on node {case.node}", facts)
+    return Ruling(Outcome.PASS, "observed", rules.told(case), facts)
 
 
 def _pairs(case: Case) -> list[tuple[Snapshot, Step]]:

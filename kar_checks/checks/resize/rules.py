@@ -99,7 +99,8 @@ def _mutated(case: Case, mutations: Iterable[Mutation], *, all_containers: bool)
         f"the cluster changed {first.field} of pod {case.pod} on its way in: sent "
         f"{first.sent}, stored {first.stored}",
         [_mutation_fact(one) for one in changed],
-        "exempt a namespace from the webhook or the LimitRange, and name it by --namespace",
+        "opt out of the injection by --annotation or --label, or exempt a namespace and name it "
+        "by --namespace",
     )
 
 
@@ -489,3 +490,29 @@ def _specs(look: Look) -> dict[str, Resources]:
 def _after(step: Step) -> Snapshot:
     assert step.after is not None, "a step without a later look was replaced"  # noqa: S101
     return step.after
+
+
+# -- in words --------------------------------------------------------------------------------
+
+
+def told(case: Case) -> str:
+    """Return one sentence with what was asked for, how it ended, and how soon."""
+    restarts = sum(one.expect == "restart" for one in case.steps)
+    end = f"{restarts} restart, as the policy wants" if restarts else "no restart, the same process"
+    return f"{'; '.join(_deed(one) for one in case.steps)}; {end} (node {case.node})"
+
+
+def _deed(step: Step) -> str:
+    if step.patch.status != 200:
+        return f"{step.name}: refused with HTTP {step.patch.status}"
+    if not step.settled:
+        reasons = {one.reason for one in step.looks[-1].conditions}
+        return f"{step.name}: {' and '.join(sorted(reasons)) or 'not applied'}"
+    seconds = (step.looks[-1].at - step.patch.at).total_seconds()
+    asked = ", ".join(
+        f"{part[:-1]} {resource} {value}"
+        for parts in step.patch.wanted.values()
+        for part, values in parts.items()
+        for resource, value in values.items()
+    )
+    return f"{step.name} ({asked}) settled in {seconds:.1f} s"
