@@ -85,7 +85,7 @@ class Topic:
     tests: str
     """Module of the pytest face."""
     manifests: str
-    """``module:name`` of a function that gives every manifest of the topic, for dry runs."""
+    """``module:name`` of a function that gives every manifest for a target, for dry runs."""
     requirement: str = ""
     any_of: bool = False
     counts_as_implemented: Evidence = Evidence.SYNTHETIC

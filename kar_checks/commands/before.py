@@ -126,7 +126,7 @@ def _manifests(before: Preflight) -> list[tuple[Kind, Object]]:
     out: list[tuple[Kind, Object]] = []
     for topic in topics():
         if topic.id in chosen:
-            out += cast("list[tuple[Kind, Object]]", load(topic.manifests)())
+            out += cast("list[tuple[Kind, Object]]", load(topic.manifests)(before.options.target))
     return out
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from kar_checks.cluster import pods
 from kar_checks.cluster.client import Object
-from kar_checks.cluster.target import Target
+from kar_checks.cluster.target import Target, Toleration
 from kar_checks.model import Reason
 
 CONTAINER: Object = {
@@ -23,7 +23,7 @@ BODY: Object = {
     "metadata": {"name": "one", "labels": {"app": "x"}},
     "spec": {"containers": [CONTAINER], "volumes": [{"name": "code", "configMap": {"name": "c"}}]},
 }
-SENT = Target().dress(BODY, run_id="r1", owner="o")
+SENT = Target(tolerations=[Toleration(key="gpu")]).dress(BODY, run_id="r1", owner="o")
 
 
 def stored() -> Object:
@@ -39,7 +39,7 @@ def stored() -> Object:
         "serviceAccountName": "default",
         "priority": 0,
     }
-    spec["tolerations"] = [{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]
+    spec["tolerations"].insert(0, {"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"})
     spec["imagePullSecrets"] = [{"name": "of-the-account"}]
     spec["containers"][0] |= {"imagePullPolicy": "IfNotPresent"}
     spec["containers"][0]["resources"]["limits"] = {"cpu": "1000m"}

@@ -11,7 +11,7 @@ import pytest
 from kar_checks import paths, programme
 from kar_checks.checks import registry
 from kar_checks.checks.registry import Check, Topic, all_checks, find, load, topics
-from kar_checks.cluster.target import IMAGES
+from kar_checks.cluster.target import IMAGES, Target
 from kar_checks.model import Observation
 
 GOOD: dict[str, Any] = {
@@ -100,7 +100,7 @@ def test_every_check_has_one_test_in_its_pytest_face(topic: Topic) -> None:
 
 @pytest.mark.parametrize("topic", topics(), ids=lambda one: str(one.id))
 def test_manifests_are_given_without_a_cluster(topic: Topic) -> None:
-    manifests = load(topic.manifests)()
+    manifests = load(topic.manifests)(Target())
     assert manifests
     for kind, body in manifests:
         assert body["kind"] == kind.kind

@@ -88,7 +88,8 @@ def test_data_and_licence_are_in_the_wheel_and_tests_are_not(unpacked: Path) -> 
 def test_manifests_are_rendered_from_the_wheel(python: Python) -> None:
     code = (
         "from kar_checks.checks.registry import load, topics\n"
-        "print(sum(len(load(one.manifests)()) for one in topics()))"
+        "from kar_checks.cluster.target import Target\n"
+        "print(sum(len(load(one.manifests)(Target())) for one in topics()))"
     )
     assert int(python("-c", code)) > 0
 

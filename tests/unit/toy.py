@@ -9,6 +9,7 @@ from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.kinds import Kind
+from kar_checks.cluster.target import Target
 from kar_checks.model import Evidence, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 from kar_checks.store import now
@@ -51,7 +52,7 @@ def judge(check: str, seen: Observation, _: Profile) -> list[Finding]:
     ]
 
 
-def manifests() -> list[tuple[Kind, Object]]:
+def manifests(_: Target) -> list[tuple[Kind, Object]]:
     return [(kinds.CONFIG_MAP, config_map())]
 
 

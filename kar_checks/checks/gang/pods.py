@@ -9,7 +9,7 @@ from kar_checks.checks.trial import manifest
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.kinds import Kind
-from kar_checks.cluster.target import IMAGES
+from kar_checks.cluster.target import Target
 
 PORT = 7053
 _PROBE = "gang_member"
@@ -66,13 +66,15 @@ def service(group: str) -> Object:
     return manifest("gang/service.yaml.j2", group=group, port=PORT)
 
 
-def manifests() -> list[tuple[Kind, Object]]:
+def manifests(target: Target) -> list[tuple[Kind, Object]]:
     """Return one of each kind, for dry runs.
 
     A group's own object is not among them: which one it is depends on the scheduler that is
     found, and a cluster without any shall hear that from the trial.
     """
-    shape = Shape(hostname="", image=IMAGES["python"], probe=f"kar-probe-{_PROBE}", millicores=50)
+    shape = Shape(
+        hostname="", image=target.image("python"), probe=f"kar-probe-{_PROBE}", millicores=50
+    )
     return [
         (kinds.SERVICE, service("dry-run")),
         (kinds.POD, pod(shape, group="dry-run", role="gang", rank=0, size=1)),

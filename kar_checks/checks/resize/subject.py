@@ -87,7 +87,7 @@ class Subject:
         assert self._start is not None, "the pod has not been started"  # noqa: S101
         return self._start
 
-    def start(self, *, burn: float = 0) -> None:
+    def start(self) -> None:
         """Create the pod, and give each first process something to remember.
 
         Raises:
@@ -102,12 +102,16 @@ class Subject:
         )
         pod = trial.start_pod(body)
         self._node = str(pod["spec"]["nodeName"])
-        start = self.snapshot(burn=burn)
+        start = self.snapshot()
         if start.silence:
             raise HarnessError(
                 Reason.POD_FAILED, f"the probe in pod {self._plan.pod} is silent: {start.silence}"
             )
         self._start = start
+
+    def spin(self, seconds: float) -> None:
+        """Run a busy loop under the first limit, and take that for the beginning."""
+        self._start = self.snapshot(burn=seconds)
 
     def case(self, arena: Arena | None = None) -> Case:
         """Return everything that was seen."""

@@ -1,8 +1,9 @@
-"""The resize trial: one pod per check, all at once; the one that needs a full node comes last."""
+"""The resize trial: one pod per check, all at once; what needs idle CPU or a full node waits."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -34,9 +35,6 @@ def run(trial: Trial) -> ResizeObservation:
     trial.mount_probe(PROBE)
     try:
         cases = trial.side_by_side(_cases(trial))
-        # It fills a node, on which the resizes of the others would have to wait.
-        if plans.DEFERRED.check in trial.selected:
-            cases |= trial.side_by_side({plans.DEFERRED.name: lambda: _deferred(trial)})
     finally:
         _remove_pods(trial)
     return ResizeObservation(
@@ -52,9 +50,9 @@ def run(trial: Trial) -> ResizeObservation:
     )
 
 
-def manifests() -> list[tuple[Kind, Object]]:
+def manifests(target: Target) -> list[tuple[Kind, Object]]:
     """Return every pod of the topic, for dry runs; the filler's size is found at run time."""
-    image, config_map = Target().image("python"), "kar-probe-resize-probe"
+    image, config_map = target.image("python"), "kar-probe-resize-probe"
     bodies = [pod_manifest(plan, image=image, config_map=config_map) for plan in plans.ALL]
     bodies.append(
         pod_manifest(_filler(10), image=image, config_map=config_map, hostname="any", pod=FILLER)
@@ -62,27 +60,71 @@ def manifests() -> list[tuple[Kind, Object]]:
     return [(kinds.POD, body) for body in bodies]
 
 
+class _Crowd:
+    """The cases that others wait for: until each has gone, CPU is scarce and room changes."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._changed = threading.Condition()
+
+    def leave(self) -> None:
+        """One case is done with what disturbs others."""
+        with self._changed:
+            self._left -= 1
+            self._changed.notify_all()
+
+    def await_end(self) -> None:
+        """Wait until all have left."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._left <= 0)
+
+
 def _cases(trial: Trial) -> dict[str, Callable[[], Case]]:
-    makers: list[tuple[Plan, Callable[[Trial, Plan], Case]]] = [
-        *((plan, _ordinary) for plan in plans.ORDINARY),
-        (plans.QOS, _qos_change),
-        (plans.INFEASIBLE, _infeasible),
-    ]
-    return {
-        plan.name: partial(make, trial, plan)
-        for plan, make in makers
-        if plan.check in trial.selected
+    makers: dict[Plan, Callable[[Trial, Plan], Case]] = {
+        **{plan: _ordinary for plan in plans.ORDINARY},
+        plans.QOS: _qos_change,
+        plans.INFEASIBLE: _infeasible,
     }
+    chosen = {plan: make for plan, make in makers.items() if plan.check in trial.selected}
+    busy = plans.BUSY.check in trial.selected
+    crowd = _Crowd(len(chosen) + busy)
+
+    def crowded(make: Callable[[Trial, Plan], Case], plan: Plan) -> Case:
+        try:
+            return make(trial, plan)
+        finally:
+            crowd.leave()
+
+    work = {plan.name: partial(crowded, make, plan) for plan, make in chosen.items()}
+    if busy:
+        work[plans.BUSY.name] = partial(_busy_loop, trial, plans.BUSY, crowd)
+    if plans.DEFERRED.check in trial.selected:
+        work[plans.DEFERRED.name] = partial(_deferred, trial, plans.DEFERRED, crowd)
+    return work
 
 
 def _ordinary(trial: Trial, plan: Plan) -> Case:
-    burn = trial.number("resize.busy_seconds") if plan.burn else 0
     subject = Subject(trial, plan)
-    subject.start(burn=burn)
+    subject.start()
     for step in plan.steps:
-        done = subject.resize(step.name, step.change, restart=step.expect == "restart", burn=burn)
+        done = subject.resize(step.name, step.change, restart=step.expect == "restart")
         if not done.settled:
             break
+    return subject.case()
+
+
+def _busy_loop(trial: Trial, plan: Plan, crowd: _Crowd) -> Case:
+    """Spin before and after a change of the limit, when the other cases have gone quiet."""
+    subject = Subject(trial, plan)
+    try:
+        subject.start()
+    finally:
+        crowd.leave()
+    crowd.await_end()
+    seconds = trial.number("resize.busy_seconds")
+    subject.spin(seconds)
+    for step in plan.steps:
+        subject.resize(step.name, step.change, burn=seconds)
     return subject.case()
 
 
@@ -113,9 +155,12 @@ def _infeasible(trial: Trial, plan: Plan) -> Case:
     return subject.case()
 
 
-def _deferred(trial: Trial) -> Case:
-    """Fill a node up to its target pod, let that ask for more, and take the filler away."""
-    plan = plans.DEFERRED
+def _deferred(trial: Trial, plan: Plan, crowd: _Crowd) -> Case:
+    """Fill a node up to its target pod, let that ask for more, and take the filler away.
+
+    On a full node the resizes of the other cases would have to wait, too.
+    """
+    crowd.await_end()
     node = max(_nodes(trial), key=lambda one: capacity.free(trial.cluster, one).cpu_millicores)
     hostname = node["metadata"]["labels"][_HOSTNAME]
     subject = Subject(trial, plan, hostname=hostname)

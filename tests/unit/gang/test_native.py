@@ -12,6 +12,7 @@ from kar_checks.checks.gang.pods import Shape, filler, manifests, pod
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.facts import Facts
+from kar_checks.cluster.target import Target
 
 SHAPE = Shape(hostname="n1", image="image", probe="probe", millicores=50)
 
@@ -108,4 +109,4 @@ def test_a_filler_takes_what_it_is_told() -> None:
 
 
 def test_every_manifest_renders() -> None:
-    assert {body["kind"] for _, body in manifests()} == {"Pod", "Service"}
+    assert {body["kind"] for _, body in manifests(Target())} == {"Pod", "Service"}
