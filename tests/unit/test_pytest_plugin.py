@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,6 +257,10 @@ def test_a_signal_ends_the_wait_keeps_what_was_measured_and_cleans_up(
     session: Session, cluster: str, api: ApiServer, number: signal.Signals
 ) -> None:
     def interrupted(trial: Trial) -> None:
+        held = toy.config_map("held", finalizers=["example.com/hold"])
+        stored = trial.workspace.create(kinds.CONFIG_MAP, held)
+        key = ("v1", trial.namespace, "configmaps", "held")
+        threading.Timer(1.5, api.put, ("DELETED", key, stored)).start()
         os.kill(os.getpid(), number)
         assert trial.cluster.stopping.wait(20)
         raise HarnessError(Reason.INTERRUPTED, "interrupted")
