@@ -277,7 +277,7 @@ def _mark_rows(figure: Figure) -> list[int]:
     for mark in _sorted_marks(figure):
         start = mark.at / _end(figure)
         length = 0.015 * (len(safe(mark.label, 40)) + 2)
-        start = min(start, 1 - length)
+        start = min(max(0.0, start - length / 2), 1 - length)
         row = next((i for i, end in enumerate(ends) if end <= start), len(ends))
         if row == len(ends):
             ends.append(0)
@@ -295,15 +295,16 @@ def _sorted_marks(figure: Figure) -> list[Mark]:
 def _marks(axes: Axes, figure: Figure, rows: list[int]) -> None:
     for mark, row in zip(_sorted_marks(figure), rows, strict=True):
         label = safe(mark.label, 40)
-        late = mark.at / _end(figure) > 1 - 0.015 * (len(label) + 2)
+        half = 0.0075 * (len(label) + 2)
+        at = min(max(mark.at / _end(figure), half), 1 - half) * _end(figure)
         axes.axvline(mark.at, color=_ROLES["mark"], linewidth=1, linestyle=(0, (3, 2)), zorder=5)
         axes.annotate(
             label,
-            (mark.at, 1),
+            (at, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(-3 if late else 3, 4 + 11.5 * row),
+            xytext=(0, 4 + 11.5 * row),
             textcoords="offset points",
-            ha="right" if late else "left",
+            ha="center",
             fontsize=8.5,
             color=_ROLES["mark"],
             annotation_clip=False,

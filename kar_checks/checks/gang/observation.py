@@ -22,6 +22,8 @@ class PodTrace(Record):
     running: float | None = None
     ended: float | None = None
     succeeded: bool = False
+    stopped: bool = False
+    """It was deleted, so that its end says nothing about it."""
     gone: float | None = None
 
 

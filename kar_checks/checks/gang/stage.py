@@ -408,7 +408,7 @@ class Stage:
 
 def _spans(trace: dict[str, object], end: float) -> list[Span]:
     """Turn the moments of a pod's life into states that follow one another."""
-    over = "completed" if trace["succeeded"] else "failed"
+    over = "completed" if trace["succeeded"] else "gone" if trace["stopped"] else "failed"
     moments = [
         (cast("float", trace[moment]), state)
         for moment, state in (

@@ -247,6 +247,7 @@ class OwnPods:
             running=after(seen.running),
             ended=after(seen.ended),
             succeeded=status.get("phase") == "Succeeded",
+            stopped="deletionTimestamp" in seen.latest["metadata"],
             gone=after(seen.gone),
         )
 
