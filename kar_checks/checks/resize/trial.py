@@ -81,7 +81,7 @@ class _Crowd:
 
 def _cases(trial: Trial) -> dict[str, Callable[[], Case]]:
     makers: dict[Plan, Callable[[Trial, Plan], Case]] = {
-        **{plan: _ordinary for plan in plans.ORDINARY},
+        **dict.fromkeys(plans.ORDINARY, _ordinary),
         plans.QOS: _qos_change,
         plans.INFEASIBLE: _infeasible,
     }
@@ -95,7 +95,9 @@ def _cases(trial: Trial) -> dict[str, Callable[[], Case]]:
         finally:
             crowd.leave()
 
-    work = {plan.name: partial(crowded, make, plan) for plan, make in chosen.items()}
+    work: dict[str, Callable[[], Case]] = {
+        plan.name: partial(crowded, make, plan) for plan, make in chosen.items()
+    }
     if busy:
         work[plans.BUSY.name] = partial(_busy_loop, trial, plans.BUSY, crowd)
     if plans.DEFERRED.check in trial.selected:
