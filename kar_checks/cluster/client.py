@@ -32,7 +32,6 @@ READ_SECONDS = 30.0
 WATCH_PAUSE = 0.2
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
-APPLY = "application/apply-patch+yaml"
 
 
 @dataclass(frozen=True)
@@ -317,17 +316,6 @@ class Cluster:
         query = [("fieldValidation", "Strict")] + ([("dryRun", "All")] if dry_run else [])
         path = kind.path(namespace, name, subresource)
         return self.call("PATCH", path, body=body, query=query, content_type=content_type)
-
-    def apply_dry_run(self, kind: Kind, body: Object, namespace: str = "") -> Object:
-        """Send a manifest as a server-side dry run: everything is asked, nothing is kept."""
-        query = [
-            ("dryRun", "All"),
-            ("fieldManager", "kar-checks"),
-            ("force", "true"),
-            ("fieldValidation", "Strict"),
-        ]
-        path = kind.path(namespace, body["metadata"]["name"])
-        return self.call("PATCH", path, body=body, query=query, content_type=APPLY)
 
     def delete(
         self, kind: Kind, name: str, namespace: str = "", *, uid: str = "", grace: int | None = None

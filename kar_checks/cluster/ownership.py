@@ -7,6 +7,7 @@ precondition, and awaited until it is gone. What we did not make is never touche
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 import time
@@ -21,6 +22,9 @@ from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import MANAGED_BY, RUN_LABEL, SUITE, Target
 from kar_checks.cluster.wait import wait_gone
 from kar_checks.model import Cleanup, Leak, Mutation, ObjectRef, Reason
+
+_NO_ACCOUNT_YET = re.compile(r"service ?account .*not found")
+_ACCOUNT_SECONDS = 30.0
 
 OWNER = "kar-checks.dev/owner"
 
@@ -106,7 +110,16 @@ class Workspace:
         """Return a manifest as it would be sent, for dry runs and plans."""
         return self.target.dress(body, run_id=self.run_id, owner=self._owner)
 
-    def create(self, kind: Kind, body: Object, *, note_mutations: bool = True) -> Object:
+    def try_out(self, kind: Kind, body: Object) -> None:
+        """Send a manifest as a server-side dry run: admission is asked, nothing is kept.
+
+        Raises:
+            ApiError: the server refused.
+        """
+        namespace = self.namespace if kind.namespaced else ""
+        self._create_when_admitted(kind, self.dressed(body), namespace, dry_run=True)
+
+    def create(self, kind: Kind, body: Object) -> Object:
         """Create an object in the run's namespace (or cluster-wide), and return it as stored.
 
         Raises:
@@ -118,7 +131,7 @@ class Workspace:
         with self._lock:
             self._owned.append(owned)
         try:
-            stored = self.cluster.create(kind, sent, namespace)
+            stored = self._create_when_admitted(kind, sent, namespace)
         except ApiError as error:
             # A refusal made nothing; anything else (a 500 from etcd) may have, so it stays listed.
             if error.status < 500:
@@ -128,9 +141,24 @@ class Workspace:
         owned.uid = stored["metadata"]["uid"]
         with self._lock:
             self.made.append(pods.reference(stored))
-            if note_mutations:
-                self.mutations.extend(pods.mutations(sent, stored))
+            self.mutations.extend(pods.mutations(sent, stored))
         return stored
+
+    def _create_when_admitted(
+        self, kind: Kind, sent: Object, namespace: str, *, dry_run: bool = False
+    ) -> Object:
+        """Create; in a new namespace the first pods come before its default ServiceAccount.
+
+        That is polled, since watching ServiceAccounts would be one more right to ask for.
+        """
+        deadline = time.monotonic() + _ACCOUNT_SECONDS
+        while True:
+            try:
+                return self.cluster.create(kind, sent, namespace, dry_run=dry_run)
+            except ApiError as error:
+                early = _NO_ACCOUNT_YET.search(error.server_message)
+                if not early or time.monotonic() > deadline or self.cluster.stopping.wait(0.2):
+                    raise
 
     def delete(self, kind: Kind, name: str, *, seconds: float | None = None) -> bool:
         """Delete an object of ours and wait until it is gone; returns whether it is.

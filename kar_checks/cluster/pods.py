@@ -9,6 +9,12 @@ from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.model import Mutation, ObjectRef, Reason
 
+OPT_OUT = (
+    "opt out of the injection by --annotation or --label, or exempt a namespace from the webhook, "
+    "policy or LimitRange and name it by --namespace"
+)
+"""What helps where admission changed a pod of ours."""
+
 _IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _NEVER_STARTS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 

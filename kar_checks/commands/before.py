@@ -99,10 +99,9 @@ def _probe(before: Preflight, options: Options, console: Console) -> list[tuple[
         workspace.open()
         for kind, body in _manifests(before):
             name = f"{kind.kind}/{body['metadata']['name']}"
-            dressed = workspace.dressed(body)
             sent += 1
             try:
-                before.cluster.create(kind, dressed, workspace.namespace, dry_run=True)
+                workspace.try_out(kind, body)
             except ApiError as error:
                 told = f"{error.fault.reason.value}: {error.server_message}"
                 told = told.replace(body["metadata"]["name"], "NAME")

@@ -108,7 +108,8 @@ def test_a_missing_right_is_an_error_that_names_it(
     for body in printed:
         for rule in body.get("rules", []):
             rule["resources"] = [one for one in rule["resources"] if one != "pods/resize"]
-        body["rules"] = [rule for rule in body.get("rules", []) if rule["resources"]]
+        if "rules" in body:
+            body["rules"] = [rule for rule in body["rules"] if rule["resources"]]
     with account(cluster, local, printed, tmp_path) as kubeconfig:
         done = run_as(kar, kubeconfig, "resize.limits_only")
         finding = done.finding("resize.limits_only")

@@ -230,7 +230,10 @@ class Stage:
         selector: Object = stored["spec"].get("nodeSelector") or {}
         changed = ""
         if requested != millicores:
-            changed = f"it requests {requested} m CPU instead of {millicores} m"
+            names = ", ".join(str(one["name"]) for one in stored["spec"]["containers"])
+            changed = (
+                f"it requests {requested} m CPU instead of {millicores} m (containers: {names})"
+            )
         elif selector.get("kubernetes.io/hostname") != self._place.hostname:
             changed = "its nodeSelector no longer names the node"
         if changed:
@@ -239,8 +242,7 @@ class Stage:
                     reason="mutated",
                     text=f"the pod {stored['metadata']['name']} was changed on its way in: "
                     f"{changed}",
-                    help="let pods of this namespace pass admission (webhooks, LimitRange) "
-                    "unchanged",
+                    help=pods.OPT_OUT,
                 )
             )
 

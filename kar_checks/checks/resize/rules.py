@@ -27,6 +27,7 @@ from kar_checks.checks.resize.observation import (
     Step,
 )
 from kar_checks.checks.resize.state import status_differences
+from kar_checks.cluster import pods
 from kar_checks.model import Fact, Mutation, Outcome
 from kar_checks.profile import Profile
 
@@ -99,8 +100,7 @@ def _mutated(case: Case, mutations: Iterable[Mutation], *, all_containers: bool)
         f"the cluster changed {first.field} of pod {case.pod} on its way in: sent "
         f"{first.sent}, stored {first.stored}",
         [_mutation_fact(one) for one in changed],
-        "opt out of the injection by --annotation or --label, or exempt a namespace and name it "
-        "by --namespace",
+        pods.OPT_OUT,
     )
 
 
