@@ -12,7 +12,6 @@ from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.connect import connect
 from kar_checks.cluster.errors import ApiError
-from kar_checks.cluster.kinds import Kind
 from localcluster import LocalCluster
 from tests.cluster.injections import injection
 from tests.cluster.injections.webhook import Answer, webhook
@@ -26,13 +25,6 @@ _PODS: Object = {
     "operations": ["CREATE"],
     "resources": ["pods"],
 }
-_DEFINITIONS = Kind(
-    "apiextensions.k8s.io",
-    "v1",
-    "customresourcedefinitions",
-    "CustomResourceDefinition",
-    namespaced=False,
-)
 _BINDINGS: Object = {**_PODS, "resources": ["pods/binding"]}
 _GROUPS: Object = {
     "apiGroups": ["scheduling.k8s.io"],
@@ -84,52 +76,6 @@ def no_gang_scheduler(local: LocalCluster, _: Cluster) -> Iterator[None]:
     finally:
         local.restart("kube-apiserver")
         local.restart("kube-scheduler")
-        local.ready()
-
-
-@injection
-@contextmanager
-def groups_served_without_the_feature(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
-    """Groups can be created, and the API server drops the field that joins pods to them.
-
-    So it is where API servers of different gates stand behind one address. Here the group's API
-    comes from a definition of ours, because a server without the feature serves none.
-    """
-    local.restart("kube-apiserver", feature_gates=_gates(local, on=False))
-    local.ready()
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {
-        "name": local.settings.release.gang_api.rpartition("/")[2],
-        "served": True,
-        "storage": True,
-        "schema": {"openAPIV3Schema": anything},
-    }
-    body: Object = {
-        "apiVersion": _DEFINITIONS.api_version,
-        "kind": _DEFINITIONS.kind,
-        "metadata": {
-            "name": "podgroups.scheduling.k8s.io",
-            "annotations": {"api-approved.kubernetes.io": "unapproved, a sabotage"},
-        },
-        "spec": {
-            "group": "scheduling.k8s.io",
-            "scope": "Namespaced",
-            "names": {"plural": "podgroups", "kind": "PodGroup", "listKind": "PodGroupList"},
-            "versions": [version],
-        },
-    }
-    try:
-        name = str(cluster.create(_DEFINITIONS, body)["metadata"]["name"])
-        try:
-            path = f"/apis/{local.settings.release.gang_api}/podgroups"
-            deadline = time.monotonic() + 30
-            while cluster.raw("GET", path)[0] != 200 and time.monotonic() < deadline:
-                time.sleep(0.2)
-            yield
-        finally:
-            cluster.delete(_DEFINITIONS, name)
-    finally:
-        local.restart("kube-apiserver")
         local.ready()
 
 
