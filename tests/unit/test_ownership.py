@@ -133,17 +133,6 @@ def test_what_was_made_is_recorded_with_its_mutations(cluster: Cluster, api: Api
         refusal(422, "Invalid", "no"),
     ],
 )
-def test_the_default_account_of_a_new_namespace_is_waited_for(
-    api: ApiServer, cluster: Cluster
-) -> None:
-    early = 'error looking up service account ns/default: serviceaccount "default" not found'
-    api.answers.extend([refusal(403, "Forbidden", early)] * 2)
-    work = workspace(cluster, "ns")
-    stored = work.create(kinds.CONFIG_MAP, config_map("one"))
-    assert stored["metadata"]["uid"]
-    assert [one.method for one in api.requests] == ["POST"] * 3
-
-
 def test_what_was_refused_is_not_ours_to_delete(
     cluster: Cluster, api: ApiServer, answer: Answer
 ) -> None:
@@ -153,6 +142,17 @@ def test_what_was_refused_is_not_ours_to_delete(
         work.create(kinds.CONFIG_MAP, config_map("one"))
     assert work.close().verdict == "clean"
     assert api.asked("DELETE") == []
+
+
+def test_the_default_account_of_a_new_namespace_is_waited_for(
+    api: ApiServer, cluster: Cluster
+) -> None:
+    early = 'error looking up service account ns/default: serviceaccount "default" not found'
+    api.answers.extend([refusal(403, "Forbidden", early)] * 2)
+    work = workspace(cluster, "ns")
+    stored = work.create(kinds.CONFIG_MAP, config_map("one"))
+    assert stored["metadata"]["uid"]
+    assert [one.method for one in api.requests] == ["POST"] * 3
 
 
 def test_what_may_have_been_made_behind_an_error_is_removed(
