@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import zip_longest
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ OPT_OUT = (
 """What helps where admission changed a pod of ours."""
 
 _IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+_NO_PROGRAM = re.compile(r"executable file not found|no such file or directory")
 _NEVER_STARTS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
 
@@ -96,6 +98,12 @@ def hopeless(pod: Object) -> HarnessError | None:
                 f"the node cannot get the image {one.get('image')}: {why}: {text}",
                 "mirror the images that `kar images` lists, and give --image-prefix or --image "
                 "(and --pull-secret where the registry wants one)",
+            )
+        if why in _NEVER_STARTS and _NO_PROGRAM.search(text):
+            return HarnessError(
+                Reason.IMAGE_LACKS_TOOL,
+                f"the image {one.get('image')} lacks a program that the check needs: {text}",
+                "leave the image as it is, or give one with python3 by --image",
             )
         if why in _NEVER_STARTS:
             return HarnessError(Reason.POD_FAILED, f"pod {name} cannot start: {why}: {text}")
