@@ -41,8 +41,12 @@ def run_checks(options: Options, *, quiet: bool) -> int:
             return int(code)
         if page.exists():
             write_atomically(folder / page.name, page.read_text("utf-8"))
-    text.summary(StoredRun(folder), console)
-    return int(plugin.code if code != Exit.INTERNAL else code)
+    run = StoredRun(folder)
+    # A full disk may have kept the last word out of the folder.
+    last = plugin.code if code != Exit.INTERNAL else Exit.INTERNAL
+    run.info = run.info.model_copy(update={"exit_code": int(last)})
+    text.summary(run, console)
+    return int(last)
 
 
 def _run_pytest(page: Path, files: list[str], plugin: KarPlugin) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kar_checks.report import words
-from kar_checks.report.view import Scorecard, TopicView
+from kar_checks.report.view import CheckView, Scorecard, TopicView
 from kar_checks.store import StoredRun
 
 _STYLE = {
@@ -24,8 +26,9 @@ def summary(run: StoredRun, console: Console) -> None:
     """Print the findings per topic, a sentence per level, and what the run left behind."""
     card = Scorecard(run)
     for topic in card.topics:
-        if any(check.info.id in run.info.selection for check in topic.checks):
-            console.print(_table(topic))
+        chosen = [check for check in topic.checks if check.info.id in run.info.selection]
+        if chosen:
+            console.print(_table(topic, chosen))
     for tally in [*card.levels, *(topic.tally for topic in card.beyond)]:
         console.print(_plain(tally.sentence), soft_wrap=True)
     console.print()
@@ -53,7 +56,7 @@ def summary(run: StoredRun, console: Console) -> None:
     console.print(_plain(f"{told}: {words.exit_code(code)}.", "bold"), soft_wrap=True)
 
 
-def _table(topic: TopicView) -> Table:
+def _table(topic: TopicView, checks: Sequence[CheckView]) -> Table:
     table = Table(
         title=_plain(f"{topic.info.title} — {topic.info.label}"),
         title_justify="left",
@@ -64,7 +67,7 @@ def _table(topic: TopicView) -> Table:
     table.add_column("outcome", no_wrap=True)
     table.add_column("check", overflow="fold")
     table.add_column("what was found", overflow="fold", ratio=1)
-    for check in topic.checks:
+    for check in checks:
         finding = check.finding
         outcome = str(finding.outcome)
         name = f"{check.info.id}[{finding.variant}]" if finding.variant else check.info.id

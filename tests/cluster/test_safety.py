@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -116,6 +117,23 @@ def test_a_namespace_that_refuses_to_end_is_a_leak_of_its_own(
         free = {"metadata": {"finalizers": None}}
         cluster.patch(kinds.CONFIG_MAP, "held", free, namespace)
     assert kar("cleanup", "--local-cluster").code == 0
+    assert ours(cluster) == []
+
+
+def test_a_full_disk_is_told_and_loses_nothing_that_was_measured(
+    kar: Kar, cluster: Cluster, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(small)], check=True)
+    try:
+        done = Kar(small).run(FAST)
+        assert done.code == 3, done.output
+        assert "cannot be written" in " ".join(done.output.split())
+        assert "Exit code 3" in done.output
+        assert done.finding(FAST).outcome is Outcome.PASS
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
     assert ours(cluster) == []
 
 
