@@ -37,7 +37,9 @@ def runs(times: int) -> tuple[dict[str, dict[str, float]], Path | None]:
     for _ in range(times):
         began = time.monotonic()
         subprocess.run(
-            [*KAR, "run", "--local-cluster", "--quiet", "--output", str(parent)], check=True
+            [*KAR, "run", "--local-cluster", "--quiet", "--output", str(parent)],
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
         whole = time.monotonic() - began
         folder = (parent / "latest").resolve()
