@@ -34,7 +34,7 @@ pages: $(VENV)/.ready
 	$(PYTEST) tests/pages -q
 
 cluster-tests: $(VENV)/.ready
-	$(PYTEST) tests/cluster -v --tb=short -o log_cli=false
+	$(PYTEST) tests/cluster -v --tb=short -m 'not earlier_minor'
 
 docs: $(VENV)/.ready
 	$(VENV)/bin/python scripts/generate.py

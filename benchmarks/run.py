@@ -60,8 +60,14 @@ def main() -> None:
     """Print everything as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--up", action="store_true", help="take the local cluster down and up, too")
     given = parser.parse_args()
-    out: dict[str, object] = {
+    out: dict[str, object] = {}
+    if given.up:
+        out["down_seconds"] = seconds([*KAR, "cluster", "down"], 1)
+        out["warm_up_seconds"] = seconds([*KAR, "cluster", "up"], 1)
+        out["up_again_seconds"] = seconds([*KAR, "cluster", "up"], 3)
+    out |= {
         "help_seconds": seconds([*KAR, "--help"], 7),
         "collect_seconds": seconds(COLLECT, 5),
     }
