@@ -30,14 +30,14 @@ def show_list(version: str, *, as_json: bool) -> None:
     console = Console(highlight=False)
     table = Table(title=f"Checklist of Kubernetes {chosen}", title_justify="left", box=None)
     for name in ("Level", "KAR", "Requirement", "Title", "Decided by"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name != "Title")
     for one in lines:
         table.add_row(
             one.level,
             str(one.kar or "—"),
             one.id,
             one.title,
-            ", ".join(checks_of.get(one.id, [])) or "a person's evidence",
+            f"{len(found)} checks" if (found := checks_of.get(one.id)) else "a person's evidence",
         )
     console.print(table)
     for topic in topics():
