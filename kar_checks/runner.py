@@ -251,11 +251,16 @@ class Runner:
             self.workspace.open()
 
     def _outages(self, since: float) -> list[str]:
-        return [
-            f"the API server did not answer for {length:.0f} s"
-            for start, length in self.preflight.cluster.outages.spans
-            if start >= since and length >= 1
-        ]
+        """Tell each outage once, however many requests ran into it."""
+        merged: list[tuple[float, float]] = []
+        for start, length in sorted(self.preflight.cluster.outages.spans):
+            if start < since or length < 1:
+                continue
+            if merged and start <= merged[-1][1]:
+                merged[-1] = merged[-1][0], max(merged[-1][1], start + length)
+            else:
+                merged.append((start, start + length))
+        return [f"the API server did not answer for {end - start:.0f} s" for start, end in merged]
 
     def _fault(self, checks: frozenset[str], fault: Fault) -> None:
         self.run.add_findings(fault_finding(check, fault) for check in sorted(checks))

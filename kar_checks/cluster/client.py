@@ -549,6 +549,10 @@ def _json(text: str) -> Object | None:
     return cast("Object", found) if isinstance(found, dict) else None
 
 
+_SERVER_TROUBLE = ("apiserver not ready", "apiserver is shutting down", "etcd")
+"""What an API server says of itself while it comes or goes."""
+
+
 def _passing(status: int, text: str) -> bool:
     """Tell a trouble that passes from a refusal: nobody behind a gateway, too many requests."""
     if status == 429:
@@ -556,7 +560,7 @@ def _passing(status: int, text: str) -> bool:
     if status not in (502, 503, 504):
         return False
     refused = (_json(text) or {}).get("kind") == "Status"
-    return not refused or "apiserver not ready" in text or "etcd" in text
+    return not refused or any(one in text for one in _SERVER_TROUBLE)
 
 
 def _first_line(error: object) -> str:

@@ -95,6 +95,7 @@ def test_an_interrupted_run_does_not_wait_for_a_server(tmp_path: Path) -> None:
         Answer(502, "<html>bad gateway</html>"),
         Answer(503, "no healthy upstream"),
         refusal(503, "ServiceUnavailable", "apiserver not ready"),
+        refusal(503, "ServiceUnavailable", "apiserver is shutting down"),
         refusal(504, "Timeout", "etcdserver: request timed out"),
     ],
 )

@@ -24,6 +24,9 @@ from kar_checks.profile import Profile
 _NAMES_QOS = re.compile(r"(?i)qos\s*class")
 _NAMES_ROOM = re.compile(r"(?i)allocatable|exceeds? (the )?node|node.{0,40}(capacity|resources)")
 
+_WAITED = {"not_settled", "not_completed", "generation_not_observed", "status_differs"}
+"""Failures that rest on a state which did not come in time."""
+
 _Judge = Callable[[Case, Profile], Ruling | None]
 
 
@@ -42,6 +45,7 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
         ruling = Ruling(Outcome.ERROR, case.reason.value, case.message, help=case.help)
     else:
         ruling = undecided("not_observed", "the trial stored nothing about it")
+    ruling = _with_outages(name, ruling, observed.disturbances)
     passed = ruling.outcome is Outcome.PASS
     return [
         Finding(
@@ -56,6 +60,19 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
             trial=observed.trial,
         )
     ]
+
+
+def _with_outages(name: str, ruling: Ruling, disturbances: list[str]) -> Ruling:
+    """Take back a failure by waiting in vain if the API server was away meanwhile."""
+    waited = ruling.reason in _WAITED or (name, ruling.reason) == ("infeasible", "accepted")
+    if ruling.outcome is not Outcome.FAIL or not waited or not disturbances:
+        return ruling
+    return undecided(
+        "api_server_away",
+        f"{ruling.summary}; meanwhile: {'; '.join(disturbances)}",
+        ruling.facts,
+        "run it again when the API server stays up",
+    )
 
 
 def _good(case: Case) -> Ruling:

@@ -450,3 +450,20 @@ def busy(first: Burn | None, second: Burn | None) -> Case:
 )
 def test_a_busy_loop(case: Case, outcome: Outcome, reason: str) -> None:
     assert verdict(case) == (outcome, reason)
+
+
+@pytest.mark.parametrize(
+    ("case", "outcome", "reason"),
+    [
+        (unsettled(c.snapshot(RAISED, 2, observed_generation=1)), OPEN, "api_server_away"),
+        (ordinary(after=c.snapshot(RAISED, 2, held=SMALL)), FAIL, "kernel_value_differs"),
+        (ordinary(), PASS, "observed"),
+    ],
+)
+def test_waiting_in_vain_while_the_api_server_was_away_fails_nothing(
+    case: Case, outcome: Outcome, reason: str
+) -> None:
+    away = {"disturbances": ["the API server did not answer for 36 s"]}
+    seen = c.observation(case).model_copy(update=away)
+    (found,) = judge(f"resize.{case.name}", seen, profile.default())
+    assert (found.outcome, found.reason) == (outcome, reason)
