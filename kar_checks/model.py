@@ -290,7 +290,6 @@ class Environment(Record):
     cluster_uid: str = ""
     """UID of the namespace ``kube-system``: tells two clusters of the same name apart."""
     server_version: str = ""
-    platform: str = ""
     user: str = ""
     nodes: list[NodeInfo] = []
     images: dict[str, str] = {}

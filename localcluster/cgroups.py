@@ -5,7 +5,7 @@ whatever is listed there is ours, however it was started.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +35,6 @@ def hierarchies(mounts: str | None = None) -> list[Hierarchy]:
         elif kind == "cgroup":
             found[Path(target)] = Hierarchy(Path(target), False, frozenset(options.split(",")))
     return list(found.values())
-
-
-def is_version_1(trees: Iterable[Hierarchy]) -> bool:
-    """Whether resources are limited by version 1 files, also when version 2 is mounted beside."""
-    return any(not tree.unified for tree in trees)
 
 
 def create(name: str, *, with_pods: bool) -> None:

@@ -350,7 +350,6 @@ def _environment() -> Environment:
         context="research-eu-1",
         cluster_uid="0b1f6f0a-6b0e-4a54-9f0e-1a6c4d1f7a55",
         server_version="v1.37.0",
-        platform="linux/amd64",
         user="CANARY-user@example.com",
         nodes=[
             NodeInfo(
