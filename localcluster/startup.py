@@ -197,7 +197,7 @@ def _start_runtime(record: state.State, layout: NodeLayout, parts: Parts) -> Non
     process = record.processes[holder.name]
     # From then on the namespace is complete.
     _wait(
-        lambda: Path(f"/proc/{process.pid}/exe").readlink() == parts.pause,
+        lambda: Path(f"/proc/{process.pid}/exe").readlink() == parts.pause.resolve(),
         RUNTIME_SECONDS,
         f"the namespaces of {layout.name} cannot be made",
         cluster,

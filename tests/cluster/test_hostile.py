@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -9,6 +10,7 @@ import pytest
 
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
+from kar_checks.cluster.errors import ApiError
 from kar_checks.cluster.kinds import Kind
 from tests.cluster.injections.webhook import Answer, webhook
 from tests.cluster.support import Kar
@@ -34,6 +36,7 @@ CHECKS = ["resize.cpu_up_down", "resize.deferred", "gang.fits", "gang.incomplete
 TAINT = "dedicated=ai:NoSchedule"
 OPT_OUT = "sidecar.test/inject=false"
 LABEL = "cost-center=ai"
+_ACTIVE_SECONDS = 30.0
 OPTIONS = ["--toleration", TAINT, "--label", LABEL, "--annotation", OPT_OUT]
 _PODS = [
     {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
@@ -95,12 +98,33 @@ def label_wanted(cluster: Cluster) -> Iterator[None]:
         },
     }
     cluster.create(POLICY, policy)
-    cluster.create(BINDING, binding)
     try:
-        yield
+        cluster.create(BINDING, binding)
+        try:
+            _wait_until_refused(cluster)
+            yield
+        finally:
+            cluster.delete(BINDING, name)
     finally:
-        cluster.delete(BINDING, name)
         cluster.delete(POLICY, name)
+
+
+def _wait_until_refused(cluster: Cluster) -> None:
+    """Wait until the API server applies the policy; it learns of one only some time later."""
+    pod: Object = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "policy-canary"},
+        "spec": {"containers": [{"name": "main", "image": "none"}]},
+    }
+    deadline = time.monotonic() + _ACTIVE_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            cluster.create(kinds.POD, pod, "default", dry_run=True)
+        except ApiError:
+            return
+        time.sleep(0.2)
+    raise TimeoutError(f"the API server did not apply the policy in {_ACTIVE_SECONDS} s")
 
 
 @contextmanager
