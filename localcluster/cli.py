@@ -15,7 +15,7 @@ from localcluster.cluster import LocalCluster
 from localcluster.errors import ClusterError
 from localcluster.progress import Progress
 from localcluster.settings import parse_settings
-from localcluster.startup import bring_down, bring_up
+from localcluster.startup import bring_down, bring_up, build_only
 
 app = typer.Typer(
     name="cluster",
@@ -36,22 +36,31 @@ def _sentences() -> Generator[None]:
         raise typer.Exit(1) from error
 
 
+_Kubernetes = Annotated[
+    str | None, typer.Option(help="Kubernetes version, such as 1.37 or 1.36.3.")
+]
+_Addons = Annotated[list[str] | None, typer.Option(metavar="NAME", help="With this add-on too.")]
+
+
 @app.command()
 def up(
-    kubernetes: Annotated[
-        str | None, typer.Option(help="Kubernetes version, such as 1.37 or 1.36.3.")
-    ] = None,
+    kubernetes: _Kubernetes = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="gang=on, gang=off or gang=api-only."),
     ] = None,
-    addon: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Install this add-on too.")
-    ] = None,
+    addon: _Addons = None,
 ) -> None:
     """Build and start the cluster, or say that it runs already."""
     with _sentences():
         bring_up(parse_settings(kubernetes, set_ or (), addon or ()), Progress())
+
+
+@app.command("build")
+def build_(kubernetes: _Kubernetes = None, addon: _Addons = None) -> None:
+    """Build what a start would build, and start nothing."""
+    with _sentences():
+        build_only(parse_settings(kubernetes, (), addon or ()), Progress())
 
 
 @app.command()

@@ -24,6 +24,12 @@ CONTAINERD = GoBuild(
         "github.com/containerd/containerd/v2/cmd/ctr",
     ),
 )
+HELM = GoBuild(
+    name="helm",
+    module="helm.sh/helm/v3",
+    version="v3.22.0",
+    packages=("helm.sh/helm/v3/cmd/helm",),
+)
 PAUSE = GoBuild(name="pause", source="pause")
 
 

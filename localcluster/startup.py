@@ -9,7 +9,7 @@ from pathlib import Path
 
 from localcluster import cgroups, components, machine, network, node, pki, programs, state
 from localcluster.addons import find_addons
-from localcluster.addons.install import addon_images, apply, apply_text, wait_ready
+from localcluster.addons.install import addon_images, apply_text, install, wait_ready
 from localcluster.addons.model import Addon
 from localcluster.cluster import LocalCluster, Node
 from localcluster.errors import ClusterError
@@ -55,17 +55,20 @@ def bring_up(settings: Settings, progress: Progress) -> LocalCluster:
         running = _running(settings, progress)
         if running:
             return running
-        machine.require_debian()
         machine.require_memory(this_machine().memory_bytes)
         go = go_version()
-        machine.require_disk(warm=_is_warm(settings, go))
-        machine.install_packages(progress)
         parts = _build(settings, addons, go, progress)
         if remains():
             progress.say("removing what an earlier cluster left")
             tear_down(progress)
         network.refuse_overlap()
-        return _start(settings, addons, parts, progress)
+        return _start(settings, addons, parts, go, progress)
+
+
+def build_only(settings: Settings, progress: Progress) -> None:
+    """Fill the cache with everything that a start with these settings needs."""
+    machine.require_root()
+    _build(settings, find_addons(settings.addons), go_version(), progress)
 
 
 def _running(settings: Settings, progress: Progress) -> LocalCluster | None:
@@ -97,6 +100,9 @@ def _is_warm(settings: Settings, go: str) -> bool:
 
 def _build(settings: Settings, addons: Sequence[Addon], go: str, progress: Progress) -> Parts:
     """Build what the cache lacks; the long build runs beside all others."""
+    machine.require_debian()
+    machine.require_disk(warm=_is_warm(settings, go))
+    machine.install_packages(progress)
 
     def pause() -> tuple[Path, Path]:
         program = build(programs.PAUSE, go, progress) / "pause"
@@ -122,7 +128,7 @@ def _build(settings: Settings, addons: Sequence[Addon], go: str, progress: Progr
 
 
 def _start(
-    settings: Settings, addons: Sequence[Addon], parts: Parts, progress: Progress
+    settings: Settings, addons: Sequence[Addon], parts: Parts, go: str, progress: Progress
 ) -> LocalCluster:
     progress.say(f"starting {settings.describe()}")
     record = state.State(
@@ -147,7 +153,7 @@ def _start(
         if settings.gang == "api-only":
             apply_text(DROP_FIELD, cluster.kubectl)
         for addon in addons:
-            apply(addon, settings.release, cluster.kubectl)
+            install(addon, cluster, go)
         for runtime in runtimes:
             runtime.result()
     for layout in NODES:

@@ -15,10 +15,18 @@ ADDONS: tuple[Addon, ...] = ()
 
 
 def find_addons(names: tuple[str, ...]) -> tuple[Addon, ...]:
-    """The core add-ons and those that were asked for by name."""
+    """The core add-ons, those that were asked for by name, and before each what it requires."""
     known = {addon.name: addon for addon in ADDONS}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        choice = ", ".join(sorted(known)) or "none yet"
-        raise ClusterError(f"there is no add-on {unknown[0]!r}; known: {choice}")
-    return (*CORE_ADDONS, *(known[name] for name in names))
+    found = dict.fromkeys(CORE_ADDONS)
+
+    def add(name: str) -> None:
+        if name not in known:
+            choice = ", ".join(sorted(known)) or "none yet"
+            raise ClusterError(f"there is no add-on {name!r}; known: {choice}")
+        for other in known[name].requires:
+            add(other)
+        found.setdefault(known[name])
+
+    for name in names:
+        add(name)
+    return tuple(found)

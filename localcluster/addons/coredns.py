@@ -9,14 +9,16 @@ _IMAGE = "registry.k8s.io/coredns/coredns:local"
 
 COREDNS = Addon(
     name="coredns",
-    build=GoBuild(
-        name="coredns",
-        module="github.com/coredns/coredns",
-        version="v1.15.0",
-        packages=("github.com/coredns/coredns",),
+    builds=(
+        GoBuild(
+            name="coredns",
+            module="github.com/coredns/coredns",
+            version="v1.15.0",
+            packages=("github.com/coredns/coredns",),
+        ),
     ),
     images=(AddonImage(name=_IMAGE, programs={"/coredns": "coredns"}),),
-    manifests=(
+    installs=(
         Manifest(
             path="cluster/addons/dns/coredns/coredns.yaml.base",
             substitutions={

@@ -1,12 +1,18 @@
 """Building, importing, applying and waiting for add-ons, whatever they are."""
 
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
-from localcluster.addons.model import Addon, Manifest
+import yaml
+
+from localcluster.addons.model import Addon, Chart, Manifest, Objects
+from localcluster.cluster import LocalCluster
 from localcluster.errors import ClusterError
 from localcluster.gobuild import build, module_folder
 from localcluster.images import program_image
+from localcluster.programs import HELM
 from localcluster.progress import Progress
 from localcluster.releases import Release
 from localcluster.shell import run
@@ -14,12 +20,19 @@ from localcluster.shell import run
 ROLLOUT_SECONDS = 180
 
 
+HELM_SECONDS = 180
+
+
 def addon_images(addon: Addon, go: str, progress: Progress) -> list[Path]:
     """The add-on's images, built if need be, as files to import."""
-    folder = build(addon.build, go, progress)
+    programs: dict[str, Path] = {}
+    for wanted in addon.builds:
+        programs |= {program.name: program for program in build(wanted, go, progress).iterdir()}
+    if any(isinstance(one, Chart) for one in addon.installs):
+        build(HELM, go, progress)
     return [
         program_image(
-            image.name, {path: folder / program for path, program in image.programs.items()}
+            image.name, {path: programs[program] for path, program in image.programs.items()}
         )
         for image in addon.images
     ]
@@ -34,12 +47,50 @@ def render(manifest: Manifest, text: str) -> str:
     return text
 
 
-def apply(addon: Addon, release: Release, kubectl: list[str]) -> None:
+def install(addon: Addon, cluster: LocalCluster, go: str) -> None:
     """Create the add-on's objects."""
-    for manifest in addon.manifests:
-        version = manifest.version or f"v{release.kubernetes}"
-        source = module_folder(manifest.module, version) / manifest.path
-        apply_text(render(manifest, source.read_text()), kubectl)
+    release = cluster.settings.release
+    for one in addon.installs:
+        match one:
+            case Manifest():
+                apply_text(manifest_text(one, release), cluster.kubectl)
+            case Objects():
+                apply_text(one.text, cluster.kubectl)
+            case Chart():
+                helm = build(HELM, go, Progress()) / "helm"
+                _install_chart(one, release, [str(helm), f"--kubeconfig={cluster.kubeconfig}"])
+
+
+def manifest_text(manifest: Manifest, release: Release) -> str:
+    """The text of a manifest in its module, with its substitutions made."""
+    version = manifest.version or f"v{release.kubernetes}"
+    source = module_folder(manifest.module, version) / manifest.path
+    return render(manifest, source.read_text())
+
+
+def _install_chart(chart: Chart, release: Release, helm: list[str]) -> None:
+    source = module_folder(chart.module, chart.version) / chart.path
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / source.name
+        # The module cache is read-only, and Helm wants some charts completed.
+        shutil.copytree(source, folder, copy_function=shutil.copyfile)
+        for name, manifest in chart.files.items():
+            (folder / name).write_text(manifest_text(manifest, release))
+        run(
+            [
+                *helm,
+                "upgrade",
+                chart.release,
+                folder,
+                "--install",
+                "--create-namespace",
+                f"--namespace={chart.namespace}",
+                "--values=-",
+                f"--timeout={HELM_SECONDS}s",
+            ],
+            stdin=yaml.safe_dump(dict(chart.values)),
+            timeout=HELM_SECONDS + 10,
+        )
 
 
 def apply_text(objects: str, kubectl: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from localcluster.gobuild import GoBuild
 
@@ -10,7 +11,7 @@ from localcluster.gobuild import GoBuild
 class AddonImage:
     """An image made of built programs, under the name that upstream's manifests use.
 
-    `programs` maps a path in the image to a program of the add-on's build. The first one is
+    `programs` maps a path in the image to a program of the add-on's builds. The first one is
     the entry point.
     """
 
@@ -33,6 +34,30 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class Chart:
+    """A Helm chart inside a Go module, installed by Helm with some values of ours.
+
+    `files` are files of the chart that its module holds as templates for a release: they are
+    written with their substitutions made under the name that Helm looks for.
+    """
+
+    path: str
+    module: str
+    version: str
+    release: str
+    namespace: str
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    files: Mapping[str, Manifest] = field(default_factory=dict[str, Manifest])
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Kubernetes objects of ours, as YAML."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Rollout:
     """A workload that has to be rolled out before the add-on counts as ready."""
 
@@ -42,10 +67,14 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Addon:
-    """Something that is built, imported, applied and waited for."""
+    """Something that is built, imported, installed and waited for.
+
+    `installs` are done in their order. `requires` names add-ons that come first.
+    """
 
     name: str
-    build: GoBuild
+    builds: tuple[GoBuild, ...]
     images: tuple[AddonImage, ...]
-    manifests: tuple[Manifest, ...]
+    installs: tuple[Manifest | Chart | Objects, ...]
     ready: tuple[Rollout, ...]
+    requires: tuple[str, ...] = ()
