@@ -17,7 +17,7 @@ ADDONS: tuple[Addon, ...] = ()
 def find_addons(names: tuple[str, ...]) -> tuple[Addon, ...]:
     """The core add-ons, those that were asked for by name, and before each what it requires."""
     known = {addon.name: addon for addon in ADDONS}
-    found = dict.fromkeys(CORE_ADDONS)
+    found = {addon.name: addon for addon in CORE_ADDONS}
 
     def add(name: str) -> None:
         if name not in known:
@@ -25,8 +25,8 @@ def find_addons(names: tuple[str, ...]) -> tuple[Addon, ...]:
             raise ClusterError(f"there is no add-on {name!r}; known: {choice}")
         for other in known[name].requires:
             add(other)
-        found.setdefault(known[name])
+        found[name] = known[name]
 
     for name in names:
         add(name)
-    return tuple(found)
+    return tuple(found.values())
