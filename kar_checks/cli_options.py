@@ -109,6 +109,15 @@ class SelectionOptions:
         Path | None,
         typer.Option(help="Thresholds and choices (YAML).", rich_help_panel=_CHECKS),
     ] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="One setting; `kar explain profile` lists them.",
+            rich_help_panel=_CHECKS,
+        ),
+    ] = None
     max_disruption: Annotated[
         str,
         typer.Option(
@@ -175,7 +184,7 @@ def build(
     chosen = selection or SelectionOptions()
     if chosen.max_disruption not in DISRUPTIONS:
         raise UsageError(f"--max-disruption must be one of {', '.join(DISRUPTIONS)}")
-    loaded = profiles.load(chosen.profile)
+    loaded = profiles.load(chosen.profile, chosen.set_ or ())
     images = parse_pairs(cluster.image or (), "--image")
     kubeconfig = cluster.kubeconfig
     if cluster.local_cluster:
@@ -209,6 +218,7 @@ def build(
         cluster_name=cluster.cluster_name or ("local cluster" if cluster.local_cluster else ""),
         select=selectors or loaded.select,
         profile=chosen.profile,
+        settings=chosen.set_ or (),
         max_disruption=chosen.max_disruption,
         target=target,
         **more,

@@ -28,6 +28,8 @@ class Options:
     cluster_name: str = ""
     select: Sequence[str] = ()
     profile: Path | None = None
+    settings: Sequence[str] = ()
+    """``KEY=VALUE``, laid over the profile."""
     output: Path = field(default_factory=lambda: Path("runs"))
     keep_on_failure: bool = False
     fail_on: Sequence[Outcome] = DEFAULT_FAIL_ON

@@ -1,12 +1,15 @@
 """Profiles: thresholds and choices as data, each number with its origin and date.
 
-``profiles/default.yaml`` names every setting there is; a user's profile overrides some of them.
+``profiles/settings`` names every setting there is, a file per topic; a user's profile overrides
+some of them, and the command line's ``--set`` some more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
+from collections.abc import Sequence
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -56,19 +59,44 @@ class Profile(Record):
 
 def default() -> Profile:
     """Return the profile that applies when the user gives none."""
-    text = resources.files("kar_checks").joinpath("profiles/default.yaml").read_text("utf-8")
-    return Profile.model_validate(yaml.safe_load(text))
+    settings: dict[str, Any] = {}
+    folder = resources.files("kar_checks").joinpath("profiles/settings")
+    for file in sorted(folder.iterdir(), key=lambda one: one.name):
+        settings |= yaml.safe_load(file.read_text("utf-8"))
+    return Profile(
+        name="default",
+        description="The windows and tolerances that the checks were developed and sabotaged with.",
+        settings={key: Setting.model_validate(value) for key, value in settings.items()},
+    )
 
 
-def load(path: Path | None) -> Profile:
-    """Return the profile at ``path`` laid over the default one.
+def load(path: Path | None, assignments: Sequence[str] = ()) -> Profile:
+    """Return the profile at ``path`` laid over the default one, with ``KEY=VALUE`` set on top.
 
     Raises:
-        ProfileError: the file cannot be read, is not YAML, or names an unknown setting.
+        ProfileError: the file cannot be read, is not YAML, or names an unknown setting; or an
+            assignment does.
     """
     base = default()
-    if path is None:
-        return base
+    profile = base if path is None else _read(path, base)
+    own = dict(_assigned(one, base) for one in assignments)
+    return profile.model_copy(update={"settings": {**profile.settings, **own}})
+
+
+def _assigned(assignment: str, base: Profile) -> tuple[str, Setting]:
+    key, separator, text = assignment.partition("=")
+    if not separator:
+        raise ProfileError(f"--set wants KEY=VALUE, not {assignment!r}")
+    known = base.settings[key].value if key in base.settings else ""
+    value: Any = text
+    if not isinstance(known, str):
+        with contextlib.suppress(yaml.YAMLError):
+            value = yaml.safe_load(text)
+    given = {"value": value, "origin": "the command line", "date": date.today()}
+    return key, _setting("--set", base, key, given)
+
+
+def _read(path: Path, base: Profile) -> Profile:
     try:
         raw: Any = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
@@ -85,7 +113,7 @@ def load(path: Path | None) -> Profile:
         raise ProfileError(f"the profile {path}: `settings` is not a mapping")
     settings = dict(base.settings)
     for key, value in cast("dict[str, Any]", given).items():
-        settings[key] = _setting(path, base, key, value)
+        settings[key] = _setting(f"the profile {path}", base, key, value)
     try:
         return Profile.model_validate(
             {"name": path.stem, **own, "settings": {k: s.model_dump() for k, s in settings.items()}}
@@ -96,17 +124,17 @@ def load(path: Path | None) -> Profile:
         raise ProfileError(f"the profile {path}: {place}: {first['msg']}") from error
 
 
-def _setting(path: Path, base: Profile, key: str, value: Any) -> Setting:
+def _setting(source: str, base: Profile, key: str, value: Any) -> Setting:
     if key not in base.settings:
         near = difflib.get_close_matches(str(key), base.settings, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ProfileError(f"the profile {path} sets {key}, which does not exist{hint}")
+        raise ProfileError(f"{source} sets {key}, which does not exist{hint}")
     known = base.settings[key].value
     try:
         new = Setting.model_validate(value)
     except ValidationError as error:
         raise ProfileError(
-            f"the profile {path}: {key} wants a value, an origin and a date, "
+            f"{source}: {key} wants a value, an origin and a date, "
             "so that a reader knows where the number comes from"
         ) from error
     numeric = isinstance(known, int | float) and not isinstance(known, bool)
@@ -116,7 +144,7 @@ def _setting(path: Path, base: Profile, key: str, value: Any) -> Setting:
         else type(new.value) is type(known)
     )
     if not good:
-        raise ProfileError(f"the profile {path}: {key} wants a value like {known!r}")
+        raise ProfileError(f"{source}: {key} wants a value like {known!r}")
     if numeric and not 0 <= float(new.value) < math.inf:
-        raise ProfileError(f"the profile {path}: {key} must be a number from 0 on")
+        raise ProfileError(f"{source}: {key} must be a number from 0 on")
     return new

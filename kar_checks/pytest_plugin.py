@@ -256,6 +256,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--cluster-name", default="", help="name of the cluster on the page")
     group.addoption("--kar-select", action="append", default=[], help="checks, topics, KARs")
     group.addoption("--profile", type=Path, help="thresholds and choices (YAML)")
+    group.addoption("--kar-set", action="append", default=[], metavar="KEY=VALUE")
     group.addoption("--output", type=Path, default=Path("runs"), help="where runs are stored")
     group.addoption("--keep-on-failure", action="store_true", help="leave objects for a look")
     group.addoption("--fail-on", help="outcomes against the objective, e.g. fail,error")
@@ -294,6 +295,7 @@ def _options(config: pytest.Config) -> Options:
         SelectionOptions(
             select=given("--kar-select"),
             profile=given("--profile"),
+            set_=given("--kar-set"),
             max_disruption=given("--max-disruption"),
         ),
         output=given("--output"),

@@ -53,7 +53,7 @@ class Preflight:
         self.options = options
         self.selection = selection
         self.run_id = run_id
-        self.profile = profiles.load(options.profile)
+        self.profile = profiles.load(options.profile, options.settings)
         self.connection = connect(options.kubeconfig, options.context)
         self.cluster = Cluster(
             self.connection,

@@ -17,7 +17,13 @@ from kar_checks.commands.catalogue import explanation
 from kar_checks.model import SCHEMA, Finding, Observation, RequirementResult, RunInfo
 
 ROOT = Path(__file__).resolve().parents[1]
-SABOTAGES = ROOT / "tests" / "cluster" / "sabotages.yaml"
+SABOTAGES = ROOT / "tests" / "cluster" / "injections"
+
+
+def sabotages() -> list[dict[str, str]]:
+    """Return every row of the files beside the injections."""
+    files = sorted(SABOTAGES.glob("*.yaml"))
+    return [row for file in files for row in yaml.safe_load(file.read_text("utf-8"))]
 
 
 def schema() -> str:
@@ -48,18 +54,18 @@ def schema() -> str:
 
 def catalogue() -> str:
     """Return the catalogue of all checks with their sabotages."""
-    sabotages: list[dict[str, str]] = yaml.safe_load(SABOTAGES.read_text("utf-8"))
+    found = sabotages()
     out = [
         "# Catalogue of checks",
         "",
-        "Made by `make docs` from the code and from `tests/cluster/sabotages.yaml`. A sabotage is",
+        "Made by `make docs` from the code and from `tests/cluster/injections`. A sabotage is",
         "a cluster or a workload that was broken on purpose: the check must then give this outcome",
         "for this reason.",
     ]
     for topic in topics():
         out += ["", f"## {topic.title}", "", f"{topic.label}. [Reference]({topic.official_link})"]
         for check in topic.checks:
-            mine = [one for one in sabotages if one["check"] == check.id]
+            mine = [one for one in found if one["check"] == check.id]
             out += _section(topic, check, mine)
     return "\n".join(out) + "\n"
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kar_checks.checks.registry import all_checks
 from kar_checks.model import Outcome
@@ -56,7 +55,7 @@ def test_the_schema_would_show_a_field_that_nobody_declared() -> None:
     assert "findings[].outcome is missing" in found
 
 
-SABOTAGES: list[dict[str, str]] = yaml.safe_load(generate.SABOTAGES.read_text("utf-8"))
+SABOTAGES = generate.sabotages()
 
 
 def test_every_check_has_a_sabotage_that_must_fail() -> None:

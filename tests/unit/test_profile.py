@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,21 @@ def test_a_profile_that_is_not_there_or_is_no_text_is_a_sentence(tmp_path: Path)
     binary.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ProfileError, match="not valid YAML"):
         profile.load(binary)
+
+
+def test_a_setting_of_the_command_line_wins_and_says_where_it_comes_from() -> None:
+    found = profile.load(None, ["gang.window_seconds=12"]).settings["gang.window_seconds"]
+    assert (found.value, found.origin) == (12, "the command line")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("gang.window_seconds", "--set wants KEY=VALUE"),
+        ("gang.windows=3", "did you mean gang.window_seconds?"),
+        ("gang.window_seconds=soon", "wants a value like 30"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(given: str, words: str) -> None:
+    with pytest.raises(ProfileError, match=re.escape(words)):
+        profile.load(None, [given])

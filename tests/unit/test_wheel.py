@@ -76,7 +76,7 @@ def test_data_and_licence_are_in_the_wheel_and_tests_are_not(unpacked: Path) -> 
     for name in (
         "kar_checks/schema.json",
         "kar_checks/py.typed",
-        "kar_checks/profiles/default.yaml",
+        "kar_checks/profiles/settings/core.yaml",
         "kar_checks/programme/requirements.yaml",
     ):
         assert (unpacked / name).is_file()

@@ -1,22 +1,49 @@
 """Sabotages of the local cluster: context managers that break one thing and mend it again.
 
-Each takes the local cluster and its API, and is known by its name in ``sabotages.yaml``.
+Each takes the local cluster and its API, and is known by its name in the YAML file beside its
+module, which says what it must make of each check.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from kar_checks.cluster.client import Cluster
 from localcluster import LocalCluster
 
-Injection = Callable[[LocalCluster, Cluster], AbstractContextManager[None]]
-
-INJECTIONS: dict[str, Injection] = {}
+Break = Callable[[LocalCluster, Cluster], AbstractContextManager[None]]
 
 
-def injection(function: Injection) -> Injection:
+@dataclass(frozen=True)
+class Injection:
+    """A sabotage, the add-ons that its cluster has, and further words for ``kar run``."""
+
+    apply: Break
+    addons: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+
+
+_FOUND: dict[str, Injection] = {}
+
+
+def injection(
+    *, addons: tuple[str, ...] = (), words: tuple[str, ...] = ()
+) -> Callable[[Break], Break]:
     """Register a context manager under its own name."""
-    INJECTIONS[function.__name__] = function
-    return function
+
+    def register(function: Break) -> Break:
+        _FOUND[function.__name__] = Injection(function, addons, words)
+        return function
+
+    return register
+
+
+def injections() -> dict[str, Injection]:
+    """Return every sabotage of the modules beside this one, by name."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return dict(_FOUND)

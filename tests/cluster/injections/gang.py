@@ -38,7 +38,7 @@ def _gates(local: LocalCluster, on: bool) -> dict[str, bool]:
     return dict.fromkeys(local.settings.release.gang_gates, on)
 
 
-@injection
+@injection()
 @contextmanager
 def scheduler_ignores_gangs(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """The API accepts and keeps gangs, and the scheduler treats their pods one by one."""
@@ -50,7 +50,7 @@ def scheduler_ignores_gangs(local: LocalCluster, _: Cluster) -> Iterator[None]:
         local.ready()
 
 
-@injection
+@injection()
 @contextmanager
 def scheduler_stands_still(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """Nothing is scheduled at all: every pod waits, and that proves nothing."""
@@ -63,7 +63,7 @@ def scheduler_stands_still(local: LocalCluster, _: Cluster) -> Iterator[None]:
         local.ready()
 
 
-@injection
+@injection()
 @contextmanager
 def no_gang_scheduler(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """No API server serves groups."""
@@ -79,7 +79,7 @@ def no_gang_scheduler(local: LocalCluster, _: Cluster) -> Iterator[None]:
         local.ready()
 
 
-@injection
+@injection()
 def group_field_stripped(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """A webhook takes away what makes a pod a member."""
 
@@ -91,7 +91,7 @@ def group_field_stripped(_: LocalCluster, cluster: Cluster) -> AbstractContextMa
     return webhook(cluster, name="strip-group", rules=[_PODS], respond=strip, mutating=True)
 
 
-@injection
+@injection()
 def group_of_one(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """A webhook makes every group as small as can be, so that each pod may start by itself."""
 
@@ -101,7 +101,7 @@ def group_of_one(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[No
     return webhook(cluster, name="group-of-one", rules=[_GROUPS], respond=shrink, mutating=True)
 
 
-@injection
+@injection()
 def requests_halved(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """A webhook makes pods smaller, so that more of them fit than was calculated."""
 
@@ -114,19 +114,19 @@ def requests_halved(_: LocalCluster, cluster: Cluster) -> AbstractContextManager
     return webhook(cluster, name="halve-requests", rules=[_PODS], respond=halve, mutating=True)
 
 
-@injection
+@injection()
 def control_not_bound(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """Plain pods of the control group cannot be bound, whatever room there is."""
     return _refuse_bindings(cluster, lambda pod: pod["labels"].get(_ROLE) == "control")
 
 
-@injection
+@injection()
 def witness_not_bound(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """Plain pods beside the waiting gang cannot be bound."""
     return _refuse_bindings(cluster, lambda pod: pod["labels"].get(_ROLE) == "witness")
 
 
-@injection
+@injection()
 def one_binding_refused(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """The scheduler decides for the whole gang, and one of its members cannot be bound."""
 
@@ -150,19 +150,19 @@ def _refuse_bindings(
     )
 
 
-@injection
+@injection()
 def late_partial_start(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """A waiting member gets a node some seconds after it was created, behind the scheduler."""
     return _with_pods(local, _bind_late)
 
 
-@injection
+@injection()
 def foreign_pod_arrives(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """Somebody else's pod lands on the node while the gang waits there."""
     return _with_pods(local, _put_stranger)
 
 
-@injection
+@injection()
 def filler_deleted_early(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """Somebody deletes the pod that fills the node while the gang waits."""
     return _with_pods(local, _delete_filler)

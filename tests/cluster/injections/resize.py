@@ -70,7 +70,7 @@ def _being_resized(pod: Object) -> bool:
     return int(meta["generation"]) > 1 and "deletionTimestamp" not in meta
 
 
-@injection
+@injection()
 @contextmanager
 def kernel_written_back(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """Somebody on the node keeps writing the first values into the kernel's files."""
@@ -107,7 +107,7 @@ def kernel_written_back(local: LocalCluster, _: Cluster) -> Iterator[None]:
         thread.join(10)
 
 
-@injection
+@injection()
 @contextmanager
 def container_killed_during_resize(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """The first process of each container is killed as soon as its pod is resized."""
@@ -126,7 +126,7 @@ def container_killed_during_resize(local: LocalCluster, _: Cluster) -> Iterator[
         yield
 
 
-@injection
+@injection()
 @contextmanager
 def pod_replaced_during_resize(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """Each pod is deleted as soon as it is resized, and one of the same name takes its place."""
@@ -150,7 +150,7 @@ def pod_replaced_during_resize(local: LocalCluster, _: Cluster) -> Iterator[None
         yield
 
 
-@injection
+@injection()
 @contextmanager
 def kubelet_hangs_during_resize(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """The kubelet stops answering at the moment when a pod of its node is resized."""
@@ -190,7 +190,7 @@ def _ours(request: Object) -> bool:
     return labels.get("app.kubernetes.io/name") == "kar-resize"
 
 
-@injection
+@injection()
 @contextmanager
 def resize_policy_ignored(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """A webhook turns RestartContainer into NotRequired when pods are created."""
@@ -219,7 +219,7 @@ def resize_policy_ignored(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
         yield
 
 
-@injection
+@injection()
 @contextmanager
 def resize_clamped(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """A webhook turns requests that must be refused into no change, so that they are accepted."""
@@ -245,7 +245,7 @@ def resize_clamped(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
         yield
 
 
-@injection
+@injection()
 @contextmanager
 def observed_generation_pinned(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """A webhook keeps status.observedGeneration of the trial's pods at 1."""
@@ -265,7 +265,7 @@ def observed_generation_pinned(_: LocalCluster, cluster: Cluster) -> Iterator[No
         yield
 
 
-@injection
+@injection()
 @contextmanager
 def resize_refused_by_policy(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """A policy forbids large resizes, in words that name neither QoS classes nor nodes.
