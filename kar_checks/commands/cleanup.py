@@ -17,6 +17,8 @@ from kar_checks.options import Options
 
 SEARCHED: tuple[Kind, ...] = (
     kinds.POD,
+    kinds.RESOURCE_CLAIM,
+    kinds.DEVICE_CLASS,
     kinds.SERVICE,
     kinds.CONFIG_MAP,
     *(

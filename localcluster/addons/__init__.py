@@ -5,13 +5,15 @@ imports, applies and waits is in `localcluster.addons.install` and does not grow
 """
 
 from localcluster.addons.coredns import COREDNS
+from localcluster.addons.dranet import DRANET
 from localcluster.addons.model import Addon
+from localcluster.addons.multus import MULTUS
 from localcluster.errors import ClusterError
 
 #: Installed on every cluster.
 CORE_ADDONS = (COREDNS,)
 #: Installed when asked for.
-ADDONS: tuple[Addon, ...] = ()
+ADDONS: tuple[Addon, ...] = (DRANET, MULTUS)
 
 
 def find_addons(names: tuple[str, ...]) -> tuple[Addon, ...]:

@@ -3,6 +3,7 @@
 import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import yaml
@@ -21,6 +22,7 @@ ROLLOUT_SECONDS = 180
 
 
 HELM_SECONDS = 180
+_NEW_KIND_SECONDS = 30.0
 
 
 def addon_images(addon: Addon, go: str, progress: Progress) -> list[Path]:
@@ -32,7 +34,9 @@ def addon_images(addon: Addon, go: str, progress: Progress) -> list[Path]:
         build(HELM, go, progress)
     return [
         program_image(
-            image.name, {path: programs[program] for path, program in image.programs.items()}
+            image.name,
+            {path: programs[program] for path, program in image.programs.items()},
+            image.config,
         )
         for image in addon.images
     ]
@@ -94,11 +98,18 @@ def _install_chart(chart: Chart, release: Release, helm: list[str]) -> None:
 
 
 def apply_text(objects: str, kubectl: list[str]) -> None:
-    """Create objects from their YAML."""
-    run(
-        [*kubectl, "apply", "--server-side", "--field-manager=kar-checks-local", "-f", "-"],
-        stdin=objects,
-    )
+    """Create objects from their YAML; a kind that was defined just before is waited for."""
+    apply = [*kubectl, "apply", "--server-side", "--field-manager=kar-checks-local", "-f", "-"]
+    deadline = time.monotonic() + _NEW_KIND_SECONDS
+    while True:
+        done = run(apply, stdin=objects, check=False)
+        new = "no matches for kind" in done.stderr and time.monotonic() < deadline
+        if done.returncode == 0:
+            return
+        if not new:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            raise ClusterError(f"objects cannot be created: {said[-1] if said else 'no reason'}")
+        time.sleep(0.2)
 
 
 def wait_ready(addon: Addon, kubectl: list[str], timeout: float = ROLLOUT_SECONDS) -> None:

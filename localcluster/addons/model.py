@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from localcluster.gobuild import GoBuild
+from localcluster.images import ImageConfig
 
 
 @dataclass(frozen=True)
@@ -12,11 +13,12 @@ class AddonImage:
     """An image made of built programs, under the name that upstream's manifests use.
 
     `programs` maps a path in the image to a program of the add-on's builds. The first one is
-    the entry point.
+    the entry point of a user without rights, unless `config` tells otherwise.
     """
 
     name: str
     programs: Mapping[str, str]
+    config: ImageConfig | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,242 @@
+"""Networks that a DRA driver gives to pods by resource claims."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from kar_checks.checks.networking.attach import Addresses, Interface, Joined, Mechanism, bare
+from kar_checks.checks.trial import Trial, manifest
+from kar_checks.cluster import kinds, wait
+from kar_checks.cluster.client import Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.model import Reason
+
+DRANET = "dra.net"
+NETWORK_DRIVERS = (DRANET, "sriovnetwork.k8snetworkplumbingwg.io", "net.example.com")
+"""Drivers that are known to be about networks even where they publish nothing."""
+_NETWORK_ATTRIBUTES = {"ifName", "interfaceName", "mac", "macAddress", "rdmaDevice", "linkType"}
+_REQUEST = "nic"
+_USABLE = (
+    f'"ifName" in device.attributes["{DRANET}"] && (!("state" in device.attributes["{DRANET}"])'
+    f' || device.attributes["{DRANET}"].state == "up")'
+)
+"""Which devices of DRANET have an interface: it publishes PCI functions without one, too."""
+
+
+class DraNetwork:
+    """The devices of one DRA driver."""
+
+    mechanism: Mechanism = "dra"
+
+    def __init__(self, driver: str, device_class: str, addresses: Addresses) -> None:
+        self.name = driver
+        self.driver = driver
+        self.device_class = device_class
+        """Empty for a class of ours, which :meth:`prepare` makes."""
+        self._addresses = addresses
+        self._own_class = ""
+
+    def prepare(self, trial: Trial) -> None:
+        """Create a DeviceClass of ours if the cluster has none for the driver."""
+        if self.device_class:
+            return
+        name = f"kar-{trial.workspace.run_id}-{self.driver.replace('.', '-')}"
+        if not any(one.name == name for one in trial.workspace.made):
+            body = manifest("networking/deviceclass.yaml.j2", name=name, driver=self.driver)
+            trial.workspace.create(kinds.DEVICE_CLASS, body)
+        self.device_class = name
+
+    def join(self, pod: Object, number: int) -> Joined:
+        """Add a claim of the pod's own for one device."""
+        out = copy.deepcopy(pod)
+        name = claim_name(pod)
+        out["spec"]["resourceClaims"] = [{"name": _REQUEST, "resourceClaimName": name}]
+        resources = out["spec"]["containers"][0].setdefault("resources", {})
+        resources["claims"] = [{"name": _REQUEST}]
+        claim = manifest(
+            "networking/claim.yaml.j2",
+            name=name,
+            request=_REQUEST,
+            device_class=self.device_class,
+            driver=self.driver,
+            usable=_USABLE if self.driver == DRANET else "",
+            # How a driver is told addresses is its own affair.
+            address=self._addresses.of(number) if self.driver == DRANET else "",
+        )
+        return Joined(out, [(kinds.RESOURCE_CLAIM, claim)])
+
+    def interface(self, trial: Trial, pod: Object) -> Interface | None:
+        """Read ``networkData`` of the claim's status, which drivers write about when pods start."""
+        try:
+            claim = wait.wait_for(
+                trial.cluster,
+                kinds.RESOURCE_CLAIM,
+                claim_name(pod),
+                trial.namespace,
+                goal=lambda one: network_data(one) is not None,
+                seconds=trial.number("networking.status_seconds"),
+                what=f"networkData of the claim of {pod['metadata']['name']}",
+            )
+        except HarnessError as error:
+            if error.fault.reason is not Reason.TIMEOUT:
+                raise
+            return None
+        return interface_of(claim)
+
+
+def claim_name(pod: Object) -> str:
+    """Return the name of a pod's own claim."""
+    return f"{pod['metadata']['name']}-{_REQUEST}"
+
+
+def network_data(claim: Object) -> Object | None:
+    """Return what the driver wrote about the first device of a claim that has an interface."""
+    for device in (claim.get("status") or {}).get("devices") or []:
+        found: Object = device.get("networkData") or {}
+        if found.get("interfaceName"):
+            return found
+    return None
+
+
+def interface_of(claim: Object) -> Interface | None:
+    """Return the interface that a claim's status tells of."""
+    found = network_data(claim)
+    if found is None:
+        return None
+    return Interface(
+        name=str(found["interfaceName"]),
+        addresses=[bare(str(one)) for one in found.get("ips") or []],
+        mac=str(found.get("hardwareAddress", "")).lower(),
+        source="status.devices[].networkData of the claim",
+    )
+
+
+def allocated(claim: Object) -> tuple[str, str, str] | None:
+    """Return (driver, pool, device) of a claim's first device."""
+    status: Object = claim.get("status") or {}
+    results: list[Object] = ((status.get("allocation") or {}).get("devices") or {}).get(
+        "results"
+    ) or []
+    if not results:
+        return None
+    one = results[0]
+    return str(one["driver"]), str(one["pool"]), str(one["device"])
+
+
+# -- what the cluster publishes -------------------------------------------------------------
+
+
+def complete_slices(slices: Iterable[Object]) -> list[Object]:
+    """Return the slices of the newest generation of each pool that is there as a whole."""
+    pools: dict[tuple[str, str], list[Object]] = {}
+    for one in slices:
+        spec = one["spec"]
+        pools.setdefault((str(spec["driver"]), str(spec["pool"]["name"])), []).append(one)
+    out: list[Object] = []
+    for found in pools.values():
+        newest = max(int(one["spec"]["pool"].get("generation", 0)) for one in found)
+        now = [one for one in found if int(one["spec"]["pool"].get("generation", 0)) == newest]
+        if len(now) == int(now[0]["spec"]["pool"].get("resourceSliceCount", 1)):
+            out.extend(now)
+    return out
+
+
+def network_drivers(slices: Iterable[Object], classes: Iterable[Object]) -> list[str]:
+    """Return the DRA drivers that are about networks, by what they publish or by their names."""
+    found: dict[str, None] = {}
+    for one in slices:
+        driver = str(one["spec"]["driver"])
+        names = {
+            key.rpartition("/")[2]
+            for device in one["spec"].get("devices") or []
+            for key in device.get("attributes") or {}
+        }
+        if driver in NETWORK_DRIVERS or names & _NETWORK_ATTRIBUTES:
+            found[driver] = None
+    known = list(classes)
+    for driver in NETWORK_DRIVERS:
+        if class_for(driver, known):
+            found.setdefault(driver, None)
+    return list(found)
+
+
+def class_for(driver: str, classes: Iterable[Object]) -> str:
+    """Return the least demanding DeviceClass whose selectors name a driver; empty if none does."""
+    names_driver = re.compile(rf"""device\.driver\s*==\s*["']{re.escape(driver)}["']""")
+    fitting: list[tuple[int, str]] = []
+    for one in classes:
+        selectors: list[Object] = (one.get("spec") or {}).get("selectors") or []
+        told = " ".join(str((each.get("cel") or {}).get("expression", "")) for each in selectors)
+        if names_driver.search(told):
+            fitting.append((len(told), str(one["metadata"]["name"])))
+    return min(fitting, default=(0, ""))[1]
+
+
+def attributes(device: Object) -> dict[str, Any]:
+    """Return a device's attributes as plain values."""
+    return {
+        key: next(iter(value.values()), None)
+        for key, value in (device.get("attributes") or {}).items()
+    }
+
+
+def usable(driver: str, device: Object) -> bool:
+    """Say whether a device has an interface that our claim asks for; as its selector does."""
+    if driver != DRANET:
+        return True
+    found = attributes(device)
+    return f"{DRANET}/ifName" in found and found.get(f"{DRANET}/state", "up") == "up"
+
+
+def nodes_with_devices(slices: Iterable[Object], driver: str, nodes: Iterable[Object]) -> set[str]:
+    """Return the names of the nodes on which a driver offers a device that our claim can take."""
+    all_nodes = list(nodes)
+    out: set[str] = set()
+    for one in complete_slices(slices):
+        spec = one["spec"]
+        if spec["driver"] != driver:
+            continue
+        for device in spec.get("devices") or []:
+            if usable(driver, device):
+                where = device if spec.get("perDeviceNodeSelection") else spec
+                out |= {
+                    str(node["metadata"]["name"]) for node in all_nodes if _reaches(where, node)
+                }
+    return out
+
+
+def _reaches(where: Object, node: Object) -> bool:
+    if where.get("allNodes"):
+        return True
+    if where.get("nodeName"):
+        return bool(where["nodeName"] == node["metadata"]["name"])
+    terms: list[Object] = (where.get("nodeSelector") or {}).get("nodeSelectorTerms") or []
+    return any(_matches(term, node) for term in terms)
+
+
+def _matches(term: Object, node: Object) -> bool:
+    labels: Object = node["metadata"].get("labels") or {}
+    rules = [(one, labels) for one in term.get("matchExpressions") or []]
+    fields: Object = {"metadata.name": node["metadata"]["name"]}
+    rules += [(one, fields) for one in term.get("matchFields") or []]
+    # A term without rules matches nothing.
+    return bool(rules) and all(_holds(rule, known) for rule, known in rules)
+
+
+def _holds(rule: Object, known: Object) -> bool:
+    key, operator, values = rule["key"], rule["operator"], rule.get("values") or []
+    match operator:
+        case "In":
+            return known.get(key) in values
+        case "NotIn":
+            return known.get(key) not in values
+        case "Exists":
+            return key in known
+        case "DoesNotExist":
+            return key not in known
+        case _:
+            # Numeric comparisons: a node that may be meant is taken for one that is.
+            return True
