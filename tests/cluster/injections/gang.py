@@ -126,7 +126,7 @@ def witness_not_bound(_: LocalCluster, cluster: Cluster) -> AbstractContextManag
     return _refuse_bindings(cluster, lambda pod: pod["labels"].get(_ROLE) == "witness")
 
 
-@injection(words=(*SHORT_WINDOWS, "--set", "gang.start_seconds=15"))
+@injection(words=(*SHORT_WINDOWS, "--set", "gang.bind_seconds=10"))
 def one_binding_refused(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """The scheduler decides for the whole gang, and one of its members cannot be bound."""
 
