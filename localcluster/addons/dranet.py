@@ -35,7 +35,7 @@ DRANET = Addon(
                 r"path: /dev/infiniband": "path: /run/dranet",
                 r"readinessProbe:\n": "readinessProbe:\n          periodSeconds: 1\n",
                 r"failureThreshold: 12\n +periodSeconds: 5": "failureThreshold: 60\n"
-                "            periodSeconds: 1",
+                "          periodSeconds: 1",
             },
         ),
     ),
