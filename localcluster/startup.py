@@ -161,7 +161,7 @@ def _start(
     cluster.ready()
     progress.say("all nodes are Ready; waiting for the add-ons")
     for addon in addons:
-        wait_ready(addon, cluster.kubectl)
+        wait_ready(addon, cluster)
     record.ready = True
     record.save()
     progress.say(f"ready: {settings.describe()}; kubeconfig {cluster.kubeconfig}")

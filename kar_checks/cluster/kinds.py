@@ -14,6 +14,8 @@ class Kind:
     plural: str
     kind: str
     namespaced: bool = True
+    opaque: bool = False
+    """It has parts that the server keeps as they are sent, byte by byte."""
 
     @property
     def api_version(self) -> str:
@@ -39,7 +41,7 @@ QUOTA = Kind("", "v1", "resourcequotas", "ResourceQuota")
 LIMIT_RANGE = Kind("", "v1", "limitranges", "LimitRange")
 DEVICE_CLASS = Kind("resource.k8s.io", "v1", "deviceclasses", "DeviceClass", namespaced=False)
 RESOURCE_SLICE = Kind("resource.k8s.io", "v1", "resourceslices", "ResourceSlice", namespaced=False)
-RESOURCE_CLAIM = Kind("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim")
+RESOURCE_CLAIM = Kind("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim", opaque=True)
 NETWORK_ATTACHMENT = Kind(
     "k8s.cni.cncf.io", "v1", "network-attachment-definitions", "NetworkAttachmentDefinition"
 )

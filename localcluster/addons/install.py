@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from localcluster.addons.model import Addon, Chart, Manifest, Objects
+from localcluster.addons.model import Addon, Chart, Manifest, NodeFile, Objects, Rollout
 from localcluster.cluster import LocalCluster
 from localcluster.errors import ClusterError
 from localcluster.gobuild import build, module_folder
@@ -112,17 +112,30 @@ def apply_text(objects: str, kubectl: list[str]) -> None:
         time.sleep(0.2)
 
 
-def wait_ready(addon: Addon, kubectl: list[str], timeout: float = ROLLOUT_SECONDS) -> None:
-    """Wait until the add-on's workloads are rolled out."""
-    for rollout in addon.ready:
-        run(
-            [
-                *kubectl,
-                "rollout",
-                "status",
-                rollout.workload,
-                f"--namespace={rollout.namespace}",
-                f"--timeout={timeout:.0f}s",
-            ],
-            timeout=timeout + 10,
-        )
+def wait_ready(addon: Addon, cluster: LocalCluster, timeout: float = ROLLOUT_SECONDS) -> None:
+    """Wait until the add-on's workloads are rolled out, and its files on every node."""
+    for one in addon.ready:
+        match one:
+            case Rollout():
+                run(
+                    [
+                        *cluster.kubectl,
+                        "rollout",
+                        "status",
+                        one.workload,
+                        f"--namespace={one.namespace}",
+                        f"--timeout={timeout:.0f}s",
+                    ],
+                    timeout=timeout + 10,
+                )
+            case NodeFile():
+                _wait_for_file(one.path, cluster, timeout)
+
+
+def _wait_for_file(path: str, cluster: LocalCluster, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    for node in cluster.nodes:
+        while node.exec(["test", "-e", path], check=False).returncode != 0:
+            if time.monotonic() > deadline:
+                raise ClusterError(f"{path} is not on {node.name} within {timeout:.0f} s")
+            time.sleep(0.2)

@@ -68,6 +68,13 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class NodeFile:
+    """A file that has to be on every node before the add-on counts as ready."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class Addon:
     """Something that is built, imported, installed and waited for.
 
@@ -78,5 +85,5 @@ class Addon:
     builds: tuple[GoBuild, ...]
     images: tuple[AddonImage, ...]
     installs: tuple[Manifest | Chart | Objects, ...]
-    ready: tuple[Rollout, ...]
+    ready: tuple[Rollout | NodeFile, ...]
     requires: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """Multus: further interfaces for pods, made by CNI plugins that a pod's annotation names."""
 
-from localcluster.addons.model import Addon, AddonImage, Manifest, Objects, Rollout
+from localcluster.addons.model import Addon, AddonImage, Manifest, NodeFile, Objects, Rollout
 from localcluster.gobuild import GoBuild
 from localcluster.images import ImageConfig
 
@@ -61,5 +61,9 @@ MULTUS = Addon(
         ),
         Objects(_NETWORK),
     ),
-    ready=(Rollout("kube-system", "daemonset/kube-multus-ds"),),
+    ready=(
+        Rollout("kube-system", "daemonset/kube-multus-ds"),
+        # It writes this some seconds after its pod is Ready; before, pods pass it by.
+        NodeFile("/etc/cni/net.d/00-multus.conflist"),
+    ),
 )

@@ -41,6 +41,8 @@ class Joined:
 
     pod: Object
     objects: list[tuple[Kind, Object]] = field(default_factory=list[tuple[Kind, Object]])
+    address: str = ""
+    """The address that we ask for, with its prefix length; empty if the network gives one."""
 
 
 class Network(Protocol):

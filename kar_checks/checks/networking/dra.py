@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kar_checks.checks.networking.attach import Addresses, Interface, Joined, Mechanism, bare
@@ -13,6 +13,8 @@ from kar_checks.cluster import kinds, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.model import Reason
+
+Attributes = dict[str, Any]
 
 DRANET = "dra.net"
 NETWORK_DRIVERS = (DRANET, "sriovnetwork.k8snetworkplumbingwg.io", "net.example.com")
@@ -31,13 +33,20 @@ class DraNetwork:
 
     mechanism: Mechanism = "dra"
 
-    def __init__(self, driver: str, device_class: str, addresses: Addresses) -> None:
+    def __init__(
+        self,
+        driver: str,
+        device_class: str,
+        addresses: Addresses,
+        devices: Mapping[str, Object] | None = None,
+    ) -> None:
         self.name = driver
         self.driver = driver
         self.device_class = device_class
         """Empty for a class of ours, which :meth:`prepare` makes."""
         self._addresses = addresses
-        self._own_class = ""
+        self._devices = [attributes(one) for _, one in sorted((devices or {}).items())]
+        """One device of each node that has any."""
 
     def prepare(self, trial: Trial) -> None:
         """Create a DeviceClass of ours if the cluster has none for the driver."""
@@ -56,17 +65,20 @@ class DraNetwork:
         out["spec"]["resourceClaims"] = [{"name": _REQUEST, "resourceClaimName": name}]
         resources = out["spec"]["containers"][0].setdefault("resources", {})
         resources["claims"] = [{"name": _REQUEST}]
+        # How a driver is told addresses is its own affair.
+        address = self._addresses.of(number) if self.driver == DRANET else ""
+        device = self._devices[number - 1] if 0 < number <= len(self._devices) else {}
+        kept = _own_addresses(device) if address else []
         claim = manifest(
             "networking/claim.yaml.j2",
             name=name,
             request=_REQUEST,
             device_class=self.device_class,
             driver=self.driver,
-            usable=_USABLE if self.driver == DRANET else "",
-            # How a driver is told addresses is its own affair.
-            address=self._addresses.of(number) if self.driver == DRANET else "",
+            usable=_selector(device if kept else {}) if self.driver == DRANET else "",
+            addresses=[address, *kept] if address else [],
         )
-        return Joined(out, [(kinds.RESOURCE_CLAIM, claim)])
+        return Joined(out, [(kinds.RESOURCE_CLAIM, claim)], address)
 
     def interface(self, trial: Trial, pod: Object) -> Interface | None:
         """Read ``networkData`` of the claim's status, which drivers write about when pods start."""
@@ -85,6 +97,25 @@ class DraNetwork:
                 raise
             return None
         return interface_of(claim)
+
+
+def _selector(device: Attributes) -> str:
+    """Return what a device of DRANET's must be; with ``device``, this one."""
+    if not device:
+        return _USABLE
+    return f'{_USABLE} && device.attributes["{DRANET}"].mac == "{device[f"{DRANET}/mac"]}"'
+
+
+def _own_addresses(device: Attributes) -> list[str]:
+    """Return the addresses that the node's interface has.
+
+    The driver takes the interface's routes along, and they cannot be made without the addresses
+    that they come from. Which device that is must then be certain, so it needs its MAC, too.
+    """
+    if f"{DRANET}/mac" not in device:
+        return []
+    told = [str(device.get(f"{DRANET}/{family}", "")) for family in ("ipv4", "ipv6")]
+    return [one.strip() for text in told for one in text.split(",") if one.strip()]
 
 
 def claim_name(pod: Object) -> str:
@@ -175,7 +206,7 @@ def class_for(driver: str, classes: Iterable[Object]) -> str:
     return min(fitting, default=(0, ""))[1]
 
 
-def attributes(device: Object) -> dict[str, Any]:
+def attributes(device: Object) -> Attributes:
     """Return a device's attributes as plain values."""
     return {
         key: next(iter(value.values()), None)
@@ -191,10 +222,12 @@ def usable(driver: str, device: Object) -> bool:
     return f"{DRANET}/ifName" in found and found.get(f"{DRANET}/state", "up") == "up"
 
 
-def nodes_with_devices(slices: Iterable[Object], driver: str, nodes: Iterable[Object]) -> set[str]:
-    """Return the names of the nodes on which a driver offers a device that our claim can take."""
+def devices_of_nodes(
+    slices: Iterable[Object], driver: str, nodes: Iterable[Object]
+) -> dict[str, Object]:
+    """Return the nodes on which a driver offers a device that our claim can take, with one each."""
     all_nodes = list(nodes)
-    out: set[str] = set()
+    out: dict[str, Object] = {}
     for one in complete_slices(slices):
         spec = one["spec"]
         if spec["driver"] != driver:
@@ -202,9 +235,9 @@ def nodes_with_devices(slices: Iterable[Object], driver: str, nodes: Iterable[Ob
         for device in spec.get("devices") or []:
             if usable(driver, device):
                 where = device if spec.get("perDeviceNodeSelection") else spec
-                out |= {
-                    str(node["metadata"]["name"]) for node in all_nodes if _reaches(where, node)
-                }
+                for node in all_nodes:
+                    if _reaches(where, node):
+                        out.setdefault(str(node["metadata"]["name"]), device)
     return out
 
 

@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 
 from kar_checks.checks.networking.attach import Addresses, Network, choose_addresses
 from kar_checks.checks.networking.device_plugin import DevicePluginNetwork, network_resources
-from kar_checks.checks.networking.dra import DraNetwork, class_for, network_drivers
+from kar_checks.checks.networking.dra import (
+    DraNetwork,
+    class_for,
+    devices_of_nodes,
+    network_drivers,
+)
 from kar_checks.checks.networking.multus import AttachedNetwork
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
@@ -98,7 +103,8 @@ def choose(published: Published, wanted: str, addresses: Addresses, most: int) -
 def _candidates(published: Published, addresses: Addresses) -> dict[str, Network]:
     out: dict[str, Network] = {}
     for driver in network_drivers(published.slices, published.classes):
-        network = DraNetwork(driver, class_for(driver, published.classes), addresses)
+        devices = devices_of_nodes(published.slices, driver, published.nodes)
+        network = DraNetwork(driver, class_for(driver, published.classes), addresses, devices)
         out[f"dra:{driver}"] = network
     attached = [AttachedNetwork(one, addresses) for one in published.definitions]
     for one in sorted(attached, key=lambda one: (not one.resource, one.name)):

@@ -16,6 +16,8 @@ STATUS = ("k8s.v1.cni.cncf.io/network-status", "k8s.v1.cni.cncf.io/networks-stat
 RESOURCE = "k8s.v1.cni.cncf.io/resourceName"
 """On a definition: the device-plugin resource that its pods have to ask for."""
 
+_PUBLISHED = ("type", "master", "mtu", "mode", "vlan", "vlanId")
+
 
 class AttachedNetwork:
     """One NetworkAttachmentDefinition."""
@@ -28,6 +30,10 @@ class AttachedNetwork:
         self.name = f"{self.namespace}/{self.definition}"
         self.resource = str((meta.get("annotations") or {}).get(RESOURCE, ""))
         """Empty if the definition does not steer the scheduler."""
+        self.published = {
+            key: value for key, value in first_plugin(definition).items() if key in _PUBLISHED
+        }
+        """What the definition says about its interfaces."""
         self._addresses = addresses if wants_addresses(definition) else Addresses(None)
 
     def prepare(self, trial: Trial) -> None:
@@ -37,13 +43,14 @@ class AttachedNetwork:
         """Add the annotation, and the resource that the definition names."""
         out = copy.deepcopy(pod)
         selection: Object = {"name": self.definition, "namespace": self.namespace}
-        if address := self._addresses.of(number):
+        address = self._addresses.of(number)
+        if address:
             selection["ips"] = [address]
         annotations = out["metadata"].setdefault("annotations", {})
         annotations[NETWORKS] = json.dumps([selection])
         if self.resource:
             ask_for(out, self.resource)
-        return Joined(out)
+        return Joined(out, address=address)
 
     def interface(self, trial: Trial, pod: Object) -> Interface | None:
         """Read the network-status annotation, which is there before the pod's containers start."""
@@ -83,10 +90,15 @@ def interface_of(pod: Object, name: str) -> Interface | None:
 
 def wants_addresses(definition: Object) -> bool:
     """Say whether pods bring their own addresses: static IPAM that has none configured."""
-    try:
-        config: Any = json.loads((definition.get("spec") or {}).get("config", "{}"))
-    except ValueError:
-        return False
-    plugins: list[Object] = config.get("plugins") or [config]
-    ipam: Object = plugins[0].get("ipam") or {}
+    ipam: Object = first_plugin(definition).get("ipam") or {}
     return ipam.get("type") == "static" and not ipam.get("addresses")
+
+
+def first_plugin(definition: Object) -> Object:
+    """Return the configuration of the plugin that makes the interface; empty if it is no JSON."""
+    try:
+        config: Any = json.loads((definition.get("spec") or {}).get("config") or "{}")
+    except ValueError:
+        return {}
+    plugins: list[Object] = config.get("plugins") or [config]
+    return plugins[0]

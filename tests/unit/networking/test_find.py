@@ -13,9 +13,9 @@ from kar_checks.checks.networking.dra import (
     DraNetwork,
     class_for,
     complete_slices,
+    devices_of_nodes,
     interface_of,
     network_drivers,
-    nodes_with_devices,
 )
 from kar_checks.checks.networking.find import Published, choose
 from kar_checks.checks.networking.multus import AttachedNetwork, wants_addresses
@@ -61,13 +61,13 @@ NODES = [node("kar1"), node("kar2"), node("kar3")]
 
 def test_only_nodes_with_an_interface_to_give_are_capable() -> None:
     # kar3 publishes a PCI function without any interface.
-    assert nodes_with_devices(slices(), "dra.net", NODES) == {"kar1", "kar2"}
+    assert set(devices_of_nodes(slices(), "dra.net", NODES)) == {"kar1", "kar2"}
 
 
 def test_an_interface_that_is_down_is_none_to_give() -> None:
     found = slices()
     found[0]["spec"]["devices"][0]["attributes"]["dra.net/state"] = {"string": "down"}
-    assert nodes_with_devices(found, "dra.net", NODES) == {"kar2"}
+    assert set(devices_of_nodes(found, "dra.net", NODES)) == {"kar2"}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_slices_reach_nodes_in_several_ways(where: dict[str, Any], capable: set[
     one = slices()[0]
     del one["spec"]["nodeName"]
     one["spec"] |= where
-    assert nodes_with_devices([one], "dra.net", NODES) == capable
+    assert set(devices_of_nodes([one], "dra.net", NODES)) == capable
 
 
 def test_a_device_may_have_a_node_of_its_own() -> None:
@@ -108,7 +108,7 @@ def test_a_device_may_have_a_node_of_its_own() -> None:
     del one["spec"]["nodeName"]
     one["spec"]["perDeviceNodeSelection"] = True
     one["spec"]["devices"][0]["nodeName"] = "kar2"
-    assert nodes_with_devices([one], "dra.net", NODES) == {"kar2"}
+    assert set(devices_of_nodes([one], "dra.net", NODES)) == {"kar2"}
 
 
 def test_old_generations_and_incomplete_pools_are_left_out() -> None:
@@ -197,6 +197,19 @@ def test_a_claim_asks_for_an_interface_with_an_address_of_ours() -> None:
     opaque = devices["config"][0]["opaque"]
     assert opaque["parameters"] == {"interface": {"addresses": ["198.18.4.2/22"]}}
     assert POD["spec"] == {"containers": [{"name": "c"}]}
+
+
+def test_a_claim_keeps_the_addresses_that_the_interface_has() -> None:
+    """DRANET takes its routes along, and they need the addresses that they come from."""
+    devices = devices_of_nodes(slices(), "dra.net", NODES)
+    network = DraNetwork("dra.net", "any", STATIC, devices)
+    ((_, claim),) = network.join(POD, 2).objects
+    request = claim["spec"]["devices"]["requests"][0]["exactly"]
+    assert request["selectors"][0]["cel"]["expression"].endswith('.mac == "66:d0:38:ac:19:17"')
+    opaque = claim["spec"]["devices"]["config"][0]["opaque"]["parameters"]
+    assert opaque["interface"]["addresses"] == ["198.18.4.2/22", "10.227.0.12/24"]
+    ((_, third),) = network.join(POD, 3).objects
+    assert "mac" not in str(third)
 
 
 def test_a_driver_whose_configuration_we_do_not_know_gets_none() -> None:
