@@ -302,6 +302,18 @@ def test_a_patch_says_what_kind_it_is(cluster: Cluster, api: ApiServer) -> None:
     assert asked.headers["Content-Type"] == "application/strategic-merge-patch+json"
 
 
+def test_what_the_server_keeps_byte_by_byte_is_sent_without_blanks(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    body = {"metadata": {"name": "one"}, "kind": "ResourceClaim"}
+    for kind, blanks in ((kinds.RESOURCE_CLAIM, False), (kinds.CONFIG_MAP, True)):
+        cluster.create(kind, body, "ns")
+        asked = api.asked("POST")[-1]
+        assert asked.body == body
+        length = int(asked.headers["Content-Length"])
+        assert (length > len('{"kind":"ResourceClaim","metadata":{"name":"one"}}')) is blanks
+
+
 def test_a_log_is_text_and_its_refusal_an_error(cluster: Cluster, api: ApiServer) -> None:
     api.answers.append(Answer(200, '{"a": 1}\nplain\n'))
     assert cluster.pod_log("ns", "one", "main", tail=2) == '{"a": 1}\nplain\n'

@@ -1,6 +1,6 @@
 import pytest
 
-from localcluster.addons import CORE_ADDONS, find_addons
+from localcluster.addons import ADDONS, CORE_ADDONS, find_addons
 from localcluster.addons.install import render
 from localcluster.addons.model import Manifest
 from localcluster.errors import ClusterError
@@ -23,7 +23,7 @@ def test_an_unknown_addon_is_refused() -> None:
 
 
 def test_every_image_has_a_full_name() -> None:
-    for addon in CORE_ADDONS:
+    for addon in (*CORE_ADDONS, *ADDONS):
         for image in addon.images:
             registry, _, rest = image.name.partition("/")
             assert "." in registry
