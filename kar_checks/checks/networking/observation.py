@@ -1,0 +1,173 @@
+"""What the networking trial stores. Times are seconds after the start of their part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kar_checks.checks.networking.attach import Interface, Mechanism
+from kar_checks.model import Fault, Observation, Record
+
+
+class Nic(Record):
+    """An interface as a pod sees it in sysfs; texts are the files', empty where there is none."""
+
+    mac: str
+    addresses: list[str]
+    mtu: str
+    speed: str
+    """Mbit/s; ``-1`` or empty if the driver does not know."""
+    operstate: str
+    hardware: str
+    """ARP hardware type: 1 is Ethernet, 32 InfiniBand."""
+    kind: str
+    """What its driver calls it (macvlan, vlan, …); empty for hardware."""
+    pci: str
+    """Address of the PCI function behind it."""
+    numa_node: str
+    rdma: list[str]
+    """RDMA devices of the same function."""
+    master: str = ""
+
+
+class Look(Record):
+    """What a pod sees."""
+
+    interfaces: dict[str, Nic]
+    default: str
+    """The interface of the default route."""
+    infiniband: list[str] = []
+    """Names under ``/dev/infiniband``."""
+    environment: dict[str, str] = {}
+    """Variables by which device plugins name devices."""
+
+
+class Device(Record):
+    """What the cluster publishes about the device that a pod got, as it was before the claim."""
+
+    name: str
+    attributes: dict[str, Any]
+    source: str
+
+
+class PodOnNetwork(Record):
+    """A pod that runs on the network."""
+
+    name: str
+    node: str
+    asked: str
+    """The address that we gave it; empty if the network does."""
+    told: Interface | None
+    device: Device | None
+    look: Look
+
+
+class Attempt(Record):
+    """A pod that did not get onto the network."""
+
+    pod: str
+    node: str
+    """Empty if no scheduler gave it one."""
+    state: str
+    scheduler: str
+    """What the scheduler said."""
+    events: list[str]
+    seconds: float
+
+
+class Control(Record):
+    """A pod like the others, only without the network."""
+
+    pod: str
+    node: str
+    look: Look
+
+
+class Refusal(Record):
+    """A pod that wants the network, pinned to a node that cannot give it."""
+
+    pod: str
+    node: str
+    seconds: float
+    """How long it was watched."""
+    bound: str
+    """The node that it got, if any."""
+    message: str
+    """What the scheduler said of it."""
+
+
+class End(Record):
+    """One end of a transfer. Counters are [received, sent] bytes of each interface."""
+
+    pod: str
+    node: str
+    local: str
+    peer: str
+    sent: int
+    received: int
+    intact: bool
+    error: str
+    before: dict[str, tuple[int, int]]
+    after: dict[str, tuple[int, int]]
+
+
+class Transfer(Record):
+    """Bytes from one pod to the other and as many back, over one connection."""
+
+    bytes: int
+    client: End
+    server: End | None
+    """``None`` if no connection came to the server."""
+
+
+class Problem(Record):
+    """Why the network could not be measured, or not in part."""
+
+    reason: str
+    text: str
+    help: str = ""
+    broken: bool = False
+    """The network was found, and cannot be used."""
+
+
+class Measured(Record):
+    """One network."""
+
+    mechanism: Mechanism
+    steers: bool
+    """Whether pods that want it are placed by what nodes offer."""
+    resource: str = ""
+    """The extended resource that steers the scheduler, if it is one."""
+    offered: str
+    """What gives it to pods, in words."""
+    capable: list[str]
+    """Nodes that offer it, by what the cluster publishes."""
+    incapable: list[str]
+    control: Control | None = None
+    pods: list[PodOnNetwork] = []
+    attempts: list[Attempt] = []
+    refusal: Refusal | Fault | None = None
+    transfer: Transfer | None = None
+    plain: Transfer | None = None
+    """The same pods over the pod network: shows that the probe and eth0's counters work."""
+    problem: Problem | None = None
+
+
+class Host(Record):
+    """A node's interfaces, seen by a pod on the host's network."""
+
+    node: str
+    look: Look
+
+
+class NetworkingObservation(Observation):
+    """Everything that the networking trial saw."""
+
+    looked_at: list[str]
+    declared_none: bool = False
+    more: list[str] = []
+    """Networks that were found and not measured."""
+    nodes: int
+    """How many nodes pods of ours may run on."""
+    networks: dict[str, Measured | Fault] = {}
+    hosts: list[Host] | Fault = []
+    """Only where no network was found."""

@@ -1,0 +1,363 @@
+"""One network's pods: starting them, asking what they see, and carrying bytes between them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import suppress
+from typing import Any, cast
+
+from kar_checks.checks.networking.attach import Joined, Network, bare
+from kar_checks.checks.networking.dra import allocated, attributes, claim_name, complete_slices
+from kar_checks.checks.networking.multus import AttachedNetwork, status_of
+from kar_checks.checks.networking.observation import (
+    Attempt,
+    Control,
+    Device,
+    End,
+    Look,
+    Nic,
+    PodOnNetwork,
+    Refusal,
+    Transfer,
+)
+from kar_checks.checks.trial import Trial, manifest
+from kar_checks.cluster import kinds, pods
+from kar_checks.cluster.client import Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.kinds import Kind
+from kar_checks.model import Reason
+
+PORT = 7054
+PROBE = "nic_probe"
+MIB = 1 << 20
+_PROGRAM = f"/probe/{PROBE}.py"
+_REFUSED = 100
+"""A number far from those of the pods that run, for the address of the one that does not."""
+
+
+def pod(
+    *,
+    name: str,
+    role: str,
+    group: str,
+    image: str,
+    probe: str,
+    hostname: str = "",
+    host_network: bool = False,
+) -> Object:
+    """Return a probe pod; without a ``hostname`` it avoids nodes with others of its role."""
+    return manifest(
+        "networking/pod.yaml.j2",
+        name=name,
+        role=role,
+        group=group,
+        image=image,
+        probe=probe,
+        hostname=hostname,
+        host_network=host_network,
+        # On the host's network nothing listens: it would be open to the outside.
+        command=["sleep", "600"]
+        if host_network
+        else ["python3", "-u", _PROGRAM, "serve", f"{PORT}"],
+    )
+
+
+class Stage:
+    """The hands of one network's measurement. ``group`` is the name of all its pods."""
+
+    def __init__(self, trial: Trial, network: Network, group: str) -> None:
+        self.trial = trial
+        self.network = network
+        self._group = group
+        self._probe = trial.mount_probe(PROBE)
+        self._made: list[tuple[Kind, str]] = []
+        self._lock = threading.Lock()
+
+    # -- pods -------------------------------------------------------------------------------
+
+    def control(self, hostname: str) -> Control:
+        """Run a pod without the network on a node."""
+        joined = Joined(self._body("control", "control", hostname))
+        stored = self.trial.wait_pod(self._create(joined), pods.ready)
+        return Control(
+            pod=str(stored["metadata"]["name"]),
+            node=str(stored["spec"]["nodeName"]),
+            look=self.look(stored),
+        )
+
+    def refused(self, hostname: str, said: threading.Event) -> Refusal:
+        """Watch a pod that wants the network on a node that cannot give it.
+
+        ``said`` is set as soon as the scheduler has spoken: up to then nobody else holds anything
+        of the network.
+        """
+        began = time.monotonic()
+        try:
+            joined = self.network.join(self._body("refused", "refused", hostname), _REFUSED)
+            last = self._create(joined)
+            last = self._until(
+                last,
+                lambda one: pods.bound(one) or _unschedulable(one) != "",
+                self.trial.number("networking.bind_seconds"),
+            )
+        finally:
+            said.set()
+        left = self.trial.number("networking.refused_seconds") - (time.monotonic() - began)
+        last = self._until(last, pods.bound, max(left, 0.1))
+        seconds = round(time.monotonic() - began, 1)
+        self._keep("refused-pod.json", last)
+        return Refusal(
+            pod=str(last["metadata"]["name"]),
+            node=hostname,
+            seconds=seconds,
+            bound=str(last["spec"].get("nodeName", "")),
+            message=_unschedulable(last),
+        )
+
+    def attach(
+        self, name: str, number: int, slices: list[Object], hostname: str = ""
+    ) -> PodOnNetwork | Attempt:
+        """Start a pod on the network and say what became of it.
+
+        Raises:
+            HarnessError: it was refused, or can never start for a reason of its own.
+        """
+        began = time.monotonic()
+        joined = self.network.join(self._body(name, "measured", hostname), number)
+        last = self._create(joined)
+        setting = self.trial.number
+        last = self._until(last, pods.bound, setting("networking.bind_seconds"))
+        if pods.bound(last):
+            last = self._until(last, _has_network, setting("networking.attach_seconds"))
+        if not _has_network(last):
+            return self._attempt(last, time.monotonic() - began)
+        last = self.trial.wait_pod(last, pods.ready)
+        told = self.network.interface(self.trial, last)
+        self._keep(f"{name}-pod.json", last)
+        return PodOnNetwork(
+            name=str(last["metadata"]["name"]),
+            node=str(last["spec"]["nodeName"]),
+            asked=bare(joined.address),
+            told=told,
+            device=self._device(last, slices),
+            look=self.look(last),
+        )
+
+    def drop(self, name: str) -> None:
+        """Remove a pod that did not get onto the network, with what it claimed."""
+        full = f"{self._group}-{name}"
+        self._remove([one for one in self._made if one[1].startswith(full)])
+
+    def close(self) -> None:
+        """Remove everything, so that the next network finds its devices free."""
+        self._remove(list(self._made))
+
+    def _remove(self, which: list[tuple[Kind, str]]) -> None:
+        # A claim can go only after its pod.
+        for kind, name in sorted(which, key=lambda one: one[0] != kinds.POD):
+            # What cannot be removed stays registered: the run's cleanup tries again, and tells.
+            with suppress(HarnessError):
+                self.trial.workspace.delete(kind, name)
+            with self._lock:
+                self._made.remove((kind, name))
+
+    def _body(self, name: str, role: str, hostname: str) -> Object:
+        return pod(
+            name=f"{self._group}-{name}",
+            role=role,
+            group=self._group,
+            image=self.trial.workspace.target.image("python"),
+            probe=self._probe,
+            hostname=hostname,
+        )
+
+    def _create(self, joined: Joined) -> Object:
+        for kind, body in [*joined.objects, (kinds.POD, joined.pod)]:
+            stored = self.trial.workspace.create(kind, body)
+            with self._lock:
+                self._made.append((kind, str(stored["metadata"]["name"])))
+        return stored
+
+    def _until(self, last: Object, goal: Any, seconds: float) -> Object:
+        """Wait for a state of a pod; returns the last one, whether it came to that or not."""
+        try:
+            return self.trial.wait_pod(last, goal, seconds=seconds)
+        except HarnessError as error:
+            if error.fault.reason is not Reason.TIMEOUT:
+                raise
+        return self.trial.cluster.get(kinds.POD, last["metadata"]["name"], self.trial.namespace)
+
+    def _attempt(self, last: Object, seconds: float) -> Attempt:
+        name = str(last["metadata"]["name"])
+        found = self.trial.cluster.list(
+            kinds.EVENT,
+            self.trial.namespace,
+            fields=f"involvedObject.kind=Pod,involvedObject.name={name},type=Warning",
+        ).items
+        events = [f"{one.get('reason')}: {one.get('message', '')}" for one in found]
+        self._keep(f"{name}-events.json", found)
+        return Attempt(
+            pod=name,
+            node=str(last["spec"].get("nodeName", "")),
+            state=pods.describe(last),
+            scheduler=_unschedulable(last),
+            events=list(dict.fromkeys(events))[-4:],
+            seconds=round(seconds, 1),
+        )
+
+    def _device(self, stored: Object, slices: list[Object]) -> Device | None:
+        """Return what was published about the pod's device before the pod was there."""
+        if isinstance(self.network, AttachedNetwork):
+            return self._attached_device(self.network, stored)
+        if self.network.mechanism != "dra":
+            return None
+        name = claim_name(stored)
+        claim = self.trial.cluster.get(kinds.RESOURCE_CLAIM, name, self.trial.namespace)
+        self._keep(f"{name}-claim.json", claim)
+        where = allocated(claim)
+        for one in complete_slices(slices):
+            for device in one["spec"].get("devices") or []:
+                if where == (one["spec"]["driver"], one["spec"]["pool"]["name"], device["name"]):
+                    return Device(
+                        name=str(device["name"]),
+                        attributes=attributes(device),
+                        source=f"ResourceSlice {one['metadata']['name']}, read before the claim",
+                    )
+        return None
+
+    def _attached_device(self, network: AttachedNetwork, stored: Object) -> Device:
+        """Return what the definition and the network-status annotation publish."""
+        found = next((one for one in status_of(stored) if one.get("name") == network.name), {})
+        return Device(
+            name=network.definition,
+            attributes={**network.published, **_flat(found.get("device-info") or {})},
+            source=f"NetworkAttachmentDefinition {network.name}",
+        )
+
+    # -- what pods see ----------------------------------------------------------------------
+
+    def look(self, stored: Object) -> Look:
+        """Ask a pod for its interfaces."""
+        name = str(stored["metadata"]["name"])
+        text = self.trial.output(name, ["python3", _PROGRAM, "look"])
+        self.trial.evidence(f"{name}-interfaces.json", text)
+        return look_of(json.loads(text))
+
+    def transfer(
+        self,
+        client: PodOnNetwork,
+        server: PodOnNetwork,
+        addresses: tuple[str, str],
+        mebibytes: float,
+        label: str,
+    ) -> tuple[Transfer, dict[str, Any]]:
+        """Carry bytes from one address to the other and back.
+
+        Returns the record, and what both ends said with their samples, for the figure.
+        """
+        count = int(mebibytes * MIB)
+        seconds = self.trial.number("networking.transfer_seconds")
+        order = {
+            "from": addresses[0],
+            "to": addresses[1],
+            "port": PORT,
+            "bytes": count,
+            "seconds": seconds,
+        }
+        before = len(self._served(server.name))
+        text = self.trial.output(
+            client.name,
+            ["python3", _PROGRAM, "send", json.dumps(order)],
+            seconds=seconds + 10,
+        )
+        sent = cast("Object", json.loads(text))
+        served = self._await_served(server.name, before, hopeless="error" in sent)
+        raw = {"client": sent, "server": served}
+        self._keep(f"{label}-counters.json", raw)
+        record = Transfer(
+            bytes=count,
+            client=_end(client, sent),
+            server=_end(server, served) if served else None,
+        )
+        return record, raw
+
+    def _await_served(self, name: str, before: int, *, hopeless: bool) -> Object | None:
+        """Poll the server's log: it prints after the client has ended."""
+        deadline = time.monotonic() + (1 if hopeless else 10)
+        while True:
+            found = self._served(name)
+            if len(found) > before:
+                return found[-1]
+            if time.monotonic() > deadline or self.trial.cluster.stopping.wait(0.3):
+                return None
+
+    def _served(self, name: str) -> list[Object]:
+        return [one for one in self.trial.log_lines(name) if one.get("event") == "served"]
+
+    def _keep(self, name: str, found: Any) -> None:
+        file = name if name.startswith(self._group) else f"{self._group}-{name}"
+        self.trial.evidence(file, json.dumps(found, indent=1))
+
+
+def look_of(said: Object) -> Look:
+    """Return what the probe printed about a pod's interfaces."""
+    nics: dict[str, Object] = said["interfaces"]
+    return Look(
+        interfaces={
+            name: Nic(
+                mac=one["address"].lower(),
+                addresses=one["addresses"],
+                mtu=one["mtu"],
+                speed=one["speed"],
+                operstate=one["operstate"],
+                hardware=one["type"],
+                kind=one["kind"],
+                pci=one["pci"],
+                numa_node=one["numa_node"],
+                rdma=one["rdma"],
+                master=one["master"],
+            )
+            for name, one in nics.items()
+        },
+        default=said["default"],
+        infiniband=said["infiniband"],
+        environment=said["environment"],
+    )
+
+
+def _end(who: PodOnNetwork, said: Object) -> End:
+    return End(
+        pod=who.name,
+        node=who.node,
+        local=said.get("local", ""),
+        peer=said.get("peer", ""),
+        sent=said.get("sent", 0),
+        received=said.get("received", 0),
+        intact=said.get("intact", False),
+        error=said.get("error", ""),
+        before=said["before"],
+        after=said["after"],
+    )
+
+
+def _has_network(stored: Object) -> bool:
+    """Say whether the pod's sandbox and with it its network is made."""
+    return pods.is_true(stored, "PodReadyToStartContainers") or pods.ready(stored)
+
+
+def _unschedulable(stored: Object) -> str:
+    """Return what the scheduler says about a pod that fits nowhere."""
+    found = pods.condition(stored, "PodScheduled") or {}
+    refused = found.get("status") == "False" and found.get("reason") == "Unschedulable"
+    return str(found.get("message", "")) if refused else ""
+
+
+def _flat(found: Object, prefix: str = "") -> dict[str, Any]:
+    """Return nested values under dotted names."""
+    out: dict[str, Any] = {}
+    for key, value in found.items():
+        name = f"{prefix}{key}"
+        out |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return out

@@ -1,0 +1,300 @@
+"""Sabotages of secondary networks: their driver, their cables, what is published, admission."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from kar_checks.cluster import kinds
+from kar_checks.cluster.client import Cluster, Object
+from kar_checks.cluster.connect import connect
+from kar_checks.cluster.errors import ApiError
+from kar_checks.cluster.kinds import Kind
+from localcluster import LocalCluster
+from localcluster.shell import run
+from tests.cluster.injections import injection
+from tests.cluster.injections.webhook import Answer, webhook
+
+ROLE = "kar-checks.dev/networking"
+_DAEMON_SET = Kind("apps", "v1", "daemonsets", "DaemonSet")
+_MERGE = "application/merge-patch+json"
+_DRIVER_PODS = "k8s-app=dranet"
+_SECONDS = 60
+_HOST_NAMESPACE = "sees-hosts"
+_PODS: Object = {
+    "apiGroups": [""],
+    "apiVersions": ["v1"],
+    "operations": ["CREATE"],
+    "resources": ["pods"],
+}
+_EXEC: Object = {**_PODS, "operations": ["CONNECT"], "resources": ["pods/exec"]}
+_SLICES: Object = {
+    "apiGroups": ["resource.k8s.io"],
+    "apiVersions": ["*"],
+    "operations": ["CREATE", "UPDATE"],
+    "resources": ["resourceslices"],
+}
+
+
+def _wait(what: str, done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {_SECONDS} s")
+        time.sleep(0.2)
+
+
+# -- what is there by itself ----------------------------------------------------------------
+
+
+@injection()
+@contextmanager
+def no_network(_: LocalCluster, __: Cluster) -> Iterator[None]:
+    """Nothing gives secondary networks to pods, and policy lets nobody look at the nodes."""
+    yield
+
+
+@injection(words=("--namespace", _HOST_NAMESPACE))
+@contextmanager
+def network_not_offered(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Nodes have a second interface that nothing gives to pods; policy lets them be looked at."""
+    labels = {"pod-security.kubernetes.io/enforce": "privileged"}
+    meta: Object = {"name": _HOST_NAMESPACE, "labels": labels}
+    cluster.create(kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+    try:
+        yield
+    finally:
+        cluster.delete(kinds.NAMESPACE, _HOST_NAMESPACE)
+        _wait("namespace", lambda: cluster.find(kinds.NAMESPACE, _HOST_NAMESPACE) is None)
+
+
+@injection(addons=("multus",))
+@contextmanager
+def definition_steers_nobody(_: LocalCluster, __: Cluster) -> Iterator[None]:
+    """The network works, and nothing tells the scheduler which nodes have it."""
+    yield
+
+
+# -- the driver and the nodes ---------------------------------------------------------------
+
+
+@injection(addons=("dranet",), words=("--set", "networking.attach_seconds=8"))
+@contextmanager
+def driver_stopped(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """The driver's pods are gone; what they published is still there."""
+
+    def select(nodes: Object | None) -> None:
+        body = {"spec": {"template": {"spec": {"nodeSelector": nodes}}}}
+        cluster.patch(_DAEMON_SET, "dranet", body, "kube-system", content_type=_MERGE)
+
+    def ready() -> bool:
+        status = cluster.get(_DAEMON_SET, "dranet", "kube-system").get("status") or {}
+        return status.get("numberReady") == 3 and status.get("updatedNumberScheduled") == 3
+
+    select({"kar-checks.test/none": "here"})
+    try:
+        _wait(
+            "the driver's end",
+            lambda: not cluster.list(kinds.POD, "kube-system", labels=_DRIVER_PODS).items,
+        )
+        yield
+    finally:
+        select(None)
+        _wait("the driver's return", ready)
+        _wait("its slices", lambda: len(_offering(cluster)) == 2)
+
+
+def _offering(cluster: Cluster) -> list[Object]:
+    """The slices that offer an interface."""
+    return [
+        one
+        for one in cluster.list(kinds.RESOURCE_SLICE).items
+        if any("dra.net/ifName" in each["attributes"] for each in one["spec"]["devices"])
+    ]
+
+
+@injection(addons=("dranet",))
+@contextmanager
+def cable_cut(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """What the second network of one node sends reaches nobody: its macvlan is private."""
+    node = local.nodes[1]
+
+    def mode(name: str) -> None:
+        # The interface comes back some moments after the last pod that had it.
+        found = ["ip", "link", "set", "net1", "type", "macvlan", "mode", name]
+        _wait("net1 on the node", lambda: node.exec(found, check=False).returncode == 0)
+
+    mode("private")
+    try:
+        yield
+    finally:
+        mode("bridge")
+        _wait("its slices", lambda: len(_offering(cluster)) == 2)
+
+
+@injection(addons=("dranet",))
+@contextmanager
+def no_incapable_node(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Every node that pods may run on has the network."""
+    name = local.nodes[2].name
+    cluster.patch(kinds.NODE, name, {"spec": {"unschedulable": True}}, content_type=_MERGE)
+    try:
+        yield
+    finally:
+        cluster.patch(kinds.NODE, name, {"spec": {"unschedulable": None}}, content_type=_MERGE)
+
+
+@injection(addons=("dranet",))
+@contextmanager
+def attributes_lie(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """What the driver publishes about the MTU is changed on its way in."""
+    before = {one["metadata"]["name"]: one["spec"]["devices"] for one in _offering(cluster)}
+
+    def lie(request: Object) -> Answer:
+        return [
+            {
+                "op": "replace",
+                "path": f"/spec/devices/{index}/attributes/dra.net~1mtu",
+                "value": {"int": 9000},
+            }
+            for index, one in enumerate(request["object"]["spec"].get("devices") or [])
+            if "dra.net/mtu" in one["attributes"]
+        ]
+
+    def lies() -> bool:
+        found = [one["spec"]["devices"] for one in _offering(cluster)]
+        return all("9000" in json.dumps(one) for one in found)
+
+    touch = {"metadata": {"annotations": {"kar-checks.test/touched": "yes"}}}
+    try:
+        with webhook(cluster, name="lie", rules=[_SLICES], respond=lie, mutating=True):
+            for name in before:
+                cluster.patch(kinds.RESOURCE_SLICE, name, touch, content_type=_MERGE)
+            _wait("the lie", lies)
+            yield
+    finally:
+        for name, devices in before.items():
+            # The driver may have made another one meanwhile.
+            with contextlib.suppress(ApiError):
+                body = {"spec": {"devices": devices}}
+                cluster.patch(kinds.RESOURCE_SLICE, name, body, content_type=_MERGE)
+
+
+@injection(addons=("dranet",))
+@contextmanager
+def bound_anyway(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """The pod on the node without the network is given this node, behind the scheduler."""
+    with contextlib.closing(Cluster(connect(local.kubeconfig, None), run_id="sabotage")) as own:
+        begin = own.list(kinds.POD, labels=ROLE).resource_version
+
+        def follow() -> None:
+            for change, pod in own.watch(
+                kinds.POD,
+                resource_version=begin,
+                deadline=time.monotonic() + 600,
+                labels=f"{ROLE}=refused",
+            ):
+                if change == "ADDED":
+                    _bind(own, pod)
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            own.stop()
+            thread.join(10)
+
+
+def _bind(own: Cluster, pod: Object) -> None:
+    namespace, name = pod["metadata"]["namespace"], str(pod["metadata"]["name"])
+    node = pod["spec"]["nodeSelector"]["kubernetes.io/hostname"]
+    target = {"apiVersion": "v1", "kind": "Node", "name": node}
+    body: Object = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": name},
+        "target": target,
+    }
+    own.call("POST", kinds.POD.path(namespace, name, "binding"), body=body)
+
+
+# -- inside of pods -------------------------------------------------------------------------
+
+
+@injection(addons=("dranet",))
+def led_over_eth0(local: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
+    """What the client sends to the other pod's net1 goes to its eth0, and nobody is told."""
+
+    def lead(namespace: str, pod: Object, command: list[str]) -> None:
+        if "send" not in command:
+            return
+        order = json.loads(command[-1])
+        others = cluster.list(kinds.POD, namespace, labels=f"{ROLE}=measured").items
+        (other,) = (one for one in others if one["metadata"]["name"] != pod["metadata"]["name"])
+        mine, theirs = pod["status"]["podIP"], other["status"]["podIP"]
+        if order["to"] == theirs:
+            return
+        rules = f"""
+        table ip sabotage {{
+            chain out {{
+                type nat hook output priority -100
+                ip daddr {order["to"]} dnat to {theirs}
+            }}
+            chain post {{
+                type nat hook postrouting priority 100
+                ip saddr {order["from"]} oifname "eth0" snat to {mine}
+            }}
+        }}
+        """
+        _inside(local, pod, ["nft", "-f", "-"], rules)
+
+    return _before_exec(cluster, lead)
+
+
+@injection(addons=("multus",))
+def interface_renamed(local: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
+    """The pod's interface is not called what the platform says."""
+
+    def rename(_: str, pod: Object, __: list[str]) -> None:
+        if pod["metadata"]["labels"][ROLE] == "measured":
+            _inside(local, pod, ["ip", "-batch", "-"], "link set net1 down\nlink set net1 name x\n")
+
+    return _before_exec(cluster, rename)
+
+
+@injection(addons=("multus",))
+def both_on_one_node(local: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
+    """A webhook puts every pod that wants the network on one node."""
+
+    def move(request: Object) -> Answer:
+        if (request["object"]["metadata"].get("labels") or {}).get(ROLE) != "measured":
+            return []
+        path = "/spec/nodeSelector/kubernetes.io~1hostname"
+        return [{"op": "replace", "path": path, "value": local.nodes[0].name}]
+
+    return webhook(cluster, name="one-node", rules=[_PODS], respond=move, mutating=True)
+
+
+def _before_exec(
+    cluster: Cluster, act: Callable[[str, Object, list[str]], None]
+) -> AbstractContextManager[None]:
+    """Do something before a command starts in a pod; the command waits for it."""
+
+    def respond(request: Object) -> Answer:
+        pod = cluster.get(kinds.POD, request["name"], request["namespace"])
+        act(request["namespace"], pod, request["object"]["command"])
+        return []
+
+    return webhook(cluster, name="before-exec", rules=[_EXEC], respond=respond, mutating=False)
+
+
+def _inside(local: LocalCluster, pod: Object, argv: list[str], stdin: str) -> None:
+    """Run a program of the machine in the network of a pod."""
+    node = next(one for one in local.nodes if one.name == pod["spec"]["nodeName"])
+    pid = node.container_pid1(pod["status"]["containerStatuses"][0]["containerID"])
+    run(["nsenter", f"--target={pid}", "--net", "--", *argv], stdin=stdin)
