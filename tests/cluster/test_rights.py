@@ -17,7 +17,7 @@ from kar_checks.cluster.kinds import Kind
 from kar_checks.model import Outcome
 from localcluster import PROBE_IMAGES, LocalCluster
 from tests.cluster.injections import SHORT_WINDOWS
-from tests.cluster.support import Done, Kar
+from tests.cluster.support import EVERYTHING, Done, Kar
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
@@ -70,6 +70,7 @@ def run_as(kar: Kar, kubeconfig: Path, *words: str) -> Done:
     return Done(found.code, found.output, latest.resolve() if latest.exists() else None)
 
 
+@pytest.mark.addons(*EVERYTHING)
 def test_the_printed_rights_are_enough_for_everything(
     kar: Kar, cluster: Cluster, local: LocalCluster, tmp_path: Path
 ) -> None:

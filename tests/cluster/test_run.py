@@ -8,11 +8,12 @@ import pytest
 
 from kar_checks.checks.registry import all_checks
 from kar_checks.model import Outcome, RequirementOutcome
-from tests.cluster.support import Kar
+from tests.cluster.support import EVERYTHING, Kar
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 
+@pytest.mark.addons(*EVERYTHING)
 def test_every_check_passes_with_its_control(kar: Kar) -> None:
     done = kar.run()
     outcomes = {one.check: (one.outcome, one.reason) for one in done.run.findings}
