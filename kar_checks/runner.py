@@ -36,6 +36,7 @@ from kar_checks.model import (
     TopicCost,
 )
 from kar_checks.options import Options
+from kar_checks.redact import redact
 from kar_checks.store import Run, new_run_id, now
 
 Selection = Sequence[tuple[Topic, Check]]
@@ -225,6 +226,9 @@ class Runner:
                     selected=chosen,
                     report=self.report,
                     keep=lambda name, record: self.run.keep_part(topic.id, name, record),
+                    evidence=lambda name, text: self.run.evidence(
+                        f"{topic.id}/{name}", redact(text)
+                    ),
                 )
                 seen = topic.run_trial(trial)
             seen = seen.model_copy(
