@@ -134,7 +134,9 @@ class Span(Record):
     start: float
     end: float | None
     state: str
-    """``pending``, ``bound``, ``running``, ``completed``, ``failed``, ``gone`` or ``expected``."""
+    """``pending``, ``bound``, ``running``, ``completed``, ``failed``, ``gone`` or ``expected``; of
+    a step of a request ``waits``, ``passes on``, ``computes``, ``moves`` or ``answers``.
+    """
 
 
 class Lane(Record):
@@ -153,13 +155,31 @@ class Series(Record):
     stepped: bool = False
 
 
+class Stop(Record):
+    """A place on a message's way, usually a pod."""
+
+    name: str
+    detail: str = ""
+    """Where it is: the node, the address."""
+
+
+class Hop(Record):
+    """A message from one stop to another; stops are numbered from 0."""
+
+    source: int
+    target: int
+    label: str
+    heavy: bool = False
+    """It carries what the figure is about."""
+
+
 class Figure(Record):
-    """What the page draws beside a check: a timeline of lanes, or a trace of series.
+    """What the page draws beside a check: a timeline of lanes, a trace of series, or a way.
 
     Trials fill it from what they saw, so that a page can be rendered without their code.
     """
 
-    kind: Literal["timeline", "trace"]
+    kind: Literal["timeline", "trace", "way"]
     title: str
     checks: list[str]
     """Ids of the checks that it illustrates."""
@@ -170,6 +190,10 @@ class Figure(Record):
     """How much time it covers."""
     lanes: list[Lane] = []
     series: list[Series] = []
+    stops: list[Stop] = []
+    """The places of a way, from left to right."""
+    hops: list[Hop] = []
+    """What went between them, in order."""
     marks: list[Mark] = []
 
 

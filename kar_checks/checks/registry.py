@@ -26,6 +26,7 @@ TOPIC_MODULES = (
     "kar_checks.checks.resize.checks",
     "kar_checks.checks.gang.checks",
     "kar_checks.checks.networking.checks",
+    "kar_checks.checks.disaggregation.checks",
 )
 _ID = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
 

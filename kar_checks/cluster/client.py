@@ -320,8 +320,11 @@ class Cluster:
     def delete(
         self, kind: Kind, name: str, namespace: str = "", *, uid: str = "", grace: int | None = None
     ) -> bool:
-        """Delete an object; with ``uid`` only that very one. Returns whether it was there."""
-        body: Object = {"propagationPolicy": "Background"}
+        """Delete an object; with ``uid`` only that very one. Returns whether it was there.
+
+        One whose controller makes pods goes after them, so that its end is theirs, too.
+        """
+        body: Object = {"propagationPolicy": "Foreground" if kind.makes_pods else "Background"}
         if uid:
             body["preconditions"] = {"uid": uid}
         if grace is not None:

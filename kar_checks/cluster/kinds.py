@@ -30,11 +30,19 @@ class Kind:
         parts += [part for part in (self.plural, name, subresource) if part]
         return "/".join(parts)
 
+    @property
+    def makes_pods(self) -> bool:
+        """Its controller makes pods, so that it is gone only when they are."""
+        return self.group == "apps"
+
 
 NAMESPACE = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 NODE = Kind("", "v1", "nodes", "Node", namespaced=False)
 POD = Kind("", "v1", "pods", "Pod")
 EVENT = Kind("", "v1", "events", "Event")
+SECRET = Kind("", "v1", "secrets", "Secret")
+DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
+NETWORK_POLICY = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
 SERVICE = Kind("", "v1", "services", "Service")
 QUOTA = Kind("", "v1", "resourcequotas", "ResourceQuota")

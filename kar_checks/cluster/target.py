@@ -100,16 +100,17 @@ class Target(Record):
             "kar-checks.dev/owner": owner,
         }
         for template in _pod_templates(out):
-            self._dress_pod(template, meta["labels"])
+            self._dress_pod(template, meta["labels"], owner)
         return out
 
-    def _dress_pod(self, pod: Object, labels: dict[str, str]) -> None:
+    def _dress_pod(self, pod: Object, labels: dict[str, str], owner: str) -> None:
         meta = pod.setdefault("metadata", {})
         meta["labels"] = {**_MESH_OPT_OUT["labels"], **(meta.get("labels") or {}), **labels}
         meta["annotations"] = {
             **_MESH_OPT_OUT["annotations"],
             **self.annotations,
             **(meta.get("annotations") or {}),
+            "kar-checks.dev/owner": owner,  # pods of a controller are ours, too
         }
         spec: Object = pod["spec"]
         spec.setdefault("automountServiceAccountToken", False)

@@ -16,11 +16,14 @@ from kar_checks.model import Reason
 from kar_checks.options import Options
 
 SEARCHED: tuple[Kind, ...] = (
+    kinds.DEPLOYMENT,
     kinds.POD,
     kinds.RESOURCE_CLAIM,
     kinds.DEVICE_CLASS,
     kinds.SERVICE,
     kinds.CONFIG_MAP,
+    kinds.SECRET,
+    kinds.NETWORK_POLICY,
     *(
         Kind("scheduling.k8s.io", version, "podgroups", "PodGroup")
         for version in ("v1beta1", "v1alpha3", "v1alpha2")

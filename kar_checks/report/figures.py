@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from kar_checks.model import Figure, Lane, Mark
+from kar_checks.model import Figure, Hop, Lane, Mark
 from kar_checks.report.words import safe
 
 if TYPE_CHECKING:
@@ -41,6 +41,14 @@ _ROLES = {
     "series-4": "#0a0b04",
 }
 _HATCH = {"pending": "////", "failed": "xxxx"}
+_LIKE = {
+    "waits": "pending",
+    "passes on": "bound",
+    "computes": "running",
+    "moves": "completed",
+    "answers": "running",
+}
+"""States that look like one of the above."""
 _LINES: tuple[tuple[Literal["-", "--", "-.", ":"], str], ...] = (
     ("-", ""),
     ("--", ""),
@@ -76,17 +84,20 @@ def svg(figure: Figure, prefix: str) -> str:
         # A glyph that matplotlib's font lacks is drawn by the browser's.
         warnings.simplefilter("ignore", UserWarning)
         lanes = _shown_lanes(figure)
-        height = 0.95 + 0.3 * len(lanes) if figure.kind == "timeline" else 2.7
+        height = _height(figure, lanes)
         rows = _mark_rows(figure)
         drawing = Drawing(figsize=(_WIDTH, height + 0.17 * max(rows, default=0)))
         drawing.set_canvas(FigureCanvasSVG(drawing))
         axes = drawing.add_subplot()
         if figure.kind == "timeline":
             _timeline(axes, figure, lanes)
+        elif figure.kind == "way":
+            _way(axes, figure)
         else:
             _trace(axes, figure)
-        _frame(axes, figure)
-        _marks(axes, figure, rows)
+        if figure.kind != "way":
+            _frame(axes, figure)
+            _marks(axes, figure, rows)
         nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         drawing.savefig(out, format="svg", transparent=True, bbox_inches="tight", metadata=nothing)
     return _inline(out.getvalue(), figure, prefix)
@@ -94,6 +105,11 @@ def svg(figure: Figure, prefix: str) -> str:
 
 def alternative(figure: Figure) -> str:
     """Return the sentence that stands for the figure where it cannot be seen."""
+    if figure.kind == "way":
+        told = "; ".join(
+            f"{source} to {target}: {label}" for _, source, target, label in _hops(figure)
+        )
+        return f"the way between {len(figure.stops)} places in {len(figure.hops)} steps: {told}"
     what = (
         f"timeline of {len(figure.lanes)} lanes"
         if figure.kind == "timeline"
@@ -112,6 +128,9 @@ def rows(figure: Figure) -> tuple[list[str], list[list[str]], int]:
             for lane in figure.lanes
             for one in lane.spans
         ]
+    elif figure.kind == "way":
+        head = ["Step", "From", "To", "What"]
+        found = [list(one) for one in _hops(figure)]
     else:
         head = ["Series", "At", f"Value ({figure.unit})" if figure.unit else "Value"]
         found = [
@@ -134,6 +153,75 @@ def _shown_lanes(figure: Figure) -> Sequence[Lane]:
     return figure.lanes[:MOST_LANES]
 
 
+def _height(figure: Figure, lanes: Sequence[Lane]) -> float:
+    """Return the height of the drawing in inches, without the labels of its marks."""
+    if figure.kind == "timeline":
+        return 0.95 + 0.3 * len(lanes)
+    return 0.9 + 0.34 * len(_shown_hops(figure)) if figure.kind == "way" else 2.7
+
+
+def _hops(figure: Figure) -> list[tuple[str, str, str, str]]:
+    """Return the steps of a way as words: number, from, to, what."""
+    names = [safe(one.name, 60) for one in figure.stops]
+    return [
+        (str(number), names[one.source], names[one.target], safe(one.label, 120))
+        for number, one in enumerate(_shown_hops(figure), 1)
+    ]
+
+
+def _shown_hops(figure: Figure) -> list[Hop]:
+    """Return the hops that can be drawn: those between stops that exist."""
+    there = range(len(figure.stops))
+    found = [one for one in figure.hops if one.source in there and one.target in there]
+    return found[:MOST_LANES]
+
+
+def _way(axes: Axes, figure: Figure) -> None:
+    """Draw a column for each stop, and the hops as arrows from top to bottom."""
+    hops = _shown_hops(figure)
+    bottom = len(hops) + 0.4
+    for column, stop in enumerate(figure.stops):
+        axes.plot([column, column], [0, bottom], color=_ROLES["grid"], linewidth=1, zorder=1)
+        axes.text(column, -0.95, safe(stop.name, 26), ha="center", va="bottom", weight="bold")
+        axes.text(
+            column,
+            -0.35,
+            safe(stop.detail, 30),
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            color=_ROLES["muted"],
+        )
+    for row, hop in enumerate(hops, 1):
+        colour = _ROLES["series-1" if hop.heavy else "muted"]
+        axes.annotate(
+            "",
+            xy=(hop.target, row),
+            xytext=(hop.source, row),
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": colour,
+                "linewidth": 3.2 if hop.heavy else 1.2,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+            zorder=3,
+        )
+        axes.text(
+            (hop.source + hop.target) / 2,
+            row - 0.14,
+            f"{row}. {safe(hop.label, 46)}",
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            zorder=4,
+            bbox={"boxstyle": "round,pad=0.1", "facecolor": _ROLES["halo"], "edgecolor": "none"},
+        )
+    axes.set_xlim(-0.5, len(figure.stops) - 0.5)
+    axes.set_ylim(bottom, -1.6)
+    axes.set_axis_off()
+
+
 def _timeline(axes: Axes, figure: Figure, lanes: Sequence[Lane]) -> None:
     from matplotlib.patches import Patch
 
@@ -143,7 +231,7 @@ def _timeline(axes: Axes, figure: Figure, lanes: Sequence[Lane]) -> None:
         for span in lane.spans:
             end = total if span.end is None else min(span.end, total)
             width = max(end - span.start, 0)
-            state = span.state if f"{span.state}-edge" in _ROLES else "gone"
+            state = _look(span.state)
             expected = span.state == "expected"
             seen[span.state] = None
             axes.barh(
@@ -155,7 +243,7 @@ def _timeline(axes: Axes, figure: Figure, lanes: Sequence[Lane]) -> None:
                 edgecolor=_ROLES["muted"] if expected else _ROLES[f"{state}-edge"],
                 linestyle="--" if expected else "-",
                 linewidth=0.9,
-                hatch=_HATCH.get(span.state, ""),
+                hatch=_HATCH.get(state, ""),
                 zorder=2,
             )
             # Wide bars name their state, so that nobody has to tell colours apart.
@@ -170,7 +258,7 @@ def _timeline(axes: Axes, figure: Figure, lanes: Sequence[Lane]) -> None:
                     zorder=4,
                     bbox={
                         "boxstyle": "round,pad=0.12",
-                        "facecolor": _ROLES["halo"] if span.state in _HATCH else "none",
+                        "facecolor": _ROLES["halo"] if state in _HATCH else "none",
                         "edgecolor": "none",
                     },
                 )
@@ -181,15 +269,21 @@ def _timeline(axes: Axes, figure: Figure, lanes: Sequence[Lane]) -> None:
             axes.axhline(row - 0.5, color=_ROLES["grid"], linewidth=0.8)
     handles = [
         Patch(
-            facecolor="none" if state == "expected" else _ROLES.get(state, _ROLES["gone"]),
-            edgecolor=_ROLES.get(f"{state}-edge", _ROLES["muted"]),
-            hatch=_HATCH.get(state, ""),
+            facecolor="none" if state == "expected" else _ROLES[_look(state)],
+            edgecolor=_ROLES["muted" if state == "expected" else f"{_look(state)}-edge"],
+            hatch=_HATCH.get(_look(state), ""),
             linestyle="--" if state == "expected" else "-",
             label=state,
         )
         for state in seen
     ]
     _legend(axes, handles)
+
+
+def _look(state: str) -> str:
+    """Return the role in whose colours a state is drawn."""
+    found = _LIKE.get(state, state)
+    return found if f"{found}-edge" in _ROLES else "gone"
 
 
 def _trace(axes: Axes, figure: Figure) -> None:

@@ -288,6 +288,18 @@ def test_a_delete_takes_only_the_object_with_that_uid(cluster: Cluster, api: Api
     assert cluster.delete(kinds.CONFIG_MAP, "one", "ns", uid=uid) is False
 
 
+@pytest.mark.parametrize(
+    ("kind", "policy"), [(kinds.CONFIG_MAP, "Background"), (kinds.DEPLOYMENT, "Foreground")]
+)
+def test_what_has_pods_of_its_own_goes_after_them(
+    cluster: Cluster, api: ApiServer, kind: kinds.Kind, policy: str
+) -> None:
+    body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": "one"}}
+    cluster.create(kind, body, "ns")
+    cluster.delete(kind, "one", "ns")
+    assert api.asked("DELETE")[-1].body["propagationPolicy"] == policy
+
+
 def test_another_conflict_of_a_delete_is_an_error(cluster: Cluster, api: ApiServer) -> None:
     api.answers.append(refusal(409, "Conflict", "the namespace is being finalized"))
     with pytest.raises(ApiError):

@@ -81,6 +81,7 @@ def test_every_option_reaches_every_pod(body: Object) -> None:
     assert dressed["metadata"]["labels"]["kar-checks.dev/run"] == "r1"
     assert dressed["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
     assert dressed["metadata"]["annotations"]["owner"] == "me"
+    assert dressed["metadata"]["annotations"]["kar-checks.dev/owner"] == "host/1/2/3"
     assert dressed["metadata"]["annotations"]["linkerd.io/inject"] == "disabled"
     terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert terms["nodeSelectorTerms"] == [

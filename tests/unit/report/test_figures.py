@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kar_checks.model import Figure, Series
+from kar_checks.model import Figure, Hop, Lane, Series, Span, Stop
 from kar_checks.report import figures
 from tests.unit.report import samples
 
@@ -44,6 +44,41 @@ def test_a_figure_without_data_or_with_broken_numbers_is_drawn() -> None:
         figure = Figure(kind="trace", title="t", checks=[], seconds=0, series=series)
         assert figures.svg(figure, "f").startswith("<svg")
     assert figures.svg(Figure(kind="timeline", title="t", checks=[], seconds=3), "f")
+
+
+WAY = Figure(
+    kind="way",
+    title="The way of a request",
+    checks=[],
+    seconds=1,
+    stops=[Stop(name="client"), Stop(name="<router>", detail="n1"), Stop(name="decode")],
+    hops=[
+        Hop(source=0, target=1, label="prompt"),
+        Hop(source=2, target=1, label="64 MiB & more", heavy=True),
+        Hop(source=2, target=7, label="to nowhere"),
+    ],
+)
+
+
+def test_a_way_is_drawn_told_and_tabled_in_its_steps() -> None:
+    drawn = figures.svg(WAY, "f")
+    assert "1. prompt" in drawn and "2. 64 MiB &amp; more" in drawn
+    assert "nowhere" not in drawn
+    assert drawn.count("var(--figure-series-1)") >= 1
+    head, rows, more = figures.rows(WAY)
+    assert head == ["Step", "From", "To", "What"]
+    assert rows == [["1", "client", "<router>", "prompt"], ["2", "decode", "<router>", rows[1][3]]]
+    assert more == 0
+    assert "client to <router>: prompt" in figures.alternative(WAY)
+
+
+def test_a_step_of_a_request_has_the_colours_of_what_it_is_like() -> None:
+    for state, role in (("waits", "pending"), ("computes", "running"), ("strange", "gone")):
+        lane = Lane(name="one", spans=[Span(start=0, end=1, state=state)])
+        figure = Figure(kind="timeline", title="t", checks=[], seconds=1, lanes=[lane])
+        drawn = figures.svg(figure, "f")
+        assert f"var(--figure-{role}-edge)" in drawn
+        assert f">{state}<" in drawn
 
 
 def _elements(drawn: str) -> list[ElementTree.Element]:

@@ -1,0 +1,116 @@
+"""The checks of disaggregated serving, as data."""
+
+from __future__ import annotations
+
+from kar_checks.checks.registry import Check, Needs, Right, Topic
+
+_NEEDS = Needs(
+    rights=(
+        Right(("create", "get", "patch", "watch", "delete"), "apps", "deployments"),
+        Right(("create", "get", "list", "watch", "delete"), "", "pods"),
+        Right(("get",), "", "pods/log"),
+        Right(("create", "get"), "", "pods/exec"),
+        Right(("create", "get", "delete"), "", "services"),
+        Right(("create", "get", "delete"), "", "configmaps"),
+        Right(("create", "get", "delete"), "", "secrets"),
+        Right(("create", "get", "watch", "delete"), "networking.k8s.io", "networkpolicies"),
+    ),
+)
+
+TOPIC = Topic(
+    id="disaggregation",
+    title="Disaggregated inference",
+    label="KAR-41",
+    requirement="disaggregated_inference",
+    official_link="https://github.com/kubernetes-sigs/ai-conformance/tree/main/kars/0041-disaggregated-inference",
+    trial="kar_checks.checks.disaggregation.trial:run",
+    judge="kar_checks.checks.disaggregation.judge:judge",
+    observation="kar_checks.checks.disaggregation.observation:DisaggregationObservation",
+    tests="kar_checks.checks.disaggregation.test_disaggregation",
+    manifests="kar_checks.checks.disaggregation.workload:manifests",
+    common_needs=_NEEDS,
+    checks=(
+        Check(
+            id="disaggregation.separate_pods",
+            title="Prefill and decode run in different pods on different nodes",
+            proves="Every request was prefilled in a pod labelled prefill and decoded in a pod "
+            "labelled decode, by what the pods themselves logged; no pod did both, and the two "
+            "kinds ran on different nodes.",
+            fails_when="A pod did both phases, a label contradicts what its pod did, requests "
+            "were answered without prefill, or both kinds share a node although there are more.",
+            budget_seconds=90,
+            needs=Needs(nodes=2),
+        ),
+        Check(
+            id="disaggregation.state_transferred",
+            title="The KV state moves from prefill to decode",
+            proves="For a batch of unique long prompts the bytes that decode counted, those that "
+            "prefill counted and those that the kernel counted on the interfaces of both pods are "
+            "all at least the computed size of the KV state; for a request straight to decode the "
+            "transfer counters stand still.",
+            fails_when="A counter of either side, or an interface, shows fewer bytes than the "
+            "state has, or requests are answered without any transfer.",
+            budget_seconds=90,
+        ),
+        Check(
+            id="disaggregation.request_ids",
+            title="A request can be followed through both kinds of pod",
+            proves="The id of each request, given by the client, stands in the log of exactly one "
+            "prefill pod and of exactly one decode pod.",
+            fails_when="An id is missing in the logs of one kind although others stand there, or "
+            "stands in the logs of several pods of a kind.",
+            budget_seconds=90,
+        ),
+        Check(
+            id="disaggregation.correct_output",
+            title="The answer follows from the transferred state",
+            proves="Every answer is the one that the suite works out from prompt and secret, "
+            "while three controls show that it takes the transfer: straight to decode, without a "
+            "prefill pod, and with a NetworkPolicy between the two where policies are enforced, "
+            "no answer is right.",
+            fails_when="An answer that was given is not the right one, or no answer comes.",
+            budget_seconds=120,
+        ),
+        Check(
+            id="disaggregation.concurrency",
+            title="Concurrent requests keep their states apart",
+            proves="Many requests at once get each the answer to its own prompt, and each id was "
+            "transferred once.",
+            fails_when="A request gets the answer to another one, or a wrong one, or none.",
+            budget_seconds=90,
+        ),
+        Check(
+            id="disaggregation.streaming",
+            title="A streamed answer comes in parts",
+            proves="Through the same way, a completion and a chat completion arrive as server-sent "
+            "events spread over the time in which they are made, and add up to the right answer.",
+            fails_when="The parts come all at once, or do not add up to the right answer.",
+            budget_seconds=90,
+        ),
+        Check(
+            id="disaggregation.decode_scaling",
+            title="Decode scales by itself while requests are served",
+            proves="Under a steady stream of requests a second decode pod starts and answers, and "
+            "goes again, prefill stays as it was, and every request gets its right answer.",
+            fails_when="The new pod never answers, or a request gets a wrong answer or none.",
+            budget_seconds=120,
+        ),
+        Check(
+            id="disaggregation.prefill_lost",
+            title="Losing prefill in the middle gives no silent wrong answer",
+            proves="When the prefill pod is deleted while its state is being pulled, the client "
+            "gets a clear error, or a fallback that names itself, or the right answer.",
+            fails_when="The client gets a wrong answer with status 200, or waits in vain.",
+            budget_seconds=120,
+            disruption="none",
+        ),
+        Check(
+            id="disaggregation.corrupted_block",
+            title="A corrupted block is refused",
+            proves="When one bit of one block is flipped on its way, the client gets an error that "
+            "names it, and the same request without the flip is answered right.",
+            fails_when="The request is answered from the corrupted state.",
+            budget_seconds=90,
+        ),
+    ),
+)
