@@ -213,7 +213,7 @@ def corrupted_accepted(_: LocalCluster, cluster: Cluster) -> AbstractContextMana
 
 @injection(words=_SMALL)
 def program_in_pods_changed(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
-    """A webhook changes a setting of the program in the pods, after their Deployment was admitted."""
+    """A webhook changes a setting of the program in the pods, behind their Deployment."""
 
     def change(request: Object) -> Answer:
         labels = request["object"]["metadata"].get("labels") or {}
