@@ -24,7 +24,6 @@ _DAEMON_SET = Kind("apps", "v1", "daemonsets", "DaemonSet")
 _MERGE = "application/merge-patch+json"
 _DRIVER_PODS = "k8s-app=dranet"
 _SECONDS = 60
-_HOST_NAMESPACE = "sees-hosts"
 _PODS: Object = {
     "apiGroups": [""],
     "apiVersions": ["v1"],
@@ -49,27 +48,6 @@ def _wait(what: str, done: Callable[[], bool]) -> None:
 
 
 # -- what is there by itself ----------------------------------------------------------------
-
-
-@injection()
-@contextmanager
-def no_network(_: LocalCluster, __: Cluster) -> Iterator[None]:
-    """Nothing gives secondary networks to pods, and policy lets nobody look at the nodes."""
-    yield
-
-
-@injection(words=("--namespace", _HOST_NAMESPACE))
-@contextmanager
-def network_not_offered(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
-    """Nodes have a second interface that nothing gives to pods; policy lets them be looked at."""
-    labels = {"pod-security.kubernetes.io/enforce": "privileged"}
-    meta: Object = {"name": _HOST_NAMESPACE, "labels": labels}
-    cluster.create(kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
-    try:
-        yield
-    finally:
-        cluster.delete(kinds.NAMESPACE, _HOST_NAMESPACE)
-        _wait("namespace", lambda: cluster.find(kinds.NAMESPACE, _HOST_NAMESPACE) is None)
 
 
 @injection(addons=("multus",))
