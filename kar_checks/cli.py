@@ -227,6 +227,40 @@ def judge(
     raise typer.Exit(code)
 
 
+@app.command()
+def sign(
+    key: Annotated[Path, typer.Option(help="Private key (PEM: Ed25519, ECDSA or RSA).")],
+    run: RunArgument = "latest",
+    output: OutputOption = Path("runs"),
+) -> None:
+    """Sign a run: an in-toto test result over its files, in a DSSE envelope beside them."""
+    with _one_sentence():
+        from kar_checks import statement
+        from kar_checks.store import StoredRun, find_run
+
+        print(statement.sign(StoredRun(find_run(run, output)), key))
+
+
+@app.command()
+def verify(
+    key: Annotated[Path, typer.Option(help="Public key (PEM) of whoever signed.")],
+    run: RunArgument = "latest",
+    output: OutputOption = Path("runs"),
+) -> None:
+    """Check that a signed run is what was signed; names every file that is not."""
+    with _one_sentence():
+        from kar_checks import statement
+        from kar_checks.exits import Exit
+        from kar_checks.store import find_run
+
+        found = statement.verify(find_run(run, output), key)
+        for one in found.changed:
+            print(one)
+        if found.changed:
+            raise typer.Exit(Exit.FAILED)
+        print(f"unchanged since it was signed by key {found.key[:16]}; its result: {found.result}")
+
+
 submission_app = typer.Typer(
     help="The programme's checklist: fill it from a run, and check a filled one.",
     no_args_is_help=True,

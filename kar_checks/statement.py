@@ -1,0 +1,172 @@
+"""A signed statement over a run: an in-toto test result in a DSSE envelope, verified off line.
+
+The subjects are the files that a run's verdicts rest on, each with its SHA-256. Rendered pages are
+left out: they are made from these files and may be made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from kar_checks.model import Finding, Outcome
+from kar_checks.store import StoredRun, StoreError, write_atomically
+
+FILE = "statement.dsse.json"
+STATEMENT = "https://in-toto.io/Statement/v1"
+TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+PAYLOAD = "application/vnd.in-toto+json"
+_HEAD = ("run.json", "findings.json", "requirements.json")
+
+
+class StatementError(ValueError):
+    """A key or a statement that cannot be used, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a good signature covers, and every file that no longer is what was signed."""
+
+    key: str
+    result: str
+    changed: list[str]
+
+
+def digests(run: StoredRun) -> dict[str, str]:
+    """Return the SHA-256 of every file that a run's verdicts rest on, by path in its folder."""
+    out: dict[str, str] = {}
+    for name in _HEAD:
+        path = run.folder / name
+        if path.exists():
+            out[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    out |= {name: digest for name, digest, _ in run.files()}
+    return out
+
+
+def statement(run: StoredRun) -> dict[str, Any]:
+    """Return the in-toto statement of a run, as its JSON says it.
+
+    What was neither passed nor failed has no place in a test result; it is in ``findings.json``,
+    which is a subject. A run with anything undecided is ``WARNED``, never ``PASSED``.
+    """
+    from google.protobuf.json_format import MessageToDict
+    from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
+    from in_toto_attestation.v1.statement import Statement
+
+    profile = json.dumps(run.info.profile, sort_keys=True).encode()
+    predicate = {
+        "result": _result(run.findings),
+        "configuration": [
+            {
+                "name": f"profile {run.info.profile.get('name', '')}",
+                "digest": {"sha256": hashlib.sha256(profile).hexdigest()},
+            }
+        ],
+        "passedTests": _names(run.findings, Outcome.PASS),
+        "failedTests": _names(run.findings, Outcome.FAIL),
+    }
+    subjects = [
+        ResourceDescriptor(name=name, digest={"sha256": digest}).pb
+        for name, digest in digests(run).items()
+    ]
+    made = Statement(subjects=subjects, predicate_type=TEST_RESULT, predicate=predicate)
+    made.validate()
+    return cast("dict[str, Any]", MessageToDict(made.pb))
+
+
+def _result(findings: list[Finding]) -> str:
+    outcomes = {one.outcome for one in findings}
+    if Outcome.FAIL in outcomes:
+        return "FAILED"
+    decided = outcomes <= {Outcome.PASS, Outcome.NOT_APPLICABLE}
+    return "PASSED" if Outcome.PASS in outcomes and decided else "WARNED"
+
+
+def _names(findings: list[Finding], outcome: Outcome) -> list[str]:
+    return sorted(
+        f"{one.check}[{one.variant}]" if one.variant else one.check
+        for one in findings
+        if one.outcome is outcome
+    )
+
+
+def sign(run: StoredRun, key: Path) -> Path:
+    """Sign a run with a private key (PEM: Ed25519, ECDSA or RSA); returns the envelope's path.
+
+    Raises:
+        StatementError: the key cannot be read or used.
+    """
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import CryptoSigner
+
+    try:
+        signer = CryptoSigner(load_pem_private_key(key.read_bytes(), None))
+    except OSError as error:
+        raise StatementError(f"the key {key} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise StatementError(f"{key} is no private key in PEM without a passphrase") from error
+    payload = json.dumps(statement(run), sort_keys=True).encode()
+    envelope = Envelope(payload, PAYLOAD, {})
+    envelope.sign(signer)
+    path = run.folder / FILE
+    write_atomically(path, json.dumps(envelope.to_dict(), indent=1) + "\n")
+    return path
+
+
+def verify(folder: Path, key: Path) -> Verified:
+    """Check a run folder against its signed statement; needs no network and no cluster.
+
+    Raises:
+        StatementError: there is no statement, the key is not usable, or the signature is not good.
+        StoreError: the folder is not readable as a run any more.
+    """
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import VerificationError
+    from securesystemslib.signer import SSlibKey
+
+    try:
+        public = SSlibKey.from_crypto(load_pem_public_key(key.read_bytes()))
+    except OSError as error:
+        raise StatementError(f"the key {key} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise StatementError(f"{key} is no public key in PEM") from error
+    path = folder / FILE
+    try:
+        envelope = Envelope.from_dict(json.loads(path.read_text("utf-8")))
+        envelope.verify([public], 1)
+        payload: dict[str, Any] = json.loads(envelope.payload)
+    except OSError as error:
+        raise StatementError(f"{path} cannot be read: {error.strerror}") from error
+    except VerificationError as error:
+        raise StatementError(f"the signature of {path} is not by this key") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StatementError(f"{path} is no signed statement") from error
+    if payload.get("_type") != STATEMENT or payload.get("predicateType") != TEST_RESULT:
+        raise StatementError(f"{path} states something else than a test result")
+    return Verified(
+        key=public.keyid,
+        result=str(payload["predicate"]["result"]),
+        changed=_changed(folder, payload),
+    )
+
+
+def _changed(folder: Path, payload: dict[str, Any]) -> list[str]:
+    signed = {str(one["name"]): str(one["digest"]["sha256"]) for one in payload["subject"]}
+    out: list[str] = []
+    for name, digest in signed.items():
+        path = folder / name
+        if not path.is_file():
+            out.append(f"{name} is missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            out.append(f"{name} was changed")
+    try:
+        present = digests(StoredRun(folder))
+    except StoreError:
+        # Whatever broke it is among the changed files.
+        present = {}
+    return [*out, *(f"{name} was added" for name in present if name not in signed)]
