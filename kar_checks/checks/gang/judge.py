@@ -100,6 +100,13 @@ def _where(check: str, backend: BackendObservation | Fault | None) -> list[Fact]
     part = getattr(backend, _RULES[check][0])
     if isinstance(part, Scenario):
         arena: Arena = part.arena
+        asked = {
+            one.scheduler for group in part.groups if group.role == "gang" for one in group.pods
+        }
+        out += [
+            Fact(name="scheduler asked", value=one, source="spec.schedulerName as it was stored")
+            for one in sorted(asked)
+        ]
         out.append(
             Fact(
                 name="room",

@@ -25,7 +25,7 @@ from kar_checks.checks.gang.observation import (
 from kar_checks.checks.gang.pods import Shape, pod
 from kar_checks.checks.gang.stage import HALF, ProblemError, Stage, scheduler_changed, size_changed
 from kar_checks.checks.trial import Trial
-from kar_checks.cluster import kinds, pods
+from kar_checks.cluster import kinds, pods, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
@@ -270,11 +270,17 @@ class Placement:
 
 def _answered(trial: Trial, alone: Object) -> bool:
     """Wait until the scheduler said that a pod without any place has none."""
+    name = str(alone["metadata"]["name"])
     try:
-        trial.wait_pod(
-            alone,
-            lambda seen: pods.condition(seen, "PodScheduled") is not None,
+        wait.wait_for(
+            trial.cluster,
+            kinds.POD,
+            name,
+            trial.namespace,
+            goal=lambda seen: pods.condition(seen, "PodScheduled") is not None,
             seconds=trial.number("gang.control_seconds"),
+            what=f"pod {name}",
+            begin=alone,
         )
     except HarnessError as error:
         if error.fault.reason is not Reason.TIMEOUT:

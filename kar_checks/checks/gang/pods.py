@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kar_checks.checks.gang.observation import Role
-from kar_checks.checks.trial import manifest
+from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.kinds import Kind
@@ -68,6 +69,22 @@ def filler(shape: Shape, *, group: str, millicores: int) -> Object:
 def service(group: str) -> Object:
     """Return the way to the member of rank 0."""
     return manifest("gang/service.yaml.j2", group=group, port=PORT)
+
+
+def failed_scheduling(trial: Trial, names: Sequence[str]) -> list[str]:
+    """Return what schedulers said in events on these pods, at most four sentences.
+
+    What is said of a group comes first: it tells more than what is said of one of its pods.
+    """
+    events = trial.cluster.list(
+        kinds.EVENT, trial.namespace, fields="involvedObject.kind=Pod,reason=FailedScheduling"
+    ).items
+    texts = {
+        str(one.get("message", ""))
+        for one in events
+        if (one.get("involvedObject") or {}).get("name") in names
+    }
+    return sorted(texts, key=lambda one: ("group" not in one.lower(), one))[:4]
 
 
 def manifests(target: Target) -> list[tuple[Kind, Object]]:

@@ -299,7 +299,7 @@ class Stage:
     def await_refusal(self, group: str) -> None:
         """Wait until the backend says that a gang does not fit, as long as a plain pod gets."""
         seconds = self.trial.number("gang.control_seconds")
-        self.backend.await_refusal(self.trial, self._groups[group].name, seconds)
+        self.backend.await_refusal(self.trial, self._groups[group].name, self.names(group), seconds)
 
     def witness(self, group: str, count: int) -> Witness:
         """Create plain pods that should be bound at once, and remove them again."""
