@@ -64,7 +64,7 @@ class Preflight:
         self.namespace = options.target.namespace or f"kar-{run_id}"
         if options.target.namespace:
             self._require_namespace()
-        self.rights = plan.needed_rights(selection, options.target)
+        self.rights = plan.needed_rights(selection, options.target, self.profile)
         allowed = plan.ask_server(self.cluster, self.namespace, self.rights)
         self.missing = [one for one in self.rights if not allowed(one)]
         self.plan: list[PlannedCheck] = [
@@ -73,6 +73,7 @@ class Preflight:
                 check,
                 self.facts,
                 options.target,
+                self.profile,
                 allowed=allowed,
                 max_disruption=options.max_disruption,
             )

@@ -37,6 +37,10 @@ class Right:
     group: str
     resource: str
     cluster: bool = False
+    variants: tuple[str, ...] = ()
+    """Only these variants of the thing under test use it; none: whatever is measured."""
+    unless: str = ""
+    """A text setting of the profile that, once it is given, makes the right needless."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,22 @@ class Topic:
     official_link: str = ""
     common_needs: Needs = field(default_factory=Needs)
     """Needs of every check of the topic; a check's own come on top."""
+    variants: str = ""
+    """The text setting by which a user chooses among the variants, if there is one."""
+
+    def measures(self, variant: str, profile: Profile) -> bool:
+        """Say whether the user's choice of variants, by name and comma, covers this one."""
+        chosen = profile.text(self.variants) if self.variants else ""
+        return not chosen or variant in [one.strip() for one in chosen.split(",")]
+
+    def rights(self, check: Check, profile: Profile) -> list[Right]:
+        """Return what a check uses under the choices of a profile."""
+        return [
+            right
+            for right in (*self.common_needs.rights, *check.needs.rights)
+            if (not right.variants or any(self.measures(one, profile) for one in right.variants))
+            and not (right.unless and profile.text(right.unless))
+        ]
 
     def info(self) -> TopicInfo:
         """Return the record of this topic that a run stores."""
