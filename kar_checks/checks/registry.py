@@ -30,13 +30,16 @@ _ID = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
 class Right:
     """One right that a trial uses, as RBAC writes it; ``pods/exec`` for a subresource.
 
-    ``verbs`` are granted in the run's namespace unless ``cluster`` is set.
+    ``verbs`` are granted in the run's namespace unless ``cluster`` is set. Of alternatives that a
+    trial finds for itself, each right is ``optional``: it is printed, and who lacks it loses that
+    alternative only.
     """
 
     verbs: tuple[str, ...]
     group: str
     resource: str
     cluster: bool = False
+    optional: bool = False
     variants: tuple[str, ...] = ()
     """Only these variants of the thing under test use it; none: whatever is measured."""
     unless: str = ""
@@ -99,17 +102,15 @@ class Topic:
     variants: str = ""
     """The text setting by which a user chooses among the variants, if there is one."""
 
-    def measures(self, variant: str, profile: Profile) -> bool:
-        """Say whether the user's choice of variants, by name and comma, covers this one."""
-        chosen = profile.text(self.variants) if self.variants else ""
-        return not chosen or variant in [one.strip() for one in chosen.split(",")]
-
     def rights(self, check: Check, profile: Profile) -> list[Right]:
         """Return what a check uses under the choices of a profile."""
         return [
             right
             for right in (*self.common_needs.rights, *check.needs.rights)
-            if (not right.variants or any(self.measures(one, profile) for one in right.variants))
+            if (
+                not right.variants
+                or any(profile.chooses(self.variants, one) for one in right.variants)
+            )
             and not (right.unless and profile.text(right.unless))
         ]
 
