@@ -11,9 +11,7 @@ _PLACING = ("native", "volcano", "coscheduling", "custom")
 """Those that place pods; Kueue asks no node."""
 
 
-def _of(
-    variants: tuple[str, ...], verbs: tuple[str, ...], group: str, resource: str
-) -> Right:
+def _of(variants: tuple[str, ...], verbs: tuple[str, ...], group: str, resource: str) -> Right:
     """Return a right that only these need, and of which only they are the poorer."""
     return Right(verbs, group, resource, optional=True, variants=variants)
 
@@ -30,11 +28,11 @@ _NEEDS = Needs(
         Right(("list", "watch"), "", "pods", cluster=True, variants=_PLACING),
         Right(("list", "watch"), "", "nodes", cluster=True, variants=_PLACING),
         _of(("kueue",), ("list", "watch", "delete"), _KUEUE, "workloads"),
-        _of(("kueue",), ("list", "watch"), _KUEUE, "localqueues"),
+        _of(("kueue",), ("get", "list", "watch"), _KUEUE, "localqueues"),
         _of(("kueue",), ("create", "get", "watch", "delete"), "batch", "jobs"),
         *(
             replace(
-                _of(("kueue",), ("create", "get", "watch", "delete"), _KUEUE, resource),
+                _of(("kueue",), ("create", "get", "list", "watch", "delete"), _KUEUE, resource),
                 cluster=resource != "localqueues",
                 unless="gang.kueue_local_queue",
             )

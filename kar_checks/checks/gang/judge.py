@@ -100,11 +100,15 @@ def _where(check: str, backend: BackendObservation | Fault | None) -> list[Fact]
     part = getattr(backend, _RULES[check][0])
     if isinstance(part, Scenario):
         arena: Arena = part.arena
+        by_quota = arena.kind == "quota"
         out.append(
             Fact(
                 name="room",
-                value=f"{arena.places:g} places of {arena.member} m CPU on {arena.node}",
-                source=f"{arena.free} m free before: allocatable minus the requests of its pods",
+                value=f"{arena.places:g} places of {arena.member} m CPU "
+                f"{'in the quota of' if by_quota else 'on'} {arena.node}",
+                source=f"{arena.free} m is all that it can give"
+                if by_quota
+                else f"{arena.free} m free before: allocatable minus the requests of its pods",
             )
         )
     return out
@@ -414,11 +418,8 @@ def _bound_without_room(bound: list[BoundPod], size: int, fitting: int) -> Rulin
 
 def _explained(refusal: Refusal) -> list[Fact]:
     return [
-        Fact(name="refusal", value=refusal.condition, source="condition of the group"),
-        *(
-            Fact(name="event", value=one, source="events of its pods, FailedScheduling")
-            for one in refusal.events[:1]
-        ),
+        Fact(name="refusal", value=refusal.condition, source=refusal.source),
+        *(Fact(name="event", value=one, source=refusal.source) for one in refusal.events[:1]),
     ]
 
 

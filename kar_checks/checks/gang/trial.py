@@ -8,6 +8,7 @@ from itertools import zip_longest
 
 from kar_checks.checks.gang.backend import Assessment
 from kar_checks.checks.gang.bench import Bench
+from kar_checks.checks.gang.kueue.assessment import Kueue
 from kar_checks.checks.gang.native import Native
 from kar_checks.checks.gang.observation import (
     BackendObservation,
@@ -28,7 +29,7 @@ NODES = 6
 
 def known(profile: Profile) -> list[Assessment]:
     """Return every gang scheduler that is looked for."""
-    return [Placement(Native())]
+    return [Placement(Native()), Kueue(profile.text("gang.kueue_local_queue"))]
 
 
 def run(trial: Trial) -> GangObservation:
