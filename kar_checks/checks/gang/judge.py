@@ -301,7 +301,7 @@ def _attributed(refusal: Refusal) -> Ruling | None:
             "scheduler_error",
             f"the scheduler failed by itself, which is no refusal: {refusal.condition}",
         )
-    if refusal.refused and refusal.events:
+    if refusal.refused and (refusal.events or not refusal.needs_event):
         return None
     missing = "an event on its pods" if refusal.refused else "a condition on the group"
     return _undecided(

@@ -94,6 +94,8 @@ class Refusal(Record):
     """It says that it failed by itself, which is no refusal."""
     condition: str = ""
     events: list[str] = []
+    needs_event: bool = True
+    """The condition alone may be an old one, or of somebody else."""
     source: str = "condition of the group; events of its pods, FailedScheduling"
 
 

@@ -257,6 +257,11 @@ class Stage:
         for name in present:
             self.trial.workspace.forget(kinds.POD, name)
 
+    def make_room(self, group: str, label: str) -> float:
+        """Remove a filler, and return the moment from which on its room is free."""
+        self.leave(group)
+        return self.mark(label)
+
     def _remove(self, groups: Sequence[str], present: Sequence[str]) -> None:
         """Ask for the end of the pods of these groups, by name."""
         for name in present:

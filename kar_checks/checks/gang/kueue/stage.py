@@ -92,7 +92,11 @@ class Groups:
             if (one.get("involvedObject") or {}).get("uid") == uid
         }
         return kueue.refusal(workload).model_copy(
-            update={"events": sorted(texts)[:4], "source": "Workload of the group"}
+            update={
+                "events": sorted(texts)[:4],
+                "needs_event": False,
+                "source": "Workload that Kueue made for the group",
+            }
         )
 
     def await_refusal(self, trial: Trial, group: str, seconds: float) -> None:
@@ -219,6 +223,12 @@ class QuotaStage(Stage):
             )
         return seen
 
+    def make_room(self, group: str, label: str) -> float:
+        """Remove a filler: its quota is free once it is told to go, not once it is gone."""
+        moment = self.mark(label)
+        self.leave(group)
+        return moment
+
     def arena(self, places: float) -> Arena:
         """Return the record of the quota."""
         return Arena(
@@ -250,7 +260,7 @@ class QuotaStage(Stage):
         return objects.service(group, JOB_RANK_LABEL) if is_job else objects.service(group)
 
     def _remove(self, groups: Sequence[str], present: Sequence[str]) -> None:
-        """Ask for the end of pods; ended ones of a group are kept by Kueue until its Workload goes."""
+        """Ask for the end of pods; Kueue keeps ended ones of a group until its Workload goes."""
         jobs = [one for one in groups if one in self._jobs]
         theirs = set(self.names(*jobs))
         for group in jobs:
