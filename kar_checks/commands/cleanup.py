@@ -30,7 +30,6 @@ SEARCHED: tuple[Kind, ...] = (
             ("localqueues", "LocalQueue"),
             ("clusterqueues", "ClusterQueue"),
             ("resourceflavors", "ResourceFlavor"),
-            ("topologies", "Topology"),
         )
         for version in ("v1beta2", "v1beta1")
     ),

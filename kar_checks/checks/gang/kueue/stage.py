@@ -221,6 +221,14 @@ class QuotaStage(Stage):
                     help="choose nodes with free CPU by --node-selector and --toleration",
                 )
             )
+        if seen.completed == seen.size:
+            # Its quota is free once Kueue says so, some steps after the last pod has ended.
+            self._workloads.wait(
+                lambda: pods.is_true(
+                    self.backend.workload(self._groups[group].name) or {}, "Finished"
+                ),
+                self.trial.number("gang.control_seconds"),
+            )
         return seen
 
     def make_room(self, group: str, label: str) -> float:
