@@ -35,8 +35,11 @@ POD = Kind("", "v1", "pods", "Pod")
 EVENT = Kind("", "v1", "events", "Event")
 CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
 SERVICE = Kind("", "v1", "services", "Service")
+JOB = Kind("batch", "v1", "jobs", "Job")
 QUOTA = Kind("", "v1", "resourcequotas", "ResourceQuota")
 LIMIT_RANGE = Kind("", "v1", "limitranges", "LimitRange")
+VOLCANO_POD_GROUP = Kind("scheduling.volcano.sh", "v1beta1", "podgroups", "PodGroup")
+COSCHEDULING_POD_GROUP = Kind("scheduling.x-k8s.io", "v1alpha1", "podgroups", "PodGroup")
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 ACCESS_REVIEW = Kind(
     "authorization.k8s.io",

@@ -6,6 +6,7 @@ imports, applies and waits is in `localcluster.addons.install` and does not grow
 
 from localcluster.addons.coredns import COREDNS
 from localcluster.addons.coscheduling import COSCHEDULING
+from localcluster.addons.kueue import KUEUE
 from localcluster.addons.model import Addon
 from localcluster.addons.volcano import VOLCANO
 from localcluster.errors import ClusterError
@@ -13,7 +14,7 @@ from localcluster.errors import ClusterError
 #: Installed on every cluster.
 CORE_ADDONS = (COREDNS,)
 #: Installed when asked for.
-ADDONS: tuple[Addon, ...] = (COSCHEDULING, VOLCANO)
+ADDONS: tuple[Addon, ...] = (COSCHEDULING, KUEUE, VOLCANO)
 
 
 def find_addons(names: tuple[str, ...]) -> tuple[Addon, ...]:

@@ -3,11 +3,12 @@
 import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import yaml
 
-from localcluster.addons.model import Addon, Chart, Manifest, Objects
+from localcluster.addons.model import Addon, Chart, DryRun, Manifest, Objects, Rollout
 from localcluster.cluster import LocalCluster
 from localcluster.errors import ClusterError
 from localcluster.gobuild import build, module_folder
@@ -18,9 +19,8 @@ from localcluster.releases import Release
 from localcluster.shell import run
 
 ROLLOUT_SECONDS = 180
-
-
 HELM_SECONDS = 180
+_POLL_SECONDS = 0.25
 
 
 def addon_images(addon: Addon, go: str, progress: Progress) -> list[Path]:
@@ -102,16 +102,22 @@ def apply_text(objects: str, kubectl: list[str]) -> None:
 
 
 def wait_ready(addon: Addon, kubectl: list[str], timeout: float = ROLLOUT_SECONDS) -> None:
-    """Wait until the add-on's workloads are rolled out."""
-    for rollout in addon.ready:
-        run(
-            [
-                *kubectl,
-                "rollout",
-                "status",
-                rollout.workload,
-                f"--namespace={rollout.namespace}",
-                f"--timeout={timeout:.0f}s",
-            ],
-            timeout=timeout + 10,
-        )
+    """Wait until the add-on's workloads are rolled out and its webhooks answer."""
+    for one in addon.ready:
+        match one:
+            case Rollout():
+                wait = ["rollout", "status", one.workload, f"--namespace={one.namespace}"]
+                run([*kubectl, *wait, f"--timeout={timeout:.0f}s"], timeout=timeout + 10)
+            case DryRun():
+                _wait_admitted(addon, one, kubectl, timeout)
+
+
+def _wait_admitted(addon: Addon, wanted: DryRun, kubectl: list[str], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    words = [*kubectl, "create", "--dry-run=server", "--request-timeout=5s", "-f", "-"]
+    while (done := run(words, stdin=wanted.text, check=False)).returncode != 0:
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"{addon.name} is not ready after {timeout:.0f} s: {done.stderr.strip()}"
+            )
+        time.sleep(_POLL_SECONDS)

@@ -66,6 +66,16 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class DryRun:
+    """Objects, as YAML, that the API server has to admit before the add-on counts as ready.
+
+    Nothing is kept of them. A webhook that a rollout does not wait for must answer here.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Addon:
     """Something that is built, imported, installed and waited for.
 
@@ -76,5 +86,5 @@ class Addon:
     builds: tuple[GoBuild, ...]
     images: tuple[AddonImage, ...]
     installs: tuple[Manifest | Chart | Objects, ...]
-    ready: tuple[Rollout, ...]
+    ready: tuple[Rollout | DryRun, ...]
     requires: tuple[str, ...] = ()

@@ -27,9 +27,6 @@ from kar_checks.cluster.kinds import Kind
 from kar_checks.model import Reason
 from kar_checks.profile import Profile
 
-VOLCANO = Kind("scheduling.volcano.sh", "v1beta1", "podgroups", "PodGroup")
-COSCHEDULING = Kind("scheduling.x-k8s.io", "v1alpha1", "podgroups", "PodGroup")
-
 
 @dataclass(frozen=True)
 class Description:
@@ -67,7 +64,7 @@ def volcano(profile: Profile) -> Description:
         name="volcano",
         looks_for="PodGroup of scheduling.volcano.sh (Volcano)",
         scheduler=profile.text("gang.volcano_scheduler"),
-        served=VOLCANO,
+        served=kinds.VOLCANO_POD_GROUP,
         annotations="scheduling.k8s.io/group-name: {{ group }}",
         objects=_template("volcano"),
         size_field="spec.minMember",
@@ -86,7 +83,7 @@ def coscheduling(profile: Profile) -> Description:
         name="coscheduling",
         looks_for="PodGroup of scheduling.x-k8s.io (coscheduling of scheduler-plugins)",
         scheduler=profile.text("gang.coscheduling_scheduler"),
-        served=COSCHEDULING,
+        served=kinds.COSCHEDULING_POD_GROUP,
         labels="scheduling.x-k8s.io/pod-group: {{ group }}",
         objects=_template("coscheduling"),
         size_field="spec.minMember",
@@ -258,7 +255,7 @@ def _template(name: str) -> str:
 def _kind(trial: Trial, body: Object) -> Kind:
     """Return how an object is addressed; the server says what its collection is called."""
     version, kind = str(body["apiVersion"]), str(body["kind"])
-    for one in (VOLCANO, COSCHEDULING):
+    for one in (kinds.VOLCANO_POD_GROUP, kinds.COSCHEDULING_POD_GROUP):
         if (one.api_version, one.kind) == (version, kind):
             return one
     group, _, plain = version.rpartition("/")

@@ -71,8 +71,7 @@ def squeeze(release: bool, stage: Stage) -> Squeeze:
     if late.bound or not release:
         return so_far
 
-    stage.leave("filler")
-    room_at = stage.mark("filler gone")
+    room_at = stage.make_room("filler", "filler gone")
     return so_far.model_copy(update={"start": stage.start("gang", room_at)})
 
 
@@ -134,8 +133,7 @@ def contest(stage: Stage) -> Contest:
     if waiting.bound:
         return so_far
 
-    stage.leave("plug")
-    room_at = stage.mark("places become free")
+    room_at = stage.make_room("plug", "places become free")
 
     def complete() -> list[str]:
         return [name for name in rivals if len(stage.bound(name)) == RIVALS]
