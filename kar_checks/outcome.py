@@ -104,6 +104,7 @@ def requirement_result(
         )
         used.extend(both)
     outcome = combine(parts)
+    all_alternatives = all(topic.any_of for topic in mine)
     levels = [one.evidence for one in used if one.evidence and one.outcome is outcome]
     evidence = min(levels, key=_STRENGTH.index) if levels else None
     needed = max((topic.counts_as_implemented for topic in mine), key=_STRENGTH.index)
@@ -112,7 +113,8 @@ def requirement_result(
         kar=requirement.kar,
         level=requirement.level,
         outcome=RequirementOutcome(outcome.value),
-        reason=_reason(outcome, used),
+        reason=(_which_passed(used) if outcome is Outcome.PASS and all_alternatives else "")
+        or _reason(outcome, used),
         evidence=evidence,
         counts=evidence is not None
         and outcome is Outcome.PASS
@@ -127,3 +129,21 @@ def _reason(outcome: Outcome, used: Sequence[Finding]) -> str:
     if outcome is Outcome.NOT_RUN or not same:
         return "Not every check of it ran."
     return same[0].summary
+
+
+def _which_passed(used: Sequence[Finding]) -> str:
+    """Say which of several alternatives passed, and what kept the others from it."""
+    groups: dict[str, list[Finding]] = defaultdict(list)
+    for finding in used:
+        if finding.variant:
+            groups[finding.variant].append(finding)
+    if len(groups) < 2:
+        return ""
+    outcomes = {name: combine([one.outcome for one in found]) for name, found in groups.items()}
+    passed = [name for name, outcome in outcomes.items() if outcome is Outcome.PASS]
+    told = [f"Passed by {', '.join(passed)}"]
+    for name, outcome in outcomes.items():
+        if name not in passed:
+            why = next((f": {one.summary}" for one in groups[name] if one.outcome is outcome), "")
+            told.append(f"{name} {outcome.value}{why}")
+    return f"{'; '.join(told)}."

@@ -11,6 +11,7 @@ from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.facts import Facts, may, why_unusable
 from kar_checks.cluster.target import Target
 from kar_checks.model import Outcome, PlannedCheck, Reason
+from kar_checks.profile import Profile
 
 Allowed = Callable[[NeededRight], bool]
 
@@ -20,6 +21,7 @@ def why_not(
     check: Check,
     facts: Facts,
     target: Target,
+    profile: Profile,
     *,
     allowed: Allowed,
     max_disruption: Disruption = "network",
@@ -40,7 +42,7 @@ def why_not(
                 "kubernetes_version",
                 f"the capability exists since Kubernetes {since}, this server says {facts.version}",
             )
-    needed = needed_rights([(topic, check)], target)
+    needed = needed_rights([(topic, check)], target, profile)
     absent = [one for one in needed if not one.optional and not allowed(one)]
     if absent:
         return _not(
@@ -87,13 +89,15 @@ def _minor(text: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def needed_rights(selection: Iterable[tuple[Topic, Check]], target: Target) -> list[NeededRight]:
+def needed_rights(
+    selection: Iterable[tuple[Topic, Check]], target: Target, profile: Profile
+) -> list[NeededRight]:
     """Return every right that a selection uses, one verb at a time, each once."""
     rights: dict[NeededRight, None] = {}
     if not target.namespace:
         rights.update(dict.fromkeys(BASE_OWN_NAMESPACE))
     for topic, check in selection:
-        for right in (*topic.common_needs.rights, *check.needs.rights):
+        for right in topic.rights(check, profile):
             rights.update(dict.fromkeys(_verbs(right)))
     return list(rights)
 

@@ -56,6 +56,11 @@ class Profile(Record):
         """Return a setting as text."""
         return str(self.settings[key].value)
 
+    def chooses(self, key: str, name: str) -> bool:
+        """Say whether a setting of names, by comma, holds this one; an empty one holds all."""
+        names = self.text(key)
+        return not names or name in [one.strip() for one in names.split(",")]
+
 
 def default() -> Profile:
     """Return the profile that applies when the user gives none."""

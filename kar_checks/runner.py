@@ -67,7 +67,7 @@ class Preflight:
             self._require_namespace()
         self.rights = [
             one
-            for one in plan.needed_rights(selection, options.target)
+            for one in plan.needed_rights(selection, options.target, self.profile)
             if not one.optional or self.facts.serves_group(one.group)
         ]
         allowed = plan.ask_server(self.cluster, self.namespace, self.rights)
@@ -78,6 +78,7 @@ class Preflight:
                 check,
                 self.facts,
                 options.target,
+                self.profile,
                 allowed=allowed,
                 max_disruption=options.max_disruption,
             )

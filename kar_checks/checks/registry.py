@@ -45,6 +45,10 @@ class Right:
     resource: str
     cluster: bool = False
     optional: bool = False
+    variants: tuple[str, ...] = ()
+    """Only these variants of the thing under test use it; none: whatever is measured."""
+    unless: str = ""
+    """A text setting of the profile that, once it is given, makes the right needless."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,20 @@ class Topic:
     official_link: str = ""
     common_needs: Needs = field(default_factory=Needs)
     """Needs of every check of the topic; a check's own come on top."""
+    variants: str = ""
+    """The text setting by which a user chooses among the variants, if there is one."""
+
+    def rights(self, check: Check, profile: Profile) -> list[Right]:
+        """Return what a check uses under the choices of a profile."""
+        return [
+            right
+            for right in (*self.common_needs.rights, *check.needs.rights)
+            if (
+                not right.variants
+                or any(profile.chooses(self.variants, one) for one in right.variants)
+            )
+            and not (right.unless and profile.text(right.unless))
+        ]
 
     def info(self) -> TopicInfo:
         """Return the record of this topic that a run stores."""

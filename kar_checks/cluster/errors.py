@@ -49,6 +49,7 @@ _PSA = re.compile(r"violates PodSecurity")
 _POLICY = re.compile(
     r"admission webhook|ValidatingAdmissionPolicy|denied the request|is forbidden: .*policy"
 )
+_WEBHOOK = re.compile(r"failed calling webhook")
 _RBAC = re.compile(r"cannot \w+ resource|User .* cannot|is not allowed to")
 
 
@@ -72,6 +73,8 @@ def classify(status: int, message: str) -> tuple[Reason, str]:
             "give what the policy wants by --label, --annotation, --image-prefix or "
             "--runtime-class, or exempt a namespace and name it by --namespace",
         )
+    if _WEBHOOK.search(message):
+        return Reason.API_ERROR, "look whether the pods behind this webhook run and answer"
     if status == 403 and _RBAC.search(message):
         return Reason.FORBIDDEN, "grant the rights that `kar rbac` prints"
     if status in (502, 503, 504):

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kar_checks import profile as profiles
 from kar_checks.checks.registry import load, topics
 from kar_checks.cluster import kinds
 from kar_checks.cluster.access import NeededRight, rbac_objects
@@ -150,7 +151,8 @@ def _standing_limits(before: Preflight, namespace: str) -> dict[tuple[str, str],
 
 def print_rbac(options: Options, account_namespace: str, *, cleanup: bool) -> None:
     """Print the rights of a selection as YAML documents."""
-    rights = needed_rights(selected(options.select), options.target)
+    profile = profiles.load(options.profile, options.settings)
+    rights = needed_rights(selected(options.select), options.target, profile)
     if cleanup:
         rights += [
             NeededRight(verb, kind.group, kind.plural, cluster=True)

@@ -73,7 +73,7 @@ def explain_check(name: str) -> None:
 def explanation(topic: Topic, check: Check) -> list[tuple[str, str]]:
     """Return (heading, text) of a check; the catalogue in docs/ is made from the same."""
     selection = [(topic, check)]
-    rights = needed_rights(selection, Target())
+    rights = needed_rights(selection, Target(), profiles.default())
     since = check.needs.since or topic.common_needs.since
     return [
         ("Check", f"{check.id} — {check.title}"),

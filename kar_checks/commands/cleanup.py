@@ -17,6 +17,7 @@ from kar_checks.options import Options
 
 SEARCHED: tuple[Kind, ...] = (
     kinds.DEPLOYMENT,
+    kinds.JOB,
     kinds.POD,
     kinds.RESOURCE_CLAIM,
     kinds.DEVICE_CLASS,
@@ -27,6 +28,17 @@ SEARCHED: tuple[Kind, ...] = (
     *(
         Kind("scheduling.k8s.io", version, "podgroups", "PodGroup")
         for version in ("v1beta1", "v1alpha3", "v1alpha2")
+    ),
+    kinds.VOLCANO_POD_GROUP,
+    kinds.COSCHEDULING_POD_GROUP,
+    *(
+        Kind("kueue.x-k8s.io", version, plural, kind, namespaced=kind == "LocalQueue")
+        for plural, kind in (
+            ("localqueues", "LocalQueue"),
+            ("clusterqueues", "ClusterQueue"),
+            ("resourceflavors", "ResourceFlavor"),
+        )
+        for version in ("v1beta2", "v1beta1")
     ),
     kinds.NAMESPACE,
 )

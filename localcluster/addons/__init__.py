@@ -5,15 +5,18 @@ imports, applies and waits is in `localcluster.addons.install` and does not grow
 """
 
 from localcluster.addons.coredns import COREDNS
+from localcluster.addons.coscheduling import COSCHEDULING
 from localcluster.addons.dranet import DRANET
+from localcluster.addons.kueue import KUEUE
 from localcluster.addons.model import Addon
 from localcluster.addons.multus import MULTUS
+from localcluster.addons.volcano import VOLCANO
 from localcluster.errors import ClusterError
 
 #: Installed on every cluster.
 CORE_ADDONS = (COREDNS,)
 #: Installed when asked for.
-ADDONS: tuple[Addon, ...] = (DRANET, MULTUS)
+ADDONS: tuple[Addon, ...] = (COSCHEDULING, DRANET, KUEUE, MULTUS, VOLCANO)
 
 
 def find_addons(names: tuple[str, ...]) -> tuple[Addon, ...]:

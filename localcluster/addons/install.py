@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from localcluster.addons.model import Addon, Chart, Manifest, NodeFile, Objects, Rollout
+from localcluster.addons.model import Addon, Chart, DryRun, Manifest, NodeFile, Objects, Rollout
 from localcluster.cluster import LocalCluster
 from localcluster.errors import ClusterError
 from localcluster.gobuild import build, module_folder
@@ -19,10 +19,9 @@ from localcluster.releases import Release
 from localcluster.shell import run
 
 ROLLOUT_SECONDS = 180
-
-
 HELM_SECONDS = 180
 _NEW_KIND_SECONDS = 30.0
+_POLL_SECONDS = 0.25
 
 
 def addon_images(addon: Addon, go: str, progress: Progress) -> list[Path]:
@@ -113,7 +112,7 @@ def apply_text(objects: str, kubectl: list[str]) -> None:
 
 
 def wait_ready(addon: Addon, cluster: LocalCluster, timeout: float = ROLLOUT_SECONDS) -> None:
-    """Wait until the add-on's workloads are rolled out, and its files on every node."""
+    """Wait until workloads are rolled out, files are on every node, and webhooks answer."""
     for one in addon.ready:
         match one:
             case Rollout():
@@ -128,6 +127,8 @@ def wait_ready(addon: Addon, cluster: LocalCluster, timeout: float = ROLLOUT_SEC
                     ],
                     timeout=timeout + 10,
                 )
+            case DryRun():
+                _wait_admitted(addon, one, cluster.kubectl, timeout)
             case NodeFile():
                 _wait_for_file(one.path, cluster, timeout)
 
@@ -138,4 +139,15 @@ def _wait_for_file(path: str, cluster: LocalCluster, timeout: float) -> None:
         while node.exec(["test", "-e", path], check=False).returncode != 0:
             if time.monotonic() > deadline:
                 raise ClusterError(f"{path} is not on {node.name} within {timeout:.0f} s")
-            time.sleep(0.2)
+            time.sleep(_POLL_SECONDS)
+
+
+def _wait_admitted(addon: Addon, wanted: DryRun, kubectl: list[str], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    words = [*kubectl, "create", "--dry-run=server", "--request-timeout=5s", "-f", "-"]
+    while (done := run(words, stdin=wanted.text, check=False)).returncode != 0:
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"{addon.name} is not ready after {timeout:.0f} s: {done.stderr.strip()}"
+            )
+        time.sleep(_POLL_SECONDS)

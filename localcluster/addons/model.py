@@ -75,6 +75,16 @@ class NodeFile:
 
 
 @dataclass(frozen=True)
+class DryRun:
+    """Objects, as YAML, that the API server has to admit before the add-on counts as ready.
+
+    Nothing is kept of them. A webhook that a rollout does not wait for must answer here.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Addon:
     """Something that is built, imported, installed and waited for.
 
@@ -85,5 +95,5 @@ class Addon:
     builds: tuple[GoBuild, ...]
     images: tuple[AddonImage, ...]
     installs: tuple[Manifest | Chart | Objects, ...]
-    ready: tuple[Rollout | NodeFile, ...]
+    ready: tuple[Rollout | NodeFile | DryRun, ...]
     requires: tuple[str, ...] = ()

@@ -52,7 +52,7 @@ MESSAGES = [
         Reason.REFUSED_BY_POLICY,
         "--image-prefix",
     ),
-    (500, "failed calling webhook: no endpoints", Reason.API_ERROR, ""),
+    (500, "failed calling webhook: no endpoints", Reason.API_ERROR, "behind this webhook"),
     (503, "the server is currently unable to handle the request", Reason.UNREACHABLE, "healthy"),
     (404, 'pods "p" not found', Reason.API_ERROR, ""),
     (409, 'pods "p" already exists', Reason.API_ERROR, ""),

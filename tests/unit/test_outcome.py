@@ -171,6 +171,15 @@ def test_without_alternatives_every_variant_counts() -> None:
     assert row(*found, checks=("gang.a",), any_of=True).outcome is RequirementOutcome.PASS
 
 
+def test_of_alternatives_the_row_says_which_passed_and_what_ails_the_others() -> None:
+    found = [finding("gang.a", P, "native"), finding("gang.a", P, "volcano")]
+    assert row(*found, checks=("gang.a",)).reason == "Passed by native, volcano."
+    found.append(finding("gang.a", F, "kueue"))
+    told = "Passed by native, volcano; kueue fail: gang.a fail."
+    assert row(*found, checks=("gang.a",)).reason == told
+    assert row(found[0], checks=("gang.a",)).reason == "1 of 1 checks passed."
+
+
 def test_findings_of_other_topics_are_left_alone() -> None:
     found = row(finding("gang.a", P), finding("resize.a", F), checks=("gang.a",))
     assert found.outcome is RequirementOutcome.PASS

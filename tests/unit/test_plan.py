@@ -12,6 +12,7 @@ from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.target import Target, Toleration
 from kar_checks.model import Outcome, PlannedCheck
 from kar_checks.plan import ask_server, needed_images, needed_rights, why_not
+from kar_checks.profile import default, load
 from tests.unit.apiserver import ApiServer
 
 PODS = Right(("create", "get"), "", "pods")
@@ -69,6 +70,7 @@ def plan(
         CHECK,
         facts,
         target or Target(),
+        default(),
         allowed=lambda one: one.resource != refused,
         max_disruption=most,
     )
@@ -168,24 +170,48 @@ def test_a_check_runs_without_an_optional_right() -> None:
     groups = Right(("create",), "scheduling.example", "podgroups", optional=True)
     check = replace(CHECK, needs=replace(CHECK.needs, rights=(NODES, groups)))
     without = why_not(
-        TOPIC, check, FACTS, Target(), allowed=lambda one: one.resource != "podgroups"
+        TOPIC, check, FACTS, Target(), default(), allowed=lambda one: one.resource != "podgroups"
     )
     assert without.runs
     assert NeededRight("create", "scheduling.example", "podgroups", False, True) in needed_rights(
-        [(TOPIC, check)], Target()
+        [(TOPIC, check)], Target(), default()
     )
 
 
 def test_rights_are_needed_once_and_verb_by_verb() -> None:
     selection = [(TOPIC, CHECK), (TOPIC, CHECK)]
-    found = needed_rights(selection, Target(namespace="team-a"))
+    found = needed_rights(selection, Target(namespace="team-a"), default())
     assert [str(one) for one in found] == [
         "create pods in the namespace",
         "get pods in the namespace",
         "list nodes cluster-wide",
     ]
-    own = {str(one) for one in needed_rights(selection, Target())} - {str(one) for one in found}
+    more = needed_rights(selection, Target(), default())
+    own = {str(one) for one in more} - {str(one) for one in found}
     assert own == {f"{verb} namespaces cluster-wide" for verb in _NAMESPACE_VERBS}
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ((), ["podgroups", "clusterqueues"]),
+        (("gang.backends=native",), ["podgroups"]),
+        (("gang.backends=kueue, volcano",), ["clusterqueues"]),
+        (("gang.kueue_local_queue=mine",), ["podgroups"]),
+    ],
+)
+def test_rights_follow_from_what_was_chosen(settings: tuple[str, ...], wanted: list[str]) -> None:
+    rights = (
+        Right(("get",), "scheduling.k8s.io", "podgroups", variants=("native",)),
+        Right(
+            ("get",), "kueue.x-k8s.io", "clusterqueues", cluster=True, variants=("kueue",),
+            unless="gang.kueue_local_queue",
+        ),
+    )  # fmt: skip
+    topic = replace(TOPIC, common_needs=Needs(rights=rights), variants="gang.backends")
+    check = replace(CHECK, needs=Needs())
+    found = needed_rights([(topic, check)], Target(namespace="n"), load(None, settings))
+    assert [one.resource for one in found] == wanted
 
 
 _NAMESPACE_VERBS = ("create", "delete", "get", "list", "watch")

@@ -69,7 +69,7 @@ class GangBackend(Protocol):
     def refusal(self, trial: Trial, group: str, pods: Sequence[str]) -> Refusal:
         """Say how the scheduler explains that this group waits."""
 
-    def await_refusal(self, trial: Trial, group: str, seconds: float) -> None:
+    def await_refusal(self, trial: Trial, group: str, pods: Sequence[str], seconds: float) -> None:
         """Return when the group was refused, or after ``seconds``."""
 
     def delete_group(self, trial: Trial, group: str) -> None:

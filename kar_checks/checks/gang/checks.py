@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kar_checks.checks.registry import Check, Needs, Right, Topic
+
+_KUEUE = "kueue.x-k8s.io"
+_POD_GROUPS = {
+    "native": "scheduling.k8s.io",
+    "volcano": "scheduling.volcano.sh",
+    "coscheduling": "scheduling.x-k8s.io",
+}
+"""Three APIs have a kind ``PodGroup``."""
+_PLACING = ("native", "volcano", "coscheduling", "custom")
+"""Those that place pods; Kueue asks no node."""
+
+
+def _of(variants: tuple[str, ...], verbs: tuple[str, ...], group: str, resource: str) -> Right:
+    """Return a right that only these need, and of which only they are the poorer."""
+    return Right(verbs, group, resource, optional=True, variants=variants)
+
 
 _NEEDS = Needs(
     rights=(
@@ -11,12 +29,24 @@ _NEEDS = Needs(
         Right(("create", "get", "delete"), "", "services"),
         Right(("create", "get", "delete"), "", "configmaps"),
         Right(("list",), "", "events"),
-        Right(
-            ("create", "get", "watch", "delete"), "scheduling.k8s.io", "podgroups", optional=True
+        *(
+            _of((name,), ("create", "get", "watch", "delete"), group, "podgroups")
+            for name, group in _POD_GROUPS.items()
         ),
         # The room on a node follows from all pods on it, and what happens there must be seen.
-        Right(("list", "watch"), "", "pods", cluster=True),
-        Right(("list", "watch"), "", "nodes", cluster=True),
+        Right(("list", "watch"), "", "pods", cluster=True, variants=_PLACING),
+        Right(("list", "watch"), "", "nodes", cluster=True, variants=_PLACING),
+        _of(("kueue",), ("list", "watch", "delete"), _KUEUE, "workloads"),
+        _of(("kueue",), ("get", "list", "watch"), _KUEUE, "localqueues"),
+        _of(("kueue",), ("create", "get", "watch", "delete"), "batch", "jobs"),
+        *(
+            replace(
+                _of(("kueue",), ("create", "get", "list", "watch", "delete"), _KUEUE, resource),
+                cluster=resource != "localqueues",
+                unless="gang.kueue_local_queue",
+            )
+            for resource in ("localqueues", "clusterqueues", "resourceflavors")
+        ),
     ),
 )
 
@@ -26,6 +56,7 @@ TOPIC = Topic(
     label="KAR-53",
     requirement="gang_scheduling",
     any_of=True,
+    variants="gang.backends",
     official_link="https://github.com/kubernetes-sigs/ai-conformance/tree/main/kars/0053-gang-scheduling",
     trial="kar_checks.checks.gang.trial:run",
     judge="kar_checks.checks.gang.judge:judge",

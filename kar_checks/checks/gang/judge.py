@@ -100,11 +100,22 @@ def _where(check: str, backend: BackendObservation | Fault | None) -> list[Fact]
     part = getattr(backend, _RULES[check][0])
     if isinstance(part, Scenario):
         arena: Arena = part.arena
+        asked = {
+            one.scheduler for group in part.groups if group.role == "gang" for one in group.pods
+        }
+        out += [
+            Fact(name="scheduler asked", value=one, source="spec.schedulerName as it was stored")
+            for one in sorted(asked)
+        ]
+        by_quota = arena.kind == "quota"
         out.append(
             Fact(
                 name="room",
-                value=f"{arena.places:g} places of {arena.member} m CPU on {arena.node}",
-                source=f"{arena.free} m free before: allocatable minus the requests of its pods",
+                value=f"{arena.places:g} places of {arena.member} m CPU "
+                f"{'in the quota of' if by_quota else 'on'} {arena.node}",
+                source=f"{arena.free} m is all that it can give"
+                if by_quota
+                else f"{arena.free} m free before: allocatable minus the requests of its pods",
             )
         )
     return out
@@ -297,7 +308,7 @@ def _attributed(refusal: Refusal) -> Ruling | None:
             "scheduler_error",
             f"the scheduler failed by itself, which is no refusal: {refusal.condition}",
         )
-    if refusal.refused and refusal.events:
+    if refusal.refused and (refusal.events or not refusal.needs_event):
         return None
     missing = "an event on its pods" if refusal.refused else "a condition on the group"
     return _undecided(
@@ -414,11 +425,8 @@ def _bound_without_room(bound: list[BoundPod], size: int, fitting: int) -> Rulin
 
 def _explained(refusal: Refusal) -> list[Fact]:
     return [
-        Fact(name="refusal", value=refusal.condition, source="condition of the group"),
-        *(
-            Fact(name="event", value=one, source="events of its pods, FailedScheduling")
-            for one in refusal.events[:1]
-        ),
+        Fact(name="refusal", value=refusal.condition, source=refusal.source),
+        *(Fact(name="event", value=one, source=refusal.source) for one in refusal.events[:1]),
     ]
 
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 
 from kar_checks.checks.gang.observation import Problem, Refusal
-from kar_checks.checks.gang.pods import DEFAULT_SCHEDULER
+from kar_checks.checks.gang.pods import DEFAULT_SCHEDULER, failed_scheduling
 from kar_checks.checks.trial import Trial, manifest
-from kar_checks.cluster import kinds, pods, wait
+from kar_checks.cluster import pods, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
@@ -99,17 +99,6 @@ class Native:
         """Read the PodGroup's condition and the scheduler's events on its pods."""
         stored = trial.cluster.get(self._kind, group, trial.namespace)
         said = _statement(stored) or {}
-        events = trial.cluster.list(
-            kinds.EVENT,
-            trial.namespace,
-            fields="involvedObject.kind=Pod,reason=FailedScheduling",
-        ).items
-        names = set(pods)
-        texts = {
-            str(one.get("message", ""))
-            for one in events
-            if (one.get("involvedObject") or {}).get("name") in names
-        }
         false = said.get("status") == "False"
         return Refusal(
             refused=false and said.get("reason") == "Unschedulable",
@@ -119,11 +108,10 @@ class Native:
                 if said
                 else ""
             ),
-            # What is said of the group tells more than what is said of one of its pods.
-            events=sorted(texts, key=lambda one: ("group" not in one, one))[:4],
+            events=failed_scheduling(trial, pods),
         )
 
-    def await_refusal(self, trial: Trial, group: str, seconds: float) -> None:
+    def await_refusal(self, trial: Trial, group: str, pods: Sequence[str], seconds: float) -> None:
         """Watch the PodGroup's condition."""
         try:
             wait.wait_for(

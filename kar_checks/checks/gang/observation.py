@@ -38,11 +38,14 @@ class Group(Record):
 
 
 class Arena(Record):
-    """The one node of a scenario, in millicores and places of a member's size."""
+    """Where a scenario takes place, in millicores and places of a member's size."""
 
+    kind: Literal["node", "quota"] = "node"
     node: str
+    """The node, or the queue whose quota decides."""
     free: int
-    """Allocatable minus what the pods on it request, before anything of ours was there."""
+    """Allocatable minus what the pods on it request, before anything of ours was there; of a
+    queue what it can give at most."""
     member: int
     places: float
     """How many members fit once the fillers are there; the rest of it is slack."""
@@ -60,6 +63,7 @@ class Disturbance(Record):
         "pod_deleted",
         "preempted",
         "filler_ended",
+        "quota_changed",
     ]
     text: str
 
@@ -90,6 +94,9 @@ class Refusal(Record):
     """It says that it failed by itself, which is no refusal."""
     condition: str = ""
     events: list[str] = []
+    needs_event: bool = True
+    """The condition alone may be an old one, or of somebody else."""
+    source: str = "condition of the group; events of its pods, FailedScheduling"
 
 
 class Witness(Record):

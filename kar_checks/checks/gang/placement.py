@@ -25,7 +25,7 @@ from kar_checks.checks.gang.observation import (
 from kar_checks.checks.gang.pods import Shape, pod
 from kar_checks.checks.gang.stage import HALF, ProblemError, Stage, scheduler_changed, size_changed
 from kar_checks.checks.trial import Trial
-from kar_checks.cluster import kinds, pods
+from kar_checks.cluster import kinds, pods, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
@@ -71,8 +71,7 @@ def squeeze(release: bool, stage: Stage) -> Squeeze:
     if late.bound or not release:
         return so_far
 
-    stage.leave("filler")
-    room_at = stage.mark("filler gone")
+    room_at = stage.make_room("filler", "filler gone")
     return so_far.model_copy(update={"start": stage.start("gang", room_at)})
 
 
@@ -134,8 +133,7 @@ def contest(stage: Stage) -> Contest:
     if waiting.bound:
         return so_far
 
-    stage.leave("plug")
-    room_at = stage.mark("places become free")
+    room_at = stage.make_room("plug", "places become free")
 
     def complete() -> list[str]:
         return [name for name in rivals if len(stage.bound(name)) == RIVALS]
@@ -270,11 +268,17 @@ class Placement:
 
 def _answered(trial: Trial, alone: Object) -> bool:
     """Wait until the scheduler said that a pod without any place has none."""
+    name = str(alone["metadata"]["name"])
     try:
-        trial.wait_pod(
-            alone,
-            lambda seen: pods.condition(seen, "PodScheduled") is not None,
+        wait.wait_for(
+            trial.cluster,
+            kinds.POD,
+            name,
+            trial.namespace,
+            goal=lambda seen: pods.condition(seen, "PodScheduled") is not None,
             seconds=trial.number("gang.control_seconds"),
+            what=f"pod {name}",
+            begin=alone,
         )
     except HarnessError as error:
         if error.fault.reason is not Reason.TIMEOUT:

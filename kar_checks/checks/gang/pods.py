@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kar_checks.checks.gang.observation import Role
-from kar_checks.checks.trial import manifest
+from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
 
 PORT = 7053
+RANK_LABEL = "kar-checks.dev/rank"
+JOB_RANK_LABEL = "batch.kubernetes.io/job-completion-index"
+"""Since Kubernetes 1.32, on pods of an indexed Job."""
 DEFAULT_SCHEDULER = "default-scheduler"
 _PROBE = "gang_member"
 
@@ -65,9 +69,37 @@ def filler(shape: Shape, *, group: str, millicores: int) -> Object:
     return pod(plain, group=group, role="filler", rank=0, size=1)
 
 
-def service(group: str) -> Object:
+def service(group: str, rank_label: str = RANK_LABEL) -> Object:
     """Return the way to the member of rank 0."""
-    return manifest("gang/service.yaml.j2", group=group, port=PORT)
+    return manifest("gang/service.yaml.j2", group=group, port=PORT, rank_label=rank_label)
+
+
+def job(shape: Shape, *, group: str, size: int, meet: str, hold: float) -> Object:
+    """Return a Job whose ``size`` pods are the members of a gang."""
+    member = pod(shape, group=group, role="gang", rank=0, size=size, meet=meet, hold=hold)
+    del member["metadata"]["name"], member["metadata"]["labels"][RANK_LABEL]
+    rank = next(one for one in member["spec"]["containers"][0]["env"] if one["name"] == "KAR_RANK")
+    del rank["value"]
+    rank["valueFrom"] = {"fieldRef": {"fieldPath": f"metadata.labels['{JOB_RANK_LABEL}']"}}
+    body = manifest("gang/job.yaml.j2", group=group, size=size)
+    body["spec"]["template"] = {"metadata": member["metadata"], "spec": member["spec"]}
+    return body
+
+
+def failed_scheduling(trial: Trial, names: Sequence[str]) -> list[str]:
+    """Return what schedulers said in events on these pods, at most four sentences.
+
+    What is said of a group comes first: it tells more than what is said of one of its pods.
+    """
+    events = trial.cluster.list(
+        kinds.EVENT, trial.namespace, fields="involvedObject.kind=Pod,reason=FailedScheduling"
+    ).items
+    texts = {
+        str(one.get("message", ""))
+        for one in events
+        if (one.get("involvedObject") or {}).get("name") in names
+    }
+    return sorted(texts, key=lambda one: ("group" not in one.lower(), one))[:4]
 
 
 def manifests(target: Target) -> list[tuple[Kind, Object]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 from kar_checks.checks.gang import pods as objects
 from kar_checks.checks.gang.backend import GangBackend
@@ -21,7 +21,7 @@ from kar_checks.checks.gang.observation import (
     Witness,
 )
 from kar_checks.checks.gang.pods import Shape
-from kar_checks.checks.gang.watching import NodeRoom, OwnPods, Surroundings, cpu_request
+from kar_checks.checks.gang.watching import OwnPods, cpu_request
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
@@ -62,13 +62,52 @@ def size_changed(sent: int, stored: int) -> Problem:
     )
 
 
+class Room(Protocol):
+    """What decides whether a gang fits, and what others do there."""
+
+    node: str
+    """Its name."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every change was seen so far."""
+        ...
+
+    def settle(self, seconds: float) -> None:
+        """Wait until what leaves already has left."""
+
+    def free(self) -> int:
+        """Return the millicores that nobody takes."""
+        ...
+
+    def arm(self, zero: float) -> None:
+        """Begin to take note of what others do."""
+
+    def disarm(self) -> list[Disturbance]:
+        """Return what others did since :meth:`arm`."""
+        ...
+
+
+class Around(Protocol):
+    """What else may make room."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every change was seen so far."""
+        ...
+
+    def since(self, zero: float, node: str) -> list[Disturbance]:
+        """Return what concerns a scenario on ``node`` that began at ``zero``."""
+        ...
+
+
 @dataclass
 class Place:
-    """A node that is fit for scenarios; one at a time."""
+    """Where a scenario can take place; one at a time. Without a hostname pods run anywhere."""
 
     hostname: str
-    room: NodeRoom
-    around: Surroundings
+    room: Room
+    around: Around
 
 
 @dataclass
@@ -132,7 +171,7 @@ class Stage:
         """
         one = self._open(group, "filler", 1)
         body = objects.filler(self._shape, group=one.name, millicores=millicores)
-        self._create(one, body, millicores)
+        self._create(one, self._alone(body), millicores)
         seconds = self.trial.number("gang.control_seconds")
         if not self.own.wait(lambda: len(self.bound(group)) == 1, seconds):
             raise ProblemError(
@@ -153,7 +192,11 @@ class Stage:
         one = self._open(group, role, count)
         for rank in range(count):
             body = objects.pod(self._shape, group=one.name, role=role, rank=rank, size=count)
-            self._create(one, body, self.member)
+            self._create(one, self._alone(body), self.member)
+
+    def _alone(self, body: Object) -> Object:
+        """Return a pod that belongs to no gang with what this gang scheduler wants of it."""
+        return body
 
     def gang(self, group: str, size: int, *, hold: float = 0) -> None:
         """Create a group for ``size`` members, which :meth:`add` then makes.
@@ -162,12 +205,16 @@ class Stage:
             ProblemError: another size was stored than the one that was sent.
         """
         one = self._open(group, "gang", size)
-        service = self.trial.workspace.create(kinds.SERVICE, objects.service(one.name))
+        service = self.trial.workspace.create(kinds.SERVICE, self._meeting_place(one.name))
         one.service, one.hold = True, hold
         one.meet = str(service["spec"]["clusterIP"])
         one.min_count = self.backend.create_group(self.trial, one.name, size)
         if one.min_count != size:
             raise ProblemError(size_changed(size, one.min_count))
+
+    def _meeting_place(self, group: str) -> Object:
+        """Return the way to the member of rank 0."""
+        return objects.service(group)
 
     def add(self, group: str, ranks: Iterable[int]) -> None:
         """Create members of a gang.
@@ -196,11 +243,11 @@ class Stage:
         Raises:
             HarnessError: one was not gone in time.
         """
-        names = [name for group in groups for name in self._groups[group].names]
+        names = self.names(*groups)
         present = [name for name in names if not self.own.gone(name)]
         for name in present:
             self.own.dismiss(name)
-            self.trial.workspace.delete(kinds.POD, name, seconds=0)
+        self._remove(groups, present)
         seconds = self.trial.number("cleanup.seconds")
         if not self.own.wait(lambda: all(self.own.gone(name) for name in present), seconds):
             late = [name for name in present if not self.own.gone(name)]
@@ -209,6 +256,16 @@ class Stage:
             )
         for name in present:
             self.trial.workspace.forget(kinds.POD, name)
+
+    def make_room(self, group: str, label: str) -> float:
+        """Remove a filler, and return the moment from which on its room is free."""
+        self.leave(group)
+        return self.mark(label)
+
+    def _remove(self, groups: Sequence[str], present: Sequence[str]) -> None:
+        """Ask for the end of the pods of these groups, by name."""
+        for name in present:
+            self.trial.workspace.delete(kinds.POD, name, seconds=0)
 
     def close(self) -> None:
         """Remove everything of this scenario: pods first, a group is kept by its pods."""
@@ -243,7 +300,7 @@ class Stage:
             changed = (
                 f"it requests {requested} m CPU instead of {millicores} m (containers: {names})"
             )
-        elif selector.get("kubernetes.io/hostname") != self._place.hostname:
+        elif selector.get("kubernetes.io/hostname", "") != self._place.hostname:
             changed = "its nodeSelector no longer names the node"
         if changed:
             raise ProblemError(
@@ -270,11 +327,15 @@ class Stage:
         names = self.names(group)
 
         def decided() -> bool:
-            return all(name in self.bound(group) or self.own.refused(name) for name in names)
+            return all(name in self.bound(group) or self._refused(name) for name in names)
 
         self.own.wait(decided, self.trial.number("gang.control_seconds"))
         self.own.sync()
         return len(self.bound(group))
+
+    def _refused(self, name: str) -> bool:
+        """Say whether a pod that belongs to no gang was told that it does not fit."""
+        return self.own.refused(name)
 
     def window(self, groups: Sequence[str], began: float, *, until: Callable[[], None]) -> Window:
         """Watch while ``until`` passes the time; says what was bound since ``began``."""
@@ -299,7 +360,7 @@ class Stage:
     def await_refusal(self, group: str) -> None:
         """Wait until the backend says that a gang does not fit, as long as a plain pod gets."""
         seconds = self.trial.number("gang.control_seconds")
-        self.backend.await_refusal(self.trial, self._groups[group].name, seconds)
+        self.backend.await_refusal(self.trial, self._groups[group].name, self.names(group), seconds)
 
     def witness(self, group: str, count: int) -> Witness:
         """Create plain pods that should be bound at once, and remove them again."""
@@ -318,13 +379,13 @@ class Stage:
     def start(self, group: str, room_at: float) -> Start:
         """Follow a gang that has room until all members completed or cannot any more."""
         one = self._groups[group]
-        names = one.names
 
         def all_bound() -> bool:
             return len(self.bound(group)) == one.size
 
         if not self.own.wait(all_bound, self.trial.number("gang.bind_seconds")):
             self.own.sync()
+        names = self.names(group)
         bound = self.own.bound(names, self.zero)
         if len(bound) < one.size:
             # Were they no gang, would they start? Half of a gang needs no such question.
@@ -383,7 +444,7 @@ class Stage:
                 name=name,
                 role=one.role,
                 min_count=one.min_count,
-                pods=[self.own.trace(pod, self.zero) for pod in one.names],
+                pods=[self.own.trace(pod, self.zero) for pod in self.names(name)],
             )
             for name, one in self._groups.items()
         ]

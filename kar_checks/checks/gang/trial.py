@@ -8,6 +8,8 @@ from itertools import zip_longest
 
 from kar_checks.checks.gang.backend import Assessment
 from kar_checks.checks.gang.bench import Bench
+from kar_checks.checks.gang.described import Described, coscheduling, custom, volcano
+from kar_checks.checks.gang.kueue.assessment import Kueue
 from kar_checks.checks.gang.native import Native
 from kar_checks.checks.gang.observation import (
     BackendObservation,
@@ -28,7 +30,12 @@ NODES = 6
 
 def known(profile: Profile) -> list[Assessment]:
     """Return every gang scheduler that is looked for."""
-    return [Placement(Native())]
+    described = (volcano(profile), coscheduling(profile), custom(profile))
+    return [
+        Placement(Native()),
+        Kueue(profile.text("gang.kueue_local_queue")),
+        *(Placement(Described(one)) for one in described),
+    ]
 
 
 def run(trial: Trial) -> GangObservation:
@@ -40,7 +47,9 @@ def run(trial: Trial) -> GangObservation:
         HarnessError: nothing can be measured (no API server, no right to watch our own pods).
     """
     started = now()
-    looked_for = known(trial.profile)
+    looked_for = [
+        one for one in known(trial.profile) if trial.profile.chooses("gang.backends", one.name)
+    ]
     versions = {one.name: version for one in looked_for if (version := one.detect(trial.facts))}
     found = [one for one in looked_for if one.name in versions]
     seen: dict[str, BackendObservation | Fault] = {}

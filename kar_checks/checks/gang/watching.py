@@ -195,6 +195,15 @@ class OwnPods:
         for item in self._cluster.list(kinds.POD, self._namespace, labels=self._labels).items:
             self._note("MODIFIED", item)
 
+    def named(self, group: str) -> list[str]:
+        """Return the names of the pods that somebody made for one of our groups."""
+        with self._changed:
+            return [
+                name
+                for name, seen in self._seen.items()
+                if (seen.latest["metadata"].get("labels") or {}).get(GANG_LABEL) == group
+            ]
+
     def latest(self, name: str) -> Object:
         """Return a pod as it was seen last."""
         return self._seen[name].latest

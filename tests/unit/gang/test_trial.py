@@ -28,6 +28,7 @@ from kar_checks.checks.trial import Trial
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.model import Fault, Reason, Record
+from kar_checks.profile import default
 
 ARENA = Arena(node="n1", free=600, member=50, places=4.5)
 FITS = Fits(arena=ARENA, groups=[], start=Start(room_at=0, size=4, bound=[]))
@@ -110,7 +111,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 def measure(monkeypatch: pytest.MonkeyPatch, *found: Assessed) -> Any:
     monkeypatch.setattr(trial, "known", lambda _: list(found))
     nothing: Any = None
-    given = Trial(nothing, nothing, nothing, nothing, frozenset())
+    given = Trial(nothing, nothing, nothing, default(), frozenset())
     return trial.run(given)
 
 

@@ -1,8 +1,13 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from localcluster.addons import ADDONS, CORE_ADDONS, find_addons
-from localcluster.addons.install import render
-from localcluster.addons.model import Manifest
+from localcluster.addons.install import render, wait_ready
+from localcluster.addons.model import Addon, DryRun, Manifest
+from localcluster.cluster import LocalCluster
 from localcluster.errors import ClusterError
 
 
@@ -29,3 +34,20 @@ def test_every_image_has_a_full_name() -> None:
             assert "." in registry
             assert ":" in rest
             assert not rest.endswith(":latest")
+
+
+def test_an_addon_is_ready_when_its_webhooks_answer(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    kubectl = tmp_path / "kubectl"
+    # The first call finds no webhook; the words and the objects are those of a dry run.
+    kubectl.write_text(
+        f'#!/bin/sh\necho "$@" >> {seen}\ncat >> {seen}\n'
+        f"test $(grep -c dry-run=server {seen}) -gt 1 || {{ echo no webhook >&2; exit 1; }}\n"
+    )
+    kubectl.chmod(0o700)
+    addon = Addon(name="a", builds=(), images=(), installs=(), ready=(DryRun("kind: Pod\n"),))
+    wait_ready(addon, cast("LocalCluster", SimpleNamespace(kubectl=[str(kubectl)])))
+    assert seen.read_text().count("kind: Pod") == 2
+    seen.unlink()
+    with pytest.raises(ClusterError, match="a is not ready after 0 s: no webhook"):
+        wait_ready(addon, cast("LocalCluster", SimpleNamespace(kubectl=[str(kubectl)])), timeout=0)

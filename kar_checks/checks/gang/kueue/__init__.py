@@ -1,0 +1,1 @@
+"""Kueue: groups of pods are admitted by quota, as a whole."""

@@ -1,0 +1,182 @@
+"""Kueue's API: its kinds by full path, what makes pods a group, and what a Workload says.
+
+``Workload`` exists in ``scheduling.k8s.io``, too, so everything is addressed by group and version.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kar_checks.checks.gang.observation import Refusal
+from kar_checks.checks.gang.watching import Follower
+from kar_checks.cluster import pods
+from kar_checks.cluster.client import Cluster, Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.facts import Facts
+from kar_checks.cluster.kinds import Kind
+from kar_checks.model import Reason
+
+GROUP = "kueue.x-k8s.io"
+VERSIONS = ("v1beta2", "v1beta1")
+QUEUE_LABEL = f"{GROUP}/queue-name"
+GROUP_LABEL = f"{GROUP}/pod-group-name"
+COUNT = f"{GROUP}/pod-group-total-count"
+GATE = f"{GROUP}/admission"
+_NO_QUOTA = ("WaitingForQuota", "ExceedsMaxQuota")
+"""Since 0.19; before, the reason was Pending for everything, and only the message said why."""
+_SHORT = re.compile(r"insufficient (unused )?quota")
+_MOST = re.compile(r"insufficient quota for cpu in flavor (\S+), .*?> maximum capacity \(([^)]+)\)")
+
+
+@dataclass(frozen=True)
+class Api:
+    """The kinds in the version that the server has."""
+
+    version: str
+
+    @property
+    def api_version(self) -> str:
+        """``apiVersion`` of Kueue's objects."""
+        return f"{GROUP}/{self.version}"
+
+    @property
+    def workload(self) -> Kind:
+        """What is admitted: one for each Job, pod group or single pod."""
+        return Kind(GROUP, self.version, "workloads", "Workload")
+
+    @property
+    def local_queue(self) -> Kind:
+        """The way of a namespace into a ClusterQueue."""
+        return Kind(GROUP, self.version, "localqueues", "LocalQueue")
+
+    @property
+    def cluster_queue(self) -> Kind:
+        """A quota."""
+        return Kind(GROUP, self.version, "clusterqueues", "ClusterQueue", namespaced=False)
+
+    @property
+    def flavor(self) -> Kind:
+        """What a quota is of."""
+        return Kind(GROUP, self.version, "resourceflavors", "ResourceFlavor", namespaced=False)
+
+    @property
+    def topology(self) -> Kind:
+        """The levels by which a topology-aware flavor places pods."""
+        return Kind(GROUP, self.version, "topologies", "Topology", namespaced=False)
+
+
+def detect(facts: Facts) -> Api | None:
+    """Take the newest version in the server's discovery."""
+    for version in VERSIONS:
+        if facts.serves(GROUP, version, "workloads"):
+            return Api(version)
+    return None
+
+
+def queued(body: Object, queue: str) -> Object:
+    """Return an object with the label that names its queue."""
+    out = copy.deepcopy(body)
+    out["metadata"].setdefault("labels", {})[QUEUE_LABEL] = queue
+    return out
+
+
+def grouped(pod: Object, queue: str, group: str, size: int) -> Object:
+    """Return a pod as a member of a plain pod group."""
+    out = queued(pod, queue)
+    out["metadata"]["labels"][GROUP_LABEL] = group
+    out["metadata"].setdefault("annotations", {})[COUNT] = str(size)
+    return out
+
+
+def gated(pod: Object) -> bool:
+    """Say whether a stored pod waits for Kueue."""
+    return any(one.get("name") == GATE for one in pod["spec"].get("schedulingGates") or [])
+
+
+def asks(stored: Object, queue: str) -> bool:
+    """Say whether a stored object names this queue."""
+    return (stored["metadata"].get("labels") or {}).get(QUEUE_LABEL) == queue
+
+
+def admitted(workload: Object) -> bool:
+    """Say whether a Workload may run."""
+    return pods.is_true(workload, "Admitted")
+
+
+def waits(workload: Object) -> bool:
+    """Say whether Kueue looked at a Workload and gave it no quota."""
+    said = pods.condition(workload, "QuotaReserved") or {}
+    return said.get("status") == "False"
+
+
+def refusal(workload: Object | None) -> Refusal:
+    """Return how Kueue explains that a Workload waits."""
+    said = pods.condition(workload or {}, "QuotaReserved") or {}
+    message, reason = str(said.get("message", "")), str(said.get("reason", ""))
+    short = reason in _NO_QUOTA or _SHORT.search(message) is not None
+    return Refusal(
+        refused=said.get("status") == "False" and short,
+        condition=f"QuotaReserved={said.get('status')}, {reason}: {message}" if said else "",
+    )
+
+
+def most(workload: Object) -> dict[str, str]:
+    """Return the CPU that each flavor can give at most, from the refusal of a request above it.
+
+    Empty if the Workload was not refused for that.
+    """
+    said = pods.condition(workload, "QuotaReserved") or {}
+    return dict(_MOST.findall(str(said.get("message", ""))))
+
+
+class Workloads:
+    """The Workloads of a namespace as they are now; every change wakes those who wait."""
+
+    def __init__(self, cluster: Cluster, api: Api, namespace: str, seconds: float) -> None:
+        self._cluster = cluster
+        self._latest: dict[str, Object] = {}
+        self._changed = threading.Condition()
+        self._follower = Follower(cluster, api.workload, namespace, self._note, seconds=seconds)
+
+    def close(self) -> None:
+        """End the watch."""
+        self._follower.close()
+
+    def of(self, uid: str) -> Object | None:
+        """Return the Workload that belongs to an object of ours."""
+        with self._changed:
+            for one in self._latest.values():
+                owners = one["metadata"].get("ownerReferences") or []
+                if any(owner.get("uid") == uid for owner in owners):
+                    return one
+        return None
+
+    def wait(self, goal: Callable[[], bool], seconds: float) -> bool:
+        """Wait until ``goal`` holds, looking at every change; returns whether it does.
+
+        Raises:
+            HarnessError: the run is being interrupted.
+        """
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while not goal():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                if self._cluster.stopping.is_set():
+                    raise HarnessError(Reason.INTERRUPTED, "the gang trial was interrupted")
+                self._changed.wait(min(left, 0.5))
+        return True
+
+    def _note(self, change: str, item: Object) -> None:
+        with self._changed:
+            if change == "DELETED":
+                self._latest.pop(item["metadata"]["uid"], None)
+            else:
+                self._latest[item["metadata"]["uid"]] = item
+            self._changed.notify_all()

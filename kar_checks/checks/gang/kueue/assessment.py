@@ -1,0 +1,177 @@
+"""How Kueue is assessed: the scenarios of every gang scheduler, in queues instead of on nodes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+
+from kar_checks.checks.gang.bench import WATCH_SECONDS, Bench
+from kar_checks.checks.gang.kueue import api as kueue
+from kar_checks.checks.gang.kueue.queue import (
+    NOWHERE,
+    Queue,
+    QueueRoom,
+    Undisturbed,
+    own_queue,
+    users_queue,
+)
+from kar_checks.checks.gang.kueue.stage import Groups, QuotaStage
+from kar_checks.checks.gang.observation import Canary, Problem, Scenario
+from kar_checks.checks.gang.placement import (
+    SCENARIOS,
+    SIZE,
+    Script,
+    contest,
+    fits,
+    incomplete,
+    squeeze,
+)
+from kar_checks.checks.gang.pods import Shape, pod
+from kar_checks.checks.gang.stage import HALF, Place, ProblemError
+from kar_checks.checks.trial import Trial
+from kar_checks.cluster import kinds
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.facts import Facts
+from kar_checks.model import Reason, Record
+
+JOBS: dict[str, tuple[str, ...]] = {"fits": ("gang",), "contest": ("other",)}
+"""The gangs that are Jobs, by scenario: both forms run, wait and are let in."""
+
+
+class Kueue:
+    """See :class:`backend.Assessment`."""
+
+    name = "kueue"
+    looks_for = Groups.looks_for
+
+    def __init__(self, local_queue: str) -> None:
+        self._local_queue = local_queue
+        self._users_turn = threading.Lock()
+        self._api = kueue.Api(kueue.VERSIONS[0])
+
+    def detect(self, facts: Facts) -> str:
+        """Take the newest version in the server's discovery."""
+        found = kueue.detect(facts)
+        if found is None:
+            return ""
+        self._api = found
+        return found.api_version
+
+    def canary(self, trial: Trial) -> Canary | Problem:
+        """Create a member for no queue, and see whether Kueue takes it and holds it back."""
+        shape = Shape(
+            hostname=NOWHERE,
+            image=trial.workspace.target.image("python"),
+            probe=trial.mount_probe("gang_member"),
+            millicores=int(trial.number("gang.member_millicores")),
+        )
+        group = f"{self.name}-canary"
+        with self._workloads(trial) as workloads:
+            groups = Groups(self._api, workloads, group)
+            size = groups.create_group(trial, group, SIZE)
+            member = pod(shape, group=group, role="gang", rank=0, size=size)
+            stored = trial.workspace.create(kinds.POD, groups.join(member, group))
+            try:
+                if not groups.joined(stored, group):
+                    return groups.why_not_joined(trial, stored)
+            finally:
+                trial.workspace.delete(kinds.POD, str(stored["metadata"]["name"]))
+        spec = stored["spec"]
+        return Canary(
+            priority=int(spec.get("priority") or 0),
+            preempts=spec.get("preemptionPolicy") != "Never",
+        )
+
+    def parts(self, bench: Bench) -> Mapping[str, Callable[[], Record]]:
+        """Return the selected scenarios, each in a queue of its own, or in turns in the user's."""
+        selected = bench.trial.selected
+        scripts: dict[str, Script] = {
+            "squeeze": partial(squeeze, "gang.release" in selected),
+            "contest": contest,
+            "incomplete": incomplete,
+            "fits": fits,
+        }
+        return {
+            name: partial(self._play, bench, name, scripts[name])
+            for name, (_, checks) in SCENARIOS.items()
+            if selected.intersection(checks)
+        }
+
+    @contextmanager
+    def _workloads(self, trial: Trial) -> Iterator[kueue.Workloads]:
+        found = kueue.Workloads(trial.cluster, self._api, trial.namespace, WATCH_SECONDS)
+        try:
+            yield found
+        finally:
+            found.close()
+
+    @contextmanager
+    def _queue(self, trial: Trial, workloads: kueue.Workloads, name: str) -> Iterator[Queue]:
+        if self._local_queue:
+            with self._users_turn:
+                yield users_queue(trial, self._api, workloads, self._local_queue)
+            return
+        free = int((SIZE + HALF) * trial.number("gang.member_millicores"))
+        with own_queue(trial, self._api, name, free) as queue:
+            yield queue
+
+    def _play(self, bench: Bench, name: str, script: Script) -> Scenario | Problem:
+        """Run one scenario, and leave nothing in its queue, however it ended."""
+        trial = bench.trial
+        with ExitStack() as stack:
+            node = stack.enter_context(_node(bench))
+            workloads = stack.enter_context(self._workloads(trial))
+            try:
+                queue = stack.enter_context(self._queue(trial, workloads, name))
+                room = QueueRoom(
+                    trial, self._api, queue, node.room if node else None, WATCH_SECONDS
+                )
+                stack.callback(room.close)
+                stage = QuotaStage(
+                    name,
+                    trial,
+                    Groups(self._api, workloads, queue.name),
+                    Place(
+                        hostname=node.hostname if node else "",
+                        room=room,
+                        around=node.around if node else Undisturbed(),
+                    ),
+                    bench.own,
+                    queue=queue,
+                    workloads=workloads,
+                    jobs=JOBS.get(name, ()),
+                )
+            except ProblemError as error:
+                return error.problem
+            try:
+                seen = script(stage)
+                # What we remove ourselves from here on is no disturbance, nor in the picture.
+                seen = seen.model_copy(
+                    update={"groups": stage.groups(), "disturbances": stage.disturbances()}
+                )
+                bench.figures.append(stage.figure(*SCENARIOS[name]))
+                return seen
+            except ProblemError as error:
+                return error.problem
+            finally:
+                # What cannot be removed stays registered: the cleanup tries again, and tells.
+                with suppress(HarnessError):
+                    stage.close()
+
+
+@contextmanager
+def _node(bench: Bench) -> Iterator[Place | None]:
+    """Have a node alone, so that nobody's measurement meets our pods there.
+
+    Who may not list nodes measures nothing else that needs one: then pods run anywhere.
+    """
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(bench.node())
+        except HarnessError as error:
+            if error.fault.reason is not Reason.FORBIDDEN:
+                raise
+            place = None
+        yield place

@@ -1,0 +1,306 @@
+"""A scenario whose room is a quota: everything goes through a queue, as Job or as single pods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kar_checks.checks.gang import pods as objects
+from kar_checks.checks.gang.kueue import api as kueue
+from kar_checks.checks.gang.kueue.queue import NOWHERE, Queue
+from kar_checks.checks.gang.observation import Arena, Problem, Refusal, Start
+from kar_checks.checks.gang.pods import DEFAULT_SCHEDULER, JOB_RANK_LABEL
+from kar_checks.checks.gang.stage import Place, ProblemError, Stage, size_changed
+from kar_checks.checks.gang.watching import OwnPods
+from kar_checks.checks.trial import Trial
+from kar_checks.cluster import kinds, pods
+from kar_checks.cluster.client import Object
+from kar_checks.cluster.facts import Facts
+
+_EVENTS = "involvedObject.kind=Workload,reason=Pending"
+
+
+class Groups:
+    """The gangs of one scenario, for :class:`Stage`; see :class:`backend.GangBackend`."""
+
+    name = "kueue"
+    looks_for = "Workload of kueue.x-k8s.io (Kueue)"
+    scheduler = DEFAULT_SCHEDULER
+
+    def __init__(self, api: kueue.Api, workloads: kueue.Workloads, queue: str) -> None:
+        self._api, self._workloads, self._queue = api, workloads, queue
+        self._sizes: dict[str, int] = {}
+        self._owners: dict[str, str] = {}
+
+    def detect(self, facts: Facts) -> str:
+        """Return the API that is served."""
+        found = kueue.detect(facts)
+        return found.api_version if found else ""
+
+    def create_group(self, trial: Trial, group: str, size: int) -> int:
+        """Remember the size: a group has no object of its own before its Workload."""
+        self._sizes[group] = size
+        return size
+
+    def join(self, pod: Object, group: str) -> Object:
+        """Add what makes a pod a member of a plain pod group."""
+        return kueue.grouped(pod, self._queue, group, self._sizes[group])
+
+    def joined(self, stored: Object, group: str) -> bool:
+        """Read it back, with the gate by which Kueue holds the pod."""
+        meta = stored["metadata"]
+        self._owners.setdefault(group, str(meta["uid"]))
+        return (
+            kueue.asks(stored, self._queue)
+            and (meta.get("labels") or {}).get(kueue.GROUP_LABEL) == group
+            and (meta.get("annotations") or {}).get(kueue.COUNT) == str(self._sizes[group])
+            and kueue.gated(stored)
+        )
+
+    def why_not_joined(self, trial: Trial, stored: Object) -> Problem:
+        """Tell a pod that Kueue did not take from one that was changed."""
+        return not_taken(stored, self._queue)
+
+    def make(self, trial: Trial, group: str, body: Object) -> None:
+        """Create a gang that is a Job.
+
+        Raises:
+            ProblemError: Kueue does not hold it.
+        """
+        stored = trial.workspace.create(kinds.JOB, kueue.queued(body, self._queue))
+        self._owners[group] = str(stored["metadata"]["uid"])
+        if not kueue.asks(stored, self._queue) or not stored["spec"].get("suspend"):
+            raise ProblemError(not_taken(stored, self._queue))
+        if stored["spec"].get("parallelism") != self._sizes[group]:
+            raise ProblemError(
+                size_changed(self._sizes[group], int(stored["spec"].get("parallelism", 0)))
+            )
+
+    def workload(self, group: str) -> Object | None:
+        """Return the group's Workload, if it has one yet."""
+        return self._workloads.of(self._owners.get(group, ""))
+
+    def refusal(self, trial: Trial, group: str, pods: Sequence[str]) -> Refusal:
+        """Read the Workload's condition and the events on it."""
+        workload = self.workload(group)
+        if workload is None:
+            return Refusal(refused=False)
+        uid = workload["metadata"]["uid"]
+        events = trial.cluster.list(kinds.EVENT, trial.namespace, fields=_EVENTS).items
+        texts = {
+            str(one.get("message", ""))
+            for one in events
+            if (one.get("involvedObject") or {}).get("uid") == uid
+        }
+        return kueue.refusal(workload).model_copy(
+            update={
+                "events": sorted(texts)[:4],
+                "needs_event": False,
+                "source": "Workload that Kueue made for the group",
+            }
+        )
+
+    def await_refusal(self, trial: Trial, group: str, pods: Sequence[str], seconds: float) -> None:
+        """Wait until Kueue looked at the Workload."""
+
+        def decided() -> bool:
+            found = self.workload(group)
+            return found is not None and (kueue.waits(found) or kueue.admitted(found))
+
+        self._workloads.wait(decided, seconds)
+
+    def delete_group(self, trial: Trial, group: str) -> None:
+        """Delete the Workload that Kueue made for our group: it keeps the group's ended pods."""
+        found = self.workload(group)
+        if found is not None:
+            meta = found["metadata"]
+            trial.cluster.delete(
+                self._api.workload, meta["name"], trial.namespace, uid=str(meta["uid"])
+            )
+
+
+class QuotaStage(Stage):
+    """A scenario in a queue. ``jobs`` names the gangs that are Jobs; the others are plain pods."""
+
+    backend: Groups
+
+    def __init__(
+        self,
+        name: str,
+        trial: Trial,
+        groups: Groups,
+        place: Place,
+        own: OwnPods,
+        *,
+        queue: Queue,
+        workloads: kueue.Workloads,
+        jobs: Sequence[str] = (),
+    ) -> None:
+        super().__init__(name, trial, groups, place, own)
+        self._queue, self._workloads, self._jobs = queue, workloads, jobs
+
+    def fill(self, group: str, millicores: int) -> None:
+        """Take quota away. In the user's queue without a node: it may be more than any has.
+
+        Raises:
+            ProblemError: Kueue did not admit it, so that nothing can be measured.
+        """
+        one = self._open(group, "filler", 1)
+        if millicores <= 0:
+            return
+        body = objects.filler(self._shape, group=one.name, millicores=millicores)
+        if not self._queue.cluster_queue:
+            body["spec"]["nodeSelector"] = {"kubernetes.io/hostname": NOWHERE}
+        stored = self.trial.workspace.create(kinds.POD, self._alone(body))
+        self.own.expect(stored)
+        one.names.append(str(stored["metadata"]["name"]))
+        self._require_taken(stored)
+        uid = str(stored["metadata"]["uid"])
+
+        def has_quota() -> bool:
+            return kueue.admitted(self._workloads.of(uid) or {})
+
+        seconds = self.trial.number("gang.control_seconds")
+        if not self._workloads.wait(has_quota, seconds):
+            said = kueue.refusal(self._workloads.of(uid)).condition or "it said nothing"
+            raise ProblemError(
+                Problem(
+                    reason="quota_in_use",
+                    text=f"Kueue did not admit a pod of {millicores} m CPU to the "
+                    f"{self._queue.place}, which can give {self.free} m, within {seconds:.0f} s "
+                    f"({said})",
+                    help="run at a time when nobody uses this queue, or let the run make queues "
+                    "of its own",
+                )
+            )
+
+    def add(self, group: str, ranks: Iterable[int]) -> None:
+        """Create members; a Job makes all of its own, so it comes with the first.
+
+        Raises:
+            ProblemError: Kueue does not hold what we made.
+        """
+        if group not in self._jobs:
+            super().add(group, ranks)
+            return
+        one = self._groups[group]
+        if 0 in ranks:
+            self.backend.make(
+                self.trial,
+                one.name,
+                objects.job(
+                    self._shape, group=one.name, size=one.size, meet=one.meet, hold=one.hold
+                ),
+            )
+
+    def names(self, *groups: str) -> list[str]:
+        """Return the names of all pods of these groups, whoever made them."""
+        return [
+            name
+            for group in groups
+            for name in (
+                self.own.named(self._groups[group].name)
+                if group in self._jobs
+                else self._groups[group].names
+            )
+        ]
+
+    def start(self, group: str, room_at: float) -> Start:
+        """Follow a gang that has quota.
+
+        Raises:
+            ProblemError: Kueue let it go, and the nodes had no room: no fault of the quota.
+        """
+        seen = super().start(group, room_at)
+        homeless = [name for name in self.names(group) if self.own.refused(name)]
+        if len(seen.bound) < seen.size and homeless:
+            raise ProblemError(
+                Problem(
+                    reason="no_room_on_nodes",
+                    text=f"Kueue admitted the gang, and no node had room for {len(homeless)} of "
+                    f"its {seen.size} pods, which it does not ask about",
+                    help="choose nodes with free CPU by --node-selector and --toleration",
+                )
+            )
+        if seen.completed == seen.size:
+            # Its quota is free once Kueue says so, some steps after the last pod has ended.
+            self._workloads.wait(
+                lambda: pods.is_true(
+                    self.backend.workload(self._groups[group].name) or {}, "Finished"
+                ),
+                self.trial.number("gang.control_seconds"),
+            )
+        return seen
+
+    def make_room(self, group: str, label: str) -> float:
+        """Remove a filler: its quota is free once it is told to go, not once it is gone."""
+        moment = self.mark(label)
+        self.leave(group)
+        return moment
+
+    def arena(self, places: float) -> Arena:
+        """Return the record of the quota."""
+        return Arena(
+            kind="quota",
+            node=self._queue.place,
+            free=self.free,
+            member=self.member,
+            places=places,
+        )
+
+    def _alone(self, body: Object) -> Object:
+        return kueue.queued(body, self._queue.name)
+
+    def _create(self, group: object, body: Object, millicores: int) -> Object:
+        stored = super()._create(group, body, millicores)  # type: ignore[arg-type]
+        self._require_taken(stored)
+        return stored
+
+    def _require_taken(self, stored: Object) -> None:
+        if not kueue.asks(stored, self._queue.name) or not kueue.gated(stored):
+            raise ProblemError(not_taken(stored, self._queue.name))
+
+    def _refused(self, name: str) -> bool:
+        uid = str(self.own.latest(name)["metadata"]["uid"])
+        return kueue.waits(self._workloads.of(uid) or {})
+
+    def _meeting_place(self, group: str) -> Object:
+        is_job = group in [self._groups[name].name for name in self._jobs if name in self._groups]
+        return objects.service(group, JOB_RANK_LABEL) if is_job else objects.service(group)
+
+    def _remove(self, groups: Sequence[str], present: Sequence[str]) -> None:
+        """Ask for the end of pods; Kueue keeps ended ones of a group until its Workload goes."""
+        jobs = [one for one in groups if one in self._jobs]
+        theirs = set(self.names(*jobs))
+        for group in jobs:
+            self.trial.workspace.delete(kinds.JOB, self._groups[group].name)
+        super()._remove(groups, [name for name in present if name not in theirs])
+        for group in groups:
+            if group not in self._jobs and self._groups[group].min_count is not None:
+                self.backend.delete_group(self.trial, self._groups[group].name)
+
+
+def not_taken(stored: Object, queue: str) -> Problem:
+    """Return the problem of a pod or Job of ours that Kueue does not hold."""
+    what = f"the {stored['kind']} {stored['metadata']['name']}"
+    if not kueue.asks(stored, queue):
+        return Problem(
+            reason="mutated",
+            text=f"{what} lost its label {kueue.QUEUE_LABEL} on its way in, and Kueue does not "
+            "know it without",
+            help=pods.OPT_OUT,
+        )
+    held = kueue.gated(stored) if stored["kind"] == "Pod" else stored["spec"].get("suspend")
+    if not held:
+        return Problem(
+            reason="not_managed",
+            text=f"{what} names a queue, and Kueue did not hold it back: it would start without "
+            "being asked",
+            help="switch on Kueue's integrations pod and batch/job for this namespace "
+            "(integrations.frameworks, managedJobsNamespaceSelector)",
+        )
+    return Problem(
+        reason="mutated",
+        text=f"{what} was changed on its way in: it is no longer in the group that it was sent "
+        f"for, or the group is of another size ({kueue.GROUP_LABEL}, {kueue.COUNT})",
+        help=pods.OPT_OUT,
+    )

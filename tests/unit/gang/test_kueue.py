@@ -1,0 +1,316 @@
+"""Kueue: found by its full group, read back, and its words understood."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from kar_checks.checks.gang import judge as judging
+from kar_checks.checks.gang.kueue import api
+from kar_checks.checks.gang.kueue.queue import Queue, QueueRoom
+from kar_checks.checks.gang.kueue.stage import Groups, not_taken
+from kar_checks.checks.gang.observation import (
+    Arena,
+    BackendObservation,
+    GangObservation,
+    Refusal,
+    Squeeze,
+    Window,
+    Witness,
+)
+from kar_checks.checks.gang.pods import JOB_RANK_LABEL, Shape, job, pod, service
+from kar_checks.checks.gang.stage import ProblemError
+from kar_checks.checks.trial import Trial
+from kar_checks.cluster.client import Object
+from kar_checks.cluster.facts import Facts
+from kar_checks.model import Evidence
+from kar_checks.profile import default
+from kar_checks.store import now
+
+SHAPE = Shape(hostname="", image="image", probe="probe", millicores=50)
+SENTENCE = (
+    "couldn't assign flavors to pod set 0d28af95: insufficient unused quota for cpu in flavor "
+    "kar-x-squeeze, 75m more needed"
+)
+ABOVE = (
+    "couldn't assign flavors to pod set main: insufficient quota for cpu in flavor t, previously "
+    "considered podsets requests (0) + current podset request (1M) > maximum capacity (225m)"
+)
+
+
+def facts(*served: tuple[str, str, str]) -> Facts:
+    return Facts("v1.37.0", "me", "uid", [], frozenset(served))
+
+
+def workload(**conditions: tuple[str, str, str]) -> Object:
+    """A Workload as Kueue 0.19.2 leaves it, cut to what is read."""
+    return {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "Workload",
+        "metadata": {"name": "g", "uid": "w", "ownerReferences": [{"kind": "Pod", "uid": "p"}]},
+        "status": {
+            "conditions": [
+                {"type": kind, "status": status, "reason": reason, "message": message}
+                for kind, (status, reason, message) in conditions.items()
+            ]
+        },
+    }
+
+
+WAITS = workload(QuotaReserved=("False", "Pending", SENTENCE))
+ADMITTED = workload(
+    QuotaReserved=("True", "QuotaReserved", "Quota reserved in ClusterQueue t"),
+    Admitted=("True", "Admitted", "The workload is admitted"),
+)
+
+
+@pytest.mark.parametrize(
+    ("served", "expected"),
+    [
+        ([("kueue.x-k8s.io", "v1beta2", "workloads"), ("kueue.x-k8s.io", "v1beta1", "workloads")],
+         "kueue.x-k8s.io/v1beta2"),
+        ([("kueue.x-k8s.io", "v1beta1", "workloads")], "kueue.x-k8s.io/v1beta1"),
+        ([("scheduling.k8s.io", "v1beta1", "workloads")], ""),
+    ],
+)  # fmt: skip
+def test_its_workload_is_not_the_native_one(
+    served: list[tuple[str, str, str]], expected: str
+) -> None:
+    assert groups().detect(facts(*served)) == expected
+
+
+def groups(latest: Object | None = None) -> Groups:
+    workloads: Any = SimpleNamespace(of=lambda uid: latest if uid == "p" else None)
+    return Groups(api.Api("v1beta2"), workloads, "queue")
+
+
+def member(group: Groups) -> Object:
+    trial: Any = None
+    assert group.create_group(trial, "g", 4) == 4
+    return group.join(pod(SHAPE, group="g", role="gang", rank=0, size=4), "g")
+
+
+def stored(body: Object, *, gated: bool = True) -> Object:
+    """A pod as the server stores it, with what Kueue's webhook adds."""
+    body["metadata"]["uid"] = "p"
+    if gated:
+        body["spec"]["schedulingGates"] = [
+            {"name": "kueue.x-k8s.io/admission"},
+            {"name": "kueue.x-k8s.io/topology"},
+        ]
+    return body
+
+
+def test_a_member_differs_from_a_single_pod_by_its_group_only() -> None:
+    single = api.queued(pod(SHAPE, group="g", role="gang", rank=0, size=4), "queue")
+    found = member(groups())
+    assert found["metadata"]["labels"].pop("kueue.x-k8s.io/pod-group-name") == "g"
+    assert found["metadata"].pop("annotations") == {"kueue.x-k8s.io/pod-group-total-count": "4"}
+    assert found == single
+    assert "nodeSelector" not in found["spec"]
+
+
+def test_what_kueue_took_is_read_back() -> None:
+    group = groups()
+    assert group.joined(stored(member(group)), "g")
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "value", "reason"),
+    [
+        ("labels", "kueue.x-k8s.io/queue-name", None, "mutated"),
+        ("labels", "kueue.x-k8s.io/queue-name", "other", "mutated"),
+        ("labels", "kueue.x-k8s.io/pod-group-name", "other", "mutated"),
+        ("annotations", "kueue.x-k8s.io/pod-group-total-count", "2", "mutated"),
+        ("", "", None, "not_managed"),
+    ],
+)
+def test_what_kueue_did_not_take_proves_nothing(
+    path: str, key: str, value: str | None, reason: str
+) -> None:
+    group = groups()
+    found = stored(member(group), gated=bool(path))
+    if path:
+        found["metadata"][path].pop(key)
+        found["metadata"][path].update({key: value} if value else {})
+    assert not group.joined(found, "g")
+    nothing: Any = None
+    problem = group.why_not_joined(nothing, found)
+    assert problem.reason == reason
+    assert "gang-0" not in problem.text
+    assert found["metadata"]["name"] in problem.text
+
+
+def test_a_job_is_held_by_its_suspension() -> None:
+    body = {"kind": "Job", "metadata": {"name": "j", "labels": {api.QUEUE_LABEL: "queue"}}}
+    assert not_taken({**body, "spec": {"suspend": False}}, "queue").reason == "not_managed"
+    assert not_taken({**body, "spec": {"suspend": True}}, "other").reason == "mutated"
+
+
+def test_a_job_that_kueue_holds_is_known_by_its_workload() -> None:
+    group = groups(WAITS)
+    nothing: Any = None
+    group.create_group(nothing, "g", 4)
+
+    def create(kind: object, body: Object) -> Object:
+        body["metadata"]["uid"] = "p"
+        body["spec"]["suspend"] = suspended
+        return body
+
+    trial = cast("Trial", SimpleNamespace(workspace=SimpleNamespace(create=create)))
+    suspended = True
+    body = job(SHAPE, group="g", size=4, meet="10.0.0.1", hold=0)
+    group.make(trial, "g", body)
+    assert group.workload("g") == WAITS
+    suspended = False
+    with pytest.raises(ProblemError, match="would start without being asked"):
+        group.make(trial, "g", body)
+
+
+def test_the_pods_of_a_job_know_their_rank() -> None:
+    template = job(SHAPE, group="g", size=4, meet="10.0.0.1", hold=2)["spec"]["template"]
+    env = {one["name"]: one for one in template["spec"]["containers"][0]["env"]}
+    assert env["KAR_RANK"]["valueFrom"]["fieldRef"]["fieldPath"] == (
+        f"metadata.labels['{JOB_RANK_LABEL}']"
+    )
+    assert (env["KAR_SIZE"]["value"], env["KAR_MEET"]["value"]) == ("4", "10.0.0.1")
+    assert template["metadata"]["labels"]["kar-checks.dev/gang"] == "g"
+    assert service("g", JOB_RANK_LABEL)["spec"]["selector"][JOB_RANK_LABEL] == "0"
+
+
+@pytest.mark.parametrize(
+    ("found", "refused"),
+    [
+        (WAITS, True),
+        (workload(QuotaReserved=("False", "WaitingForQuota", "in words of a later version")), True),
+        (workload(QuotaReserved=("False", "Inadmissible", "LocalQueue t is inactive")), False),
+        (workload(QuotaReserved=("False", "Misconfigured", "resource cpu unavailable")), False),
+        (ADMITTED, False),
+        (workload(), False),
+        (None, False),
+    ],
+)
+def test_only_a_lack_of_quota_explains_that_a_gang_waits(
+    found: Object | None, refused: bool
+) -> None:
+    assert api.refusal(found).refused is refused
+
+
+def test_the_reason_and_the_words_are_kept() -> None:
+    assert api.refusal(WAITS).condition == f"QuotaReserved=False, Pending: {SENTENCE}"
+    assert api.refusal(None).condition == ""
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (ABOVE, {"t": "225m"}),
+        (f"{ABOVE}, {ABOVE.replace('flavor t', 'flavor u')}", {"t": "225m", "u": "225m"}),
+        (ABOVE.replace("cpu", "memory"), {}),
+        (SENTENCE, {}),
+    ],
+)
+def test_a_quota_is_told_by_the_refusal_of_more(message: str, expected: dict[str, str]) -> None:
+    assert api.most(workload(QuotaReserved=("False", "Pending", message))) == expected
+
+
+def test_admission_is_a_word_of_its_own() -> None:
+    assert api.admitted(ADMITTED)
+    assert not api.admitted(WAITS)
+    assert api.waits(WAITS)
+    assert not api.waits(ADMITTED)
+    assert not api.waits(workload())
+
+
+class Follows:
+    """Stands in for the watches: the test tells what they show."""
+
+    made: list[Follows]
+
+    def __init__(self, _: object, kind: object, __: str, note: Any, **___: object) -> None:
+        self.note, self.complete, self.closed = note, True, False
+        self.made.append(self)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def local_queue(active: str, **spec: str) -> Object:
+    said = {"type": "Active", "status": active, "reason": "Stopped", "message": "is stopped"}
+    return {
+        "kind": "LocalQueue",
+        "metadata": {"name": "q"},
+        "spec": spec,
+        "status": {"conditions": [said]},
+    }
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> QueueRoom:
+    Follows.made = []
+    monkeypatch.setattr("kar_checks.checks.gang.kueue.queue.Follower", Follows)
+    trial: Any = SimpleNamespace(cluster=None, namespace="n")
+    queue = Queue(name="q", free=225, cluster_queue="q")
+    return QueueRoom(trial, api.Api("v1beta2"), queue, None, 1)
+
+
+def test_a_queue_that_is_stopped_meanwhile_is_a_disturbance(room: QueueRoom) -> None:
+    note = Follows.made[0].note
+    note("ADDED", local_queue("True"))
+    room.arm(0.5)
+    note("MODIFIED", local_queue("True"))
+    assert room.disarm() == []
+    room.arm(0.5)
+    note("MODIFIED", local_queue("False"))
+    found = room.disarm()
+    assert [one.reason for one in found] == ["quota_changed"]
+    assert "LocalQueue q was changed or stopped (Stopped: is stopped)" in found[0].text
+
+
+def test_a_quota_that_is_changed_meanwhile_is_a_disturbance(room: QueueRoom) -> None:
+    note = Follows.made[1].note
+    quota: Object = {"kind": "ClusterQueue", "metadata": {"name": "q"}, "spec": {"quota": 1}}
+    note("ADDED", quota)
+    room.arm(0.5)
+    note("MODIFIED", {**quota, "status": {"pendingWorkloads": 1}})
+    assert room.disarm() == []
+    room.arm(0.5)
+    note("MODIFIED", {**quota, "spec": {"quota": 2}})
+    note("DELETED", {**quota, "spec": {"quota": 2}})
+    assert len(room.disarm()) == 2
+    assert room.complete
+    room.close()
+    assert all(one.closed for one in Follows.made)
+
+
+def test_the_verdict_says_that_it_is_about_a_quota() -> None:
+    squeeze = Squeeze(
+        arena=Arena(kind="quota", node="ClusterQueue q", free=225, member=50, places=2.5),
+        groups=[],
+        size=4,
+        fitting=2,
+        control=2,
+        window=Window(began=0, ended=31, watched=True, bound=[]),
+        refusal=Refusal(
+            refused=True,
+            condition=f"QuotaReserved=False, Pending: {SENTENCE}",
+            needs_event=False,
+            source="Workload",
+        ),
+        witness=Witness(asked=2, bound=2, seconds=0.4),
+    )
+    seen = GangObservation(
+        trial="gang",
+        evidence=Evidence.SYNTHETIC,
+        started=now(),
+        finished=now(),
+        looked_for=[],
+        backends={"kueue": BackendObservation(version="kueue.x-k8s.io/v1beta2", squeeze=squeeze)},
+    )
+    (found,) = judging.judge("gang.all_or_nothing", seen, default())
+    assert (found.outcome.value, found.reason) == ("pass", "nothing_started")
+    facts = {one.name: one for one in found.facts}
+    assert facts["room"].value == "2.5 places of 50 m CPU in the quota of ClusterQueue q"
+    assert facts["refusal"].source == "Workload"
