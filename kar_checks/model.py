@@ -73,6 +73,8 @@ class Reason(StrEnum):
     POD_FAILED = "pod_failed"
     TIMEOUT = "timeout"
     API_ERROR = "api_error"
+    MEASUREMENT_FAILED = "measurement_failed"
+    UNUSABLE_SETTING = "unusable_setting"
     INTERRUPTED = "interrupted"
     INTERNAL = "internal"
 
@@ -153,23 +155,36 @@ class Series(Record):
     stepped: bool = False
 
 
+class Band(Record):
+    """A range of values over the whole of a trace, such as a median's interval."""
+
+    low: float
+    high: float
+    label: str
+
+
 class Figure(Record):
-    """What the page draws beside a check: a timeline of lanes, or a trace of series.
+    """What the page draws beside a check: a timeline of lanes, a trace of series, or a heat map.
 
     Trials fill it from what they saw, so that a page can be rendered without their code.
     """
 
-    kind: Literal["timeline", "trace"]
+    kind: Literal["timeline", "trace", "heat"]
     title: str
     checks: list[str]
     """Ids of the checks that it illustrates."""
     variant: str = ""
     unit: str = ""
-    """Unit of a trace's values, e.g. ``millicores`` or ``MiB``."""
+    """Unit of the values of a trace or a heat map, e.g. ``millicores`` or ``MiB``."""
     seconds: float
     """How much time it covers."""
     lanes: list[Lane] = []
     series: list[Series] = []
+    bands: list[Band] = []
+    names: list[str] = []
+    """Rows and columns of a heat map."""
+    values: list[list[float | None]] = []
+    """``[row][column]`` of a heat map; ``None`` where nothing was measured."""
     marks: list[Mark] = []
 
 

@@ -221,6 +221,7 @@ class Runner:
                     selected=chosen,
                     report=self.report,
                     keep=lambda name, record: self.run.keep_part(topic.id, name, record),
+                    evidence=lambda name, text: self.run.evidence(f"{topic.id}/{name}", text),
                 )
                 seen = topic.run_trial(trial)
             seen = seen.model_copy(

@@ -16,6 +16,7 @@ from kar_checks.model import Reason
 from kar_checks.options import Options
 
 SEARCHED: tuple[Kind, ...] = (
+    kinds.JOB,
     kinds.POD,
     kinds.SERVICE,
     kinds.CONFIG_MAP,
