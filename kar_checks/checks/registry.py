@@ -34,13 +34,16 @@ _ID = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
 class Right:
     """One right that a trial uses, as RBAC writes it; ``pods/exec`` for a subresource.
 
-    ``verbs`` are granted in the run's namespace unless ``cluster`` is set.
+    ``verbs`` are granted in the run's namespace unless ``cluster`` is set. Of alternatives that a
+    trial finds for itself, each right is ``optional``: it is printed, and who lacks it loses that
+    alternative only.
     """
 
     verbs: tuple[str, ...]
     group: str
     resource: str
     cluster: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)

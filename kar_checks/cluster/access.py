@@ -10,12 +10,16 @@ from kar_checks.cluster.client import Object
 
 @dataclass(frozen=True)
 class NeededRight:
-    """One verb on one resource; ``cluster`` says where it is needed."""
+    """One verb on one resource; ``cluster`` says where it is needed.
+
+    Without an ``optional`` one a check still runs, and says what it could not do.
+    """
 
     verb: str
     group: str
     resource: str
     cluster: bool
+    optional: bool = False
 
     def __str__(self) -> str:
         where = "cluster-wide" if self.cluster else "in the namespace"
