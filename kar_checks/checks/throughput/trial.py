@@ -107,7 +107,7 @@ def _network(trial: Trial, seed: int, group: str, interface: str) -> NetworkSeen
             _latency(step, answers) for step in steps if str(step["id"]).startswith("latency/")
         ],
         whole=[_whole(step, answers) for step in steps if str(step["id"]).startswith("whole/")],
-        mesh=_mesh(mesh, lines, len(nodes)) if mesh else None,
+        mesh=mesh_seen(mesh, lines, len(nodes)) if mesh else None,
     )
 
 
@@ -190,7 +190,8 @@ def _whole(step: Line, answers: dict[str, Line]) -> Whole:
     )
 
 
-def _mesh(plan: Line, lines: list[Line], of: int) -> Mesh:
+def mesh_seen(plan: Line, lines: list[Line], of: int) -> Mesh:
+    """Return the record of a mesh from its plan and from what the conductor printed."""
     names: list[str] = plan["nodes"]
     count = len(names)
     megabits: list[list[int | None]] = [[None] * count for _ in names]

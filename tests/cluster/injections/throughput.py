@@ -7,18 +7,15 @@ and links are narrowed by a token bucket (``tbf``) or by the MTU of a cable.
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 from kar_checks.cluster.client import Cluster, Object
 from localcluster import LocalCluster
 from localcluster.layout import MACHINE_ADDRESS, NODES
 from localcluster.network import NAMESPACES
-from localcluster.paths import node_folder
 from localcluster.shell import run
 from tests.cluster.injections import injection
 from tests.cluster.injections.webhook import Answer, webhook
@@ -108,35 +105,6 @@ def path_is_narrow(_: LocalCluster, __: Cluster) -> Iterator[None]:
         yield
     finally:
         run(["ip", "link", "set", SECOND.link, "mtu", "1500"])
-
-
-@injection(words=QUICK)
-@contextmanager
-def mtu_differs(local: LocalCluster, _: Cluster) -> Iterator[None]:
-    """The CNI of one node gives its pods another MTU."""
-    (path,) = Path(node_folder(SECOND.name), "etc/cni/net.d").glob("*.conflist")
-    before = path.read_text("utf-8")
-    plugins = json.loads(before)
-    for one in plugins["plugins"]:
-        if one["type"] == "bridge":
-            one["mtu"] = 1400
-    _replace(path, json.dumps(plugins))
-    # containerd watches the folder, and says nothing when it has read it again.
-    time.sleep(2)
-    local.ready()
-    try:
-        yield
-    finally:
-        _replace(path, before)
-        time.sleep(2)
-        local.ready()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Change a file in one step: a node whose configuration is half written is not Ready."""
-    new = path.with_suffix(".new")
-    new.write_text(text, "utf-8")
-    new.rename(path)
 
 
 @injection(words=(*QUICK, "--set", "pods.start_seconds=20"))
