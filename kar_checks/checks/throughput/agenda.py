@@ -207,7 +207,7 @@ class Agenda:
                     add(f"udp/{way}/{number}", first, second, self._udp_order(way))
         for index, one in enumerate(self.tcp):
             server = "beside" if one.cell.path == "same node" else second
-            add(f"tcp/{index}", first, server, self._tcp_order(one.cell))
+            add(f"tcp/{index}", first, server, self.tcp_order(one.cell))
         return found
 
     def _udp_order(self, way: str) -> Step:
@@ -215,7 +215,8 @@ class Agenda:
         args += ["-t", str(_UDP_SECONDS), *(["-R"] if way == "reverse" else [])]
         return {"do": "iperf3", "args": args, "seconds": _UDP_SECONDS + 10}
 
-    def _tcp_order(self, cell: Cell) -> Step:
+    def tcp_order(self, cell: Cell) -> Step:
+        """Return what the client of a run does."""
         seconds, omit = int(self._number("seconds")), int(self._number("omit_seconds"))
         args = ["-P", str(cell.streams), "-t", str(seconds), "-O", str(omit)]
         args += ["-i", f"{max(0.1, seconds / INTERVALS):g}"]

@@ -58,7 +58,7 @@ class Crew:
         address = str(conductor["status"]["podIP"])
         try:
             job = trial.workspace.create(
-                kinds.JOB, _agents(self.group, names, address, image=image, probe=probe)
+                kinds.JOB, agents(self.group, names, address, image=image, probe=probe)
             )
             made = self._await_agents(job)
             self.injected = _injected([conductor, *made])
@@ -195,7 +195,7 @@ def manifests(target: Target) -> list[tuple[Kind, Object]]:
     return [
         (kinds.CONFIG_MAP, _plan("dry-run", {})),
         (kinds.POD, _conductor("dry-run", "any", image=image, probe=probe)),
-        (kinds.JOB, _agents("dry-run", ["any"], "127.0.0.1", image=image, probe=probe)),
+        (kinds.JOB, agents("dry-run", ["any"], "127.0.0.1", image=image, probe=probe)),
     ]
 
 
@@ -229,9 +229,10 @@ def _conductor(group: str, hostname: str, *, image: str, probe: str) -> Object:
     )
 
 
-def _agents(
+def agents(
     group: str, hostnames: Sequence[str], conductor: str, *, image: str, probe: str
 ) -> Object:
+    """Return the Job with an agent on each of these nodes."""
     return manifest(
         "throughput/agents.yaml.j2",
         name=_agents_name(group),
