@@ -118,6 +118,14 @@ class SelectionOptions:
             rich_help_panel=_CHECKS,
         ),
     ] = None
+    max_bytes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="BYTES",
+            help="The most that throughput sends through each network.",
+            rich_help_panel=_CHECKS,
+        ),
+    ] = None
     max_disruption: Annotated[
         str,
         typer.Option(
@@ -184,7 +192,10 @@ def build(
     chosen = selection or SelectionOptions()
     if chosen.max_disruption not in DISRUPTIONS:
         raise UsageError(f"--max-disruption must be one of {', '.join(DISRUPTIONS)}")
-    loaded = profiles.load(chosen.profile, chosen.set_ or ())
+    settings = list(chosen.set_ or ())
+    if chosen.max_bytes is not None:
+        settings.append(f"throughput.max_bytes={chosen.max_bytes:.0f}")
+    loaded = profiles.load(chosen.profile, settings)
     images = parse_pairs(cluster.image or (), "--image")
     kubeconfig = cluster.kubeconfig
     if cluster.local_cluster:
@@ -218,7 +229,7 @@ def build(
         cluster_name=cluster.cluster_name or ("local cluster" if cluster.local_cluster else ""),
         select=selectors or loaded.select,
         profile=chosen.profile,
-        settings=chosen.set_ or (),
+        settings=settings,
         max_disruption=chosen.max_disruption,
         target=target,
         **more,

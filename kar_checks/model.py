@@ -73,6 +73,8 @@ class Reason(StrEnum):
     POD_FAILED = "pod_failed"
     TIMEOUT = "timeout"
     API_ERROR = "api_error"
+    MEASUREMENT_FAILED = "measurement_failed"
+    UNUSABLE_SETTING = "unusable_setting"
     INTERRUPTED = "interrupted"
     INTERNAL = "internal"
 
@@ -173,19 +175,27 @@ class Hop(Record):
     """It carries what the figure is about."""
 
 
+class Band(Record):
+    """A range of values over the whole of a trace, such as a median's interval."""
+
+    low: float
+    high: float
+    label: str
+
+
 class Figure(Record):
-    """What the page draws beside a check: a timeline of lanes, a trace of series, or a way.
+    """What the page draws beside a check: a timeline, a trace of series, a way, or a heat map.
 
     Trials fill it from what they saw, so that a page can be rendered without their code.
     """
 
-    kind: Literal["timeline", "trace", "way"]
+    kind: Literal["timeline", "trace", "way", "heat"]
     title: str
     checks: list[str]
     """Ids of the checks that it illustrates."""
     variant: str = ""
     unit: str = ""
-    """Unit of a trace's values, e.g. ``millicores`` or ``MiB``."""
+    """Unit of the values of a trace or a heat map, e.g. ``millicores`` or ``MiB``."""
     seconds: float
     """How much time it covers."""
     lanes: list[Lane] = []
@@ -194,6 +204,11 @@ class Figure(Record):
     """The places of a way, from left to right."""
     hops: list[Hop] = []
     """What went between them, in order."""
+    bands: list[Band] = []
+    names: list[str] = []
+    """Rows and columns of a heat map."""
+    values: list[list[float | None]] = []
+    """``[row][column]`` of a heat map; ``None`` where nothing was measured."""
     marks: list[Mark] = []
 
 

@@ -27,6 +27,7 @@ TOPIC_MODULES = (
     "kar_checks.checks.gang.checks",
     "kar_checks.checks.networking.checks",
     "kar_checks.checks.disaggregation.checks",
+    "kar_checks.checks.throughput.checks",
 )
 _ID = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
 
@@ -98,6 +99,9 @@ class Topic:
     """Module of the pytest face."""
     manifests: str
     """``module:name`` of a function that gives every manifest for a target, for dry runs."""
+    estimate: str = ""
+    """``module:name`` of a function of profile, usable nodes and checks that says what measuring
+    costs; empty where seconds are all."""
     requirement: str = ""
     any_of: bool = False
     counts_as_implemented: Evidence = Evidence.SYNTHETIC

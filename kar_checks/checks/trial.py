@@ -42,8 +42,8 @@ class Trial:
     report: Callable[[str], None] = wait.quiet
     keep: Callable[[str, Record], None] = lambda _name, _record: None
     """Puts a finished part aside at once, so that even a killed run keeps it."""
-    evidence: Callable[[str, str], object] = lambda _name, _text: None
-    """Stores a raw file (name, text) among the evidence of the trial."""
+    evidence: Callable[[str, str], str] = lambda _name, _text: ""
+    """Stores a raw file of the trial (name, text) and returns its path inside the run folder."""
     commands: list[Command] = field(default_factory=list[Command])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

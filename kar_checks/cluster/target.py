@@ -22,6 +22,8 @@ RUN_LABEL = "kar-checks.dev/run"
 IMAGES = {
     "python": "docker.io/library/python:3.13-slim@sha256:"
     "6771159cd4fa5d9bba1258caf0b82e6b73458c694d178ad97c5e925c2d0e1a91",
+    "net": "docker.io/nicolaka/netshoot:v0.15@sha256:"
+    "47b907d662d139d1e2f22bfe14f4efca1e3f1feed283572f47c970c780c03b61",
 }
 """Every image of the suite: public, pinned by the digest of its multi-architecture index."""
 

@@ -15,7 +15,7 @@ from kar_checks.cluster import kinds
 from kar_checks.cluster.access import NeededRight, rbac_objects
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import ApiError, HarnessError
-from kar_checks.cluster.facts import why_unusable
+from kar_checks.cluster.facts import node_info, why_unusable
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.commands.cleanup import SEARCHED
@@ -48,11 +48,31 @@ def show_plan(options: Options) -> int:
     console.print("\n[bold]Images[/]")
     for name, reference in needed_images(before.selection, options.target).items():
         console.print(f"  {name}: {escape(reference)}", soft_wrap=True)
+    _print_costs(before, options, console)
     running = sum(one.runs for one in before.plan)
     console.print(f"\n{running} of {len(before.plan)} checks would run. Nothing was touched.")
     if running == len(before.plan):
         return int(Exit.OK)
     return int(Exit.UNDECIDED if running else Exit.PREFLIGHT)
+
+
+def _print_costs(before: Preflight, options: Options, console: Console) -> None:
+    """Print what measuring sends through the network, which somebody may have to pay for."""
+    chosen = frozenset(one.check for one in before.plan if one.runs)
+    nodes = before.facts.usable_nodes(options.target)
+    zones = sorted({node_info(one).zone for one in nodes} - {""})
+    for topic in topics():
+        mine = chosen & {check.id for check in topic.checks}
+        if not topic.estimate or not mine:
+            continue
+        told = load(topic.estimate)(before.profile, len(nodes), mine)
+        console.print(f"\n[bold]Costs[/]\n  {topic.id}: {escape(told)}", soft_wrap=True)
+        if len(zones) > 1:
+            console.print(
+                f"  The nodes lie in the zones {escape(', '.join(zones))}: traffic between zones "
+                "is charged for by providers.",
+                soft_wrap=True,
+            )
 
 
 def examine(options: Options, *, probe: bool) -> int:

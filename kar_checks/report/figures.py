@@ -39,7 +39,19 @@ _ROLES = {
     "series-2": "#0a0b02",
     "series-3": "#0a0b03",
     "series-4": "#0a0b04",
+    "band": "#0a0c01",
+    "heat-1": "#0a0d01",
+    "heat-2": "#0a0d02",
+    "heat-3": "#0a0d03",
+    "heat-4": "#0a0d04",
+    "heat-5": "#0a0d05",
+    "heat-ink-light": "#0a0e01",
+    "heat-ink-dark": "#0a0e02",
 }
+_HEAT_STEPS = 5
+_DARK = ("heat-3", "heat-4", "heat-5")
+"""Steps on which light writing is read more easily."""
+_MOST_NUMBERED = 12
 _HATCH = {"pending": "////", "failed": "xxxx"}
 _LIKE = {
     "waits": "pending",
@@ -89,13 +101,16 @@ def svg(figure: Figure, prefix: str) -> str:
         drawing = Drawing(figsize=(_WIDTH, height + 0.17 * max(rows, default=0)))
         drawing.set_canvas(FigureCanvasSVG(drawing))
         axes = drawing.add_subplot()
-        if figure.kind == "timeline":
-            _timeline(axes, figure, lanes)
-        elif figure.kind == "way":
-            _way(axes, figure)
-        else:
-            _trace(axes, figure)
-        if figure.kind != "way":
+        match figure.kind:
+            case "timeline":
+                _timeline(axes, figure, lanes)
+            case "trace":
+                _trace(axes, figure)
+            case "way":
+                _way(axes, figure)
+            case "heat":
+                _heat(axes, figure)
+        if figure.kind in ("timeline", "trace"):
             _frame(axes, figure)
             _marks(axes, figure, rows)
         nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -110,6 +125,10 @@ def alternative(figure: Figure) -> str:
             f"{source} to {target}: {label}" for _, source, target, label in _hops(figure)
         )
         return f"the way between {len(figure.stops)} places in {len(figure.hops)} steps: {told}"
+    if figure.kind == "heat":
+        size = f"{len(figure.values)} rows, {figure.unit}"
+        known = _known(figure)
+        return f"heat map of {size}" + (f", {min(known):.3g} to {max(known):.3g}" if known else "")
     what = (
         f"timeline of {len(figure.lanes)} lanes"
         if figure.kind == "timeline"
@@ -131,6 +150,14 @@ def rows(figure: Figure) -> tuple[list[str], list[list[str]], int]:
     elif figure.kind == "way":
         head = ["Step", "From", "To", "What"]
         found = [list(one) for one in _hops(figure)]
+    elif figure.kind == "heat":
+        head = ["Row", "Column", f"Value ({figure.unit})" if figure.unit else "Value"]
+        found = [
+            [row, column, f"{value:,.6g}"]
+            for row, line in zip(figure.names, figure.values, strict=False)
+            for column, value in zip(figure.names, line, strict=False)
+            if value is not None
+        ]
     else:
         head = ["Series", "At", f"Value ({figure.unit})" if figure.unit else "Value"]
         found = [
@@ -139,6 +166,10 @@ def rows(figure: Figure) -> tuple[list[str], list[list[str]], int]:
             for at, value in one.points
         ]
     return head, found[:MOST_ROWS], max(0, len(found) - MOST_ROWS)
+
+
+def _known(figure: Figure) -> list[float]:
+    return [one for line in figure.values for one in line if one is not None and one == one]
 
 
 def _at(value: float | None) -> str:
@@ -157,6 +188,8 @@ def _height(figure: Figure, lanes: Sequence[Lane]) -> float:
     """Return the height of the drawing in inches, without the labels of its marks."""
     if figure.kind == "timeline":
         return 0.95 + 0.3 * len(lanes)
+    if figure.kind == "heat":
+        return 1.4 + 0.22 * max(4, len(figure.values))
     return 0.9 + 0.34 * len(_shown_hops(figure)) if figure.kind == "way" else 2.7
 
 
@@ -288,6 +321,7 @@ def _look(state: str) -> str:
 
 def _trace(axes: Axes, figure: Figure) -> None:
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     handles: list[Any] = []
     for index, one in enumerate(figure.series):
@@ -322,6 +356,10 @@ def _trace(axes: Axes, figure: Figure) -> None:
                 label=safe(one.name, 40),
             )
         )
+    for band in figure.bands:
+        if math.isfinite(band.low) and math.isfinite(band.high):
+            axes.axhspan(band.low, band.high, color=_ROLES["band"], zorder=1)
+            handles.append(Patch(facecolor=_ROLES["band"], label=safe(band.label, 60)))
     axes.margins(y=0.12)
     low, high = axes.get_ylim()
     if low > 0 and low < high * 0.6:
@@ -330,6 +368,62 @@ def _trace(axes: Axes, figure: Figure) -> None:
     axes.tick_params(axis="y", labelcolor=_ROLES["muted"])
     axes.grid(axis="y", color=_ROLES["grid"], linewidth=0.5, zorder=0)
     _legend(axes, handles)
+
+
+def _heat(axes: Axes, figure: Figure) -> None:
+    """Draw a cell for each value, darker where it is higher, and its number where there is room."""
+    from matplotlib.patches import Patch, Rectangle
+
+    known = _known(figure)
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    size = len(figure.values)
+    for row, line in enumerate(figure.values):
+        for column, value in enumerate(line):
+            if value is None or value != value:
+                continue
+            step = _heat_step(value, low, high)
+            cell = Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, facecolor=_ROLES[step])
+            axes.add_patch(cell)
+            if size <= _MOST_NUMBERED:
+                ink = "heat-ink-dark" if step in _DARK else "heat-ink-light"
+                axes.text(
+                    column,
+                    row,
+                    f"{value:.3g}",
+                    ha="center",
+                    va="center",
+                    fontsize=7.5,
+                    color=_ROLES[ink],
+                )
+    names = [safe(one, 26) for one in figure.names[:size]]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, rotation=90 if size > 4 else 0)
+    axes.tick_params(length=0, axis="both", labelsize=7.5 if size > _MOST_NUMBERED else 8.5)
+    axes.set_xlim(-0.5, size - 0.5)
+    axes.set_ylim(size - 0.5, -0.5)
+    axes.xaxis.tick_top()
+    for side in axes.spines.values():
+        side.set_visible(False)
+    handles = [
+        Patch(
+            facecolor=_ROLES[f"heat-{index + 1}"],
+            label=f"from {low + (high - low) * index / _HEAT_STEPS:.3g}",
+        )
+        for index in range(_HEAT_STEPS)
+    ]
+    handles.append(Patch(facecolor="none", label=safe(figure.unit, 20)))
+    axes.legend(
+        handles=handles,
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        frameon=False,
+        fontsize=8.5,
+    )
+
+
+def _heat_step(value: float, low: float, high: float) -> str:
+    place = (value - low) / (high - low) if high > low else 1.0
+    return f"heat-{min(_HEAT_STEPS, int(place * _HEAT_STEPS) + 1)}"
 
 
 def _legend(axes: Axes, handles: list[Any]) -> None:

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 @pytest.mark.addons(*EVERYTHING)
 def test_every_check_passes_with_its_control(kar: Kar) -> None:
-    done = kar.run()
+    # The nodes of this cluster share the CPU of a machine that does other work, too: how steady its
+    # throughput is must not decide whether the suite is right.
+    done = kar.run("--set", "throughput.unstable_percent=1000")
     outcomes = {one.check: (one.outcome, one.reason) for one in done.run.findings}
     assert done.code == 0, done.output
     assert set(outcomes) == {check.id for _, check in all_checks()}

@@ -152,7 +152,9 @@ def test_rights_are_printed_as_objects_to_apply(kar: Kar) -> None:
 
 
 def test_images_are_listed_as_the_target_refers_to_them(kar: Kar) -> None:
-    assert kar("images").out == f"python\t{IMAGES['python']}\n"
+    assert kar("images", "resize").out == f"python\t{IMAGES['python']}\n"
+    listed = dict(line.split("\t") for line in kar("images").out.splitlines())
+    assert listed == IMAGES
     mirrored = kar("images", "--image-prefix", "mirror.example/x").out
     assert mirrored.startswith("python\tmirror.example/x/library/python:3.13-slim@sha256:")
 

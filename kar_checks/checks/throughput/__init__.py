@@ -1,0 +1,1 @@
+"""Throughput and latency between pods: beyond the programme, decided by a profile."""

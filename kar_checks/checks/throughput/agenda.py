@@ -1,0 +1,254 @@
+"""What is measured, in which order, and what it costs: from the settings of the profile alone."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from kar_checks.checks.throughput.observation import Cell, Direction, Path
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.model import Reason, Record
+from kar_checks.profile import Profile
+
+_CELL = re.compile(r"(\d+) (forward|reverse|both|same-node)")
+_MOST_STREAMS = 128
+INTERVALS = 10
+"""So many intervals of each run are kept; iperf3's own limit of them is a tenth of a second."""
+_UDP_SECONDS = 1
+_UDP_BYTES = 1200
+"""Fits into the MTU of every network, tunnels included."""
+_LATENCY_SECONDS = 10
+_LATENCY_BYTES = 64
+_START_SECONDS = 8
+_OVERHEAD = 0.2
+"""Seconds between two runs of iperf3: connecting, exchanging results."""
+_SMALL = 500
+"""Bytes of a datagram that passes everywhere: the control of one as large as the MTU."""
+
+Step = dict[str, Any]
+
+
+class Estimate(Record):
+    """What measuring one network costs at most."""
+
+    seconds: float
+    bytes: float
+    paced: bool
+    """The bytes are a limit that is kept; otherwise they rest on a guess of the link's speed."""
+    rounds: int
+    """Of the mesh."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One step with what it stands for."""
+
+    cell: Cell
+    repeat: int
+    judged: bool
+
+
+def cells(text: str) -> list[Cell]:
+    """Read ``4 forward, 8 both, 4 same-node``.
+
+    Raises:
+        HarnessError: one is not of that form.
+    """
+    found: list[Cell] = []
+    for part in (one.strip() for one in text.split(",") if one.strip()):
+        match = _CELL.fullmatch(part)
+        if not match or not 1 <= int(match[1]) <= _MOST_STREAMS:
+            raise HarnessError(
+                Reason.UNUSABLE_SETTING,
+                f"throughput cells are like `4 forward, 8 both, 4 same-node`, not {part}",
+            )
+        same = match[2] == "same-node"
+        direction = cast("Direction", "forward" if same else match[2])
+        path: Path = "same node" if same else "between nodes"
+        found.append(Cell(streams=int(match[1]), direction=direction, path=path))
+    return found
+
+
+class Agenda:
+    """The measurements of one network. ``pair`` are the names of two agents."""
+
+    def __init__(self, profile: Profile, seed: int, wanted: frozenset[str]) -> None:
+        self._profile = profile
+        self.seed = seed
+        self._wanted = wanted
+        self._random = random.Random(seed)  # noqa: S311 - an order, no secret
+        self.tcp = self._tcp() if "throughput.tcp" in wanted else []
+
+    def _number(self, name: str) -> float:
+        return self._profile.number(f"throughput.{name}")
+
+    def _tcp(self) -> list[Planned]:
+        text = self._profile.text
+        repeats = int(self._number("repeats"))
+        judged = cells(text("throughput.cells"))
+        if not judged or repeats < 1:
+            raise HarnessError(
+                Reason.UNUSABLE_SETTING,
+                "throughput.cells and throughput.repeats leave nothing to measure",
+            )
+        found = [Planned(cell, number, True) for cell in judged for number in range(repeats)]
+        found += [Planned(cell, 0, False) for cell in cells(text("throughput.side_cells"))]
+        self._random.shuffle(found)
+        return found
+
+    @property
+    def mesh_seconds(self) -> int:
+        """Seconds of one round, without what connecting takes."""
+        return max(1, int(self._number("mesh_seconds")))
+
+    @property
+    def cap(self) -> float | None:
+        """The most that all streams of a run may send in bit/s; ``None`` without a limit."""
+        limit = self._number("max_bytes")
+        if not limit:
+            return None
+        # Each way of a run in both sends as much.
+        return 8 * limit / max(1.0, self._sending_seconds(2))
+
+    def _sending_seconds(self, pairs: int) -> float:
+        each = self._number("seconds") + self._number("omit_seconds")
+        tcp = sum(each * (2 if one.cell.direction == "both" else 1) for one in self.tcp)
+        mesh = self._mesh_pairs(pairs) * self.mesh_seconds
+        return tcp + (mesh if "throughput.mesh" in self._wanted else 0)
+
+    def _mesh_pairs(self, nodes: int) -> int:
+        return self.rounds_of(nodes) * (nodes // 2)
+
+    def rounds_of(self, nodes: int) -> int:
+        """Return how many rounds of the tournament of so many nodes are played."""
+        return min(all_rounds(nodes), int(self._number("mesh_rounds")))
+
+    def mesh_nodes(self, names: Sequence[str], pair: Sequence[str]) -> list[str]:
+        """Draw the nodes of the mesh; the pair is always among them."""
+        most = max(2, int(self._number("mesh_nodes")))
+        if "throughput.mesh" not in self._wanted:
+            return list(pair)
+        rest = [one for one in names if one not in pair]
+        if len(rest) > most - 2:
+            rest = self._random.sample(rest, most - 2)
+        return sorted([*pair, *rest])
+
+    def choose_pair(self, zones: dict[str, str]) -> list[str]:
+        """Return the two nodes that the user named, or two by the seed.
+
+        Raises:
+            HarnessError: the user named others than two nodes that can be used.
+        """
+        text = self._profile.text("throughput.nodes")
+        if not text:
+            return self._random.sample(sorted(zones), 2)
+        named = [one.strip() for one in text.split(",")]
+        if len(set(named)) != 2 or not set(named) <= set(zones):
+            raise HarnessError(
+                Reason.UNUSABLE_SETTING,
+                f"throughput.nodes wants two of {', '.join(sorted(zones)[:8])}, not {text}",
+            )
+        return named
+
+    def estimate(self, nodes: int) -> Estimate:
+        """Return what measuring one network of a cluster with so many nodes costs."""
+        members = min(nodes, max(2, int(self._number("mesh_nodes"))))
+        rounds = self.rounds_of(members) if "throughput.mesh" in self._wanted else 0
+        each = self._number("seconds") + self._number("omit_seconds") + _OVERHEAD
+        seconds = _START_SECONDS + len(self.tcp) * each + rounds * (self.mesh_seconds + _OVERHEAD)
+        sending = self._sending_seconds(members) * self._number("link_gbit") * 1e9 / 8
+        limit = self._number("max_bytes")
+        total = min(sending, limit) if limit else sending
+        if "throughput.udp" in self._wanted:
+            runs = 2 * int(self._number("udp_repeats"))
+            seconds += runs * (_UDP_SECONDS + _OVERHEAD)
+            total += runs * _UDP_SECONDS * self._number("udp_mbit") * 1e6 / 8
+        if "throughput.latency" in self._wanted:
+            count = self._number("latency_samples") * self._number("latency_repeats")
+            seconds += count * 0.0005
+            total += count * 2 * _LATENCY_BYTES
+        return Estimate(seconds=seconds, bytes=total, paced=bool(limit), rounds=rounds)
+
+    # -- the conductor's plan -------------------------------------------------------------------
+
+    def steps(self, pair: Sequence[str], interface: str) -> list[Step]:
+        """Return what the two agents do, one after the other."""
+        first, second = pair
+        found: list[Step] = []
+
+        def add(name: str, client: str, server: str, order: Step) -> None:
+            one = {"id": name, "client": client, "server": server, "order": order}
+            found.append({**one, "interface": interface})
+
+        if "throughput.path_mtu" in self._wanted:
+            for way, client, server in (("forward", first, second), ("reverse", second, first)):
+                add(
+                    f"whole/{way}",
+                    client,
+                    server,
+                    {"do": "datagrams", "sizes": [_SMALL, "mtu"], "seconds": 10},
+                )
+        if "throughput.latency" in self._wanted:
+            for number in range(int(self._number("latency_repeats"))):
+                order = {
+                    "do": "latency",
+                    "count": int(self._number("latency_samples")),
+                    "size": _LATENCY_BYTES,
+                    "warm_up": 50,
+                    "seconds": _LATENCY_SECONDS,
+                }
+                add(f"latency/{number}", first, second, order)
+        if "throughput.udp" in self._wanted:
+            for number in range(int(self._number("udp_repeats"))):
+                for way in ("forward", "reverse"):
+                    add(f"udp/{way}/{number}", first, second, self._udp_order(way))
+        for index, one in enumerate(self.tcp):
+            server = "beside" if one.cell.path == "same node" else second
+            add(f"tcp/{index}", first, server, self.tcp_order(one.cell))
+        return found
+
+    def _udp_order(self, way: str) -> Step:
+        args = ["-u", "-b", f"{self._number('udp_mbit'):g}M", "-l", str(_UDP_BYTES)]
+        args += ["-t", str(_UDP_SECONDS), *(["-R"] if way == "reverse" else [])]
+        return {"do": "iperf3", "args": args, "seconds": _UDP_SECONDS + 10}
+
+    def tcp_order(self, cell: Cell) -> Step:
+        """Return what the client of a run does."""
+        seconds, omit = int(self._number("seconds")), int(self._number("omit_seconds"))
+        args = ["-P", str(cell.streams), "-t", str(seconds), "-O", str(omit)]
+        args += ["-i", f"{max(0.1, seconds / INTERVALS):g}"]
+        args += {"forward": [], "reverse": ["-R"], "both": ["--bidir"]}[cell.direction]
+        if self.cap:
+            args += ["-b", f"{self.cap / cell.streams:.0f}"]
+        return {"do": "iperf3", "args": args, "seconds": seconds + omit + 15}
+
+    def mesh(self, nodes: Sequence[str], interface: str) -> Step:
+        """Return the rounds of the mesh; a sample of them is drawn by the seed."""
+        whole = all_rounds(len(nodes))
+        rounds = sorted(self._random.sample(range(whole), self.rounds_of(len(nodes))))
+        args = ["-t", str(self.mesh_seconds), "-i", "0"]
+        if self.cap:
+            args += ["-b", f"{self.cap:.0f}"]
+        order = {"do": "iperf3", "args": args, "seconds": self.mesh_seconds + 10}
+        return {"nodes": list(nodes), "rounds": rounds, "order": order, "interface": interface}
+
+
+def all_rounds(nodes: int) -> int:
+    """Return how many rounds it takes until each of so many nodes has met each other."""
+    return nodes - 1 if nodes % 2 == 0 else nodes
+
+
+def told(profile: Profile, nodes: int, wanted: frozenset[str]) -> str:
+    """Say in a sentence what measuring a network costs, for ``kar plan``."""
+    found = Agenda(profile, 1, wanted).estimate(nodes)
+    limit = (
+        "at most, as --max-bytes says"
+        if found.paced
+        else f"if links carry {profile.number('throughput.link_gbit'):g} Gbit/s "
+        "(--max-bytes limits it)"
+    )
+    mesh = f", {found.rounds} rounds of the mesh" if found.rounds else ""
+    return f"about {found.seconds:.0f} s and {found.bytes / 1e9:.1f} GB a network {limit}{mesh}"

@@ -1,0 +1,86 @@
+"""The checks of throughput and latency, as data."""
+
+from __future__ import annotations
+
+from kar_checks.checks.registry import Check, Needs, Right, Topic
+
+_NEEDS = Needs(
+    rights=(
+        Right(("create", "get", "list", "watch", "delete"), "", "pods"),
+        Right(("get",), "", "pods/log"),
+        Right(("create", "get", "delete"), "", "configmaps"),
+        Right(("create", "get", "watch", "delete"), "batch", "jobs"),
+        Right(("list",), "", "events"),
+        # The two nodes, their zones and their types stand beside every figure.
+        Right(("list",), "", "nodes", cluster=True),
+    ),
+)
+_TWO_NODES = Needs(nodes=2, images=("net",))
+
+TOPIC = Topic(
+    id="throughput",
+    title="Throughput and latency between pods",
+    label="beyond the programme: a profile decides",
+    official_link="https://kubernetes.io/docs/concepts/cluster-administration/networking/",
+    trial="kar_checks.checks.throughput.trial:run",
+    judge="kar_checks.checks.throughput.judge:judge",
+    observation="kar_checks.checks.throughput.observation:ThroughputObservation",
+    tests="kar_checks.checks.throughput.test_throughput",
+    manifests="kar_checks.checks.throughput.crew:manifests",
+    estimate="kar_checks.checks.throughput.agenda:told",
+    common_needs=Needs(rights=_NEEDS.rights, images=()),
+    checks=(
+        Check(
+            id="throughput.tcp",
+            title="TCP throughput between two nodes",
+            proves="iperf3 between pods on two nodes, repeated in random order in both directions, "
+            "gives a stable median whose 95 % interval lies above the profile's floor; without a "
+            "floor it proves only that it was measured validly. One and eight streams, both "
+            "directions at once and two pods of one node are recorded beside it.",
+            fails_when="the lower bound of the median's interval is below the profile's floor, and "
+            "neither the sender's CPU nor a limit on the bytes explains it.",
+            budget_seconds=300,
+            needs=_TWO_NODES,
+            disruption="network",
+        ),
+        Check(
+            id="throughput.udp",
+            title="UDP loss and jitter between two nodes",
+            proves="At a rate that every link carries with ease, the share of lost packets and its "
+            "exact 95 % interval stay below the profile's ceiling.",
+            fails_when="the upper bound of the loss is above the profile's ceiling.",
+            budget_seconds=120,
+            needs=_TWO_NODES,
+            disruption="network",
+        ),
+        Check(
+            id="throughput.latency",
+            title="Latency of requests between two nodes",
+            proves="Thousands of small requests over one connection, each after the answer to the "
+            "one before, with every sample kept: p50, p90, p99 and p99.9 with their counts.",
+            fails_when="the upper bound of p99 is above the profile's ceiling.",
+            budget_seconds=120,
+            needs=_TWO_NODES,
+        ),
+        Check(
+            id="throughput.path_mtu",
+            title="Packets as large as the MTU pass between two nodes",
+            proves="Both pods have the same MTU, and a datagram of that size with the "
+            "don't-fragment bit arrives in both directions, as a small one does.",
+            fails_when="the MTUs differ, or the large datagram is lost while the small one "
+            "arrives.",
+            budget_seconds=60,
+            needs=_TWO_NODES,
+        ),
+        Check(
+            id="throughput.mesh",
+            title="No node is slower than the others",
+            proves="Pairs of nodes are measured in the rounds of a tournament, in which no node "
+            "takes part twice; nodes far below the median are named by a robust method.",
+            fails_when="a node stays below the share of the median node that the profile demands.",
+            budget_seconds=600,
+            needs=_TWO_NODES,
+            disruption="network",
+        ),
+    ),
+)

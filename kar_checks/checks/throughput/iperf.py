@@ -1,0 +1,118 @@
+"""From what iperf3 printed to the records of a run.
+
+``iperf3.TestResult`` of the package of that name reads the JSON; it needs no libiperf (only its
+``Client`` and ``Server`` load one). What it leaves out, intervals and the second direction of
+``--bidir``, is read from its ``json``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from iperf3 import TestResult
+
+from kar_checks.checks.throughput.observation import Cell, Direction, TcpRun, UdpRun
+from kar_checks.model import Record
+
+Answer = dict[str, Any]
+
+
+class Numbers(Record):
+    """What both protocols tell. ``forward`` names the direction from the client."""
+
+    version: str
+    seconds: float
+    local_cpu: float
+    remote_cpu: float
+
+
+def tcp_run(answer: Answer, cell: Cell, repeat: int, *, judged: bool, evidence: str) -> TcpRun:
+    """Return the record of a step; an ``error``, whatever the exit code, leaves numbers missing."""
+    empty = TcpRun(cell=cell, repeat=repeat, judged=judged, evidence=evidence)
+    try:
+        found = _read(answer)
+        total = found.json["end"]
+        reverse = cell.direction == "reverse"
+        back: Answer = total.get("sum_received_bidir_reverse") or {}
+        if cell.direction == "both" and not back:
+            raise ValueError("iperf3 did not measure the other direction")
+        return empty.model_copy(
+            update={
+                "received": _positive(found.received_bps),
+                "received_back": _positive(back["bits_per_second"]) if back else None,
+                "sent_bytes": int(found.sent_bytes),
+                "retransmits": found.retransmits,
+                "seconds": float(total["sum_sent"]["seconds"]),
+                "intervals": _intervals(found.json["intervals"]),
+                "sender_cpu": found.remote_cpu_total if reverse else found.local_cpu_total,
+                "throttled": throttled(answer, "server" if reverse else "client"),
+                "iperf3": str(found.version),
+            }
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return empty.model_copy(update={"error": _words(error)})
+
+
+def udp_run(answer: Answer, direction: Direction, repeat: int, *, evidence: str) -> UdpRun:
+    """Return the record of a step with UDP."""
+    empty = UdpRun(direction=direction, repeat=repeat, evidence=evidence)
+    try:
+        found = _read(answer)
+        if int(found.packets) <= 0:
+            raise ValueError("iperf3 sent no packet")
+        return empty.model_copy(
+            update={
+                "packets": int(found.packets),
+                "lost": int(found.lost_packets),
+                "jitter_ms": float(found.jitter_ms),
+                "sent": float(found.bps),
+            }
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return empty.model_copy(update={"error": _words(error)})
+
+
+def throttled(answer: Answer, side: str) -> int | None:
+    """Return how often the kernel throttled a side's container during a step."""
+    counts = [
+        ((answer.get(when) or {}).get(side) or {}).get("nr_throttled")
+        for when in ("before", "after")
+    ]
+    if counts[0] is None or counts[1] is None or counts[1] < counts[0]:
+        return None
+    return int(counts[1] - counts[0])
+
+
+def _read(answer: Answer) -> Any:
+    """Return iperf3's result.
+
+    Raises:
+        ValueError: there is none, or it is an error.
+    """
+    if answer.get("error"):
+        raise ValueError(answer["error"])
+    found: Any = TestResult(json.dumps(answer["json"]))
+    if found.error is not None:
+        raise ValueError(found.error)
+    return found
+
+
+def _positive(value: Any) -> float:
+    number = float(value)
+    if number <= 0:
+        raise ValueError("nothing was received")
+    return number
+
+
+def _intervals(found: list[Answer]) -> list[tuple[float, float]]:
+    """Return the series after the warm-up, which starts at zero."""
+    kept = [cast("Answer", one["sum"]) for one in found]
+    kept = [one for one in kept if not one.get("omitted")]
+    return [(round(float(one["end"]), 3), round(float(one["bits_per_second"]))) for one in kept]
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
+        return str(error)[:300]
+    return f"iperf3's JSON has not the known form: {type(error).__name__} {error}"[:300]

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+
+from kar_checks import profile
+from kar_checks.checks.throughput.agenda import Agenda, all_rounds, cells, told
+from kar_checks.checks.throughput.checks import TOPIC
+from kar_checks.checks.throughput.observation import Cell
+from kar_checks.cluster.errors import HarnessError
+
+ALL = frozenset(one.id for one in TOPIC.checks)
+NODES = [f"n{number:03}" for number in range(200)]
+
+
+def agenda(*settings: str, seed: int = 5, wanted: frozenset[str] = ALL) -> Agenda:
+    return Agenda(profile.load(None, settings), seed, wanted)
+
+
+def test_cells_are_read() -> None:
+    assert cells("4 forward, 8 both,1 same-node") == [
+        Cell(streams=4, direction="forward"),
+        Cell(streams=8, direction="both"),
+        Cell(streams=1, direction="forward", path="same node"),
+    ]
+    assert cells("") == []
+
+
+@pytest.mark.parametrize("text", ["four forward", "4 sideways", "0 forward", "129 forward", "4"])
+def test_cells_that_cannot_be_read_are_named(text: str) -> None:
+    with pytest.raises(HarnessError, match="throughput cells are like"):
+        cells(text)
+
+
+def test_nothing_to_repeat_is_no_measurement() -> None:
+    with pytest.raises(HarnessError, match="leave nothing to measure"):
+        agenda("throughput.cells=")
+    with pytest.raises(HarnessError, match="leave nothing to measure"):
+        agenda("throughput.repeats=0")
+
+
+def test_repeats_come_in_an_order_that_the_seed_gives() -> None:
+    first, again, other = agenda(), agenda(), agenda(seed=6)
+    assert first.tcp == again.tcp
+    assert first.tcp != other.tcp
+    key = [(one.cell.name, one.repeat) for one in first.tcp]
+    assert sorted(key) == sorted((one.cell.name, one.repeat) for one in other.tcp)
+    assert sum(one.judged for one in first.tcp) == 6
+    assert len(first.tcp) == 10
+
+
+def test_a_step_names_who_does_what() -> None:
+    found = {str(one["id"]): one for one in agenda().steps(["a", "b"], "net1")}
+    assert found["whole/reverse"]["client"] == "b"
+    assert {one["interface"] for one in found.values()} == {"net1"}
+    for index, planned in enumerate(agenda().tcp):
+        step = found[f"tcp/{index}"]
+        same = planned.cell.path == "same node"
+        assert (step["client"], step["server"]) == ("a", "beside" if same else "b")
+        args = step["order"]["args"]
+        assert args[:2] == ["-P", str(planned.cell.streams)]
+        assert ("-R" in args) == (planned.cell.direction == "reverse")
+        assert ("--bidir" in args) == (planned.cell.direction == "both")
+        assert args[args.index("-O") + 1] == "1"
+    assert "-R" in found["udp/reverse/0"]["order"]["args"]
+
+
+def test_only_what_was_selected_is_measured() -> None:
+    found = agenda(wanted=frozenset(["throughput.udp"])).steps(["a", "b"], "")
+    assert {str(one["id"]).split("/")[0] for one in found} == {"udp"}
+    alone = agenda(wanted=frozenset(["throughput.tcp"]))
+    assert alone.mesh_nodes(NODES, ["n001", "n002"]) == ["n001", "n002"]
+
+
+def test_no_more_bytes_are_sent_than_allowed() -> None:
+    free, capped = agenda(), agenda("throughput.max_bytes=1000000000")
+    assert free.cap is None
+    assert capped.cap is not None
+    seconds = sum(2 * (2 if one.cell.direction == "both" else 1) for one in capped.tcp)
+    assert capped.cap * seconds / 8 <= 1e9
+    for step in capped.steps(["a", "b"], ""):
+        if str(step["id"]).startswith("tcp"):
+            args = step["order"]["args"]
+            streams = int(args[args.index("-P") + 1])
+            assert int(args[args.index("-b") + 1]) * streams <= capped.cap + streams
+    assert "-b" in capped.mesh(["a", "b", "c"], "")["order"]["args"]
+    assert capped.estimate(3).bytes < 1.1e9
+
+
+def test_the_pair_is_drawn_by_the_seed_or_named() -> None:
+    zones = dict.fromkeys(NODES, "")
+    assert agenda().choose_pair(zones) == agenda().choose_pair(zones)
+    named = agenda("throughput.nodes=n007, n001")
+    assert named.choose_pair(zones) == ["n007", "n001"]
+
+
+@pytest.mark.parametrize("text", ["n001", "n001,n001", "n001,x", "n001,n002,n003"])
+def test_a_pair_that_does_not_exist_is_named(text: str) -> None:
+    with pytest.raises(HarnessError, match="wants two of n000"):
+        agenda(f"throughput.nodes={text}").choose_pair(dict.fromkeys(NODES, ""))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "rounds"), [(2, 1), (3, 3), (4, 3), (9, 9), (10, 9), (1000, 999)]
+)
+def test_so_many_rounds_let_everybody_meet(nodes: int, rounds: int) -> None:
+    assert all_rounds(nodes) == rounds
+
+
+def test_of_a_large_cluster_a_sample_is_drawn_that_holds_the_pair() -> None:
+    found = agenda()
+    nodes = found.mesh_nodes(NODES, ["n003", "n150"])
+    assert len(nodes) == 50
+    assert {"n003", "n150"} <= set(nodes)
+    mesh = found.mesh(nodes, "")
+    assert len(mesh["rounds"]) == len(set(mesh["rounds"])) == 9
+    assert max(mesh["rounds"]) < 49
+    assert agenda().mesh_nodes(NODES, ["n003", "n150"]) == nodes
+
+
+def test_the_plan_says_what_it_costs() -> None:
+    both = told(profile.default(), 3, ALL)
+    assert "about" in both
+    assert "if links carry 25 Gbit/s" in both
+    assert "3 rounds of the mesh" in both
+    limited = told(profile.load(None, ["throughput.max_bytes=5000000000"]), 3, ALL)
+    assert "5.0 GB a network at most" in limited
+    assert "mesh" not in told(profile.default(), 3, frozenset(["throughput.udp"]))

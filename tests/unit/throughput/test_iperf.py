@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kar_checks.checks.throughput import iperf
+from kar_checks.checks.throughput.observation import Cell, Direction, TcpRun
+from tests.unit.throughput.samples import printed
+
+
+def counted(client: int, server: int) -> dict[str, Any]:
+    return {"client": {"nr_throttled": client}, "server": {"nr_throttled": server}}
+
+
+def read(answer: dict[str, Any], direction: Direction = "forward") -> TcpRun:
+    cell = Cell(streams=1, direction=direction)
+    return iperf.tcp_run(answer, cell, 0, judged=True, evidence="evidence/x.json")
+
+
+def test_a_run_is_read_without_its_warm_up() -> None:
+    found = read({"json": printed(), "before": counted(1, 1), "after": counted(3, 8)})
+    assert (found.received, found.retransmits, found.error) == (1e9, 2, "")
+    assert found.intervals == [(1.0, 1e9)]
+    assert (found.sender_cpu, found.throttled, found.iperf3) == (30.0, 2, "iperf 3.12")
+
+
+def test_of_the_reverse_direction_the_server_is_the_sender() -> None:
+    answer = {"json": printed(), "before": counted(1, 1), "after": counted(3, 8)}
+    found = read(answer, "reverse")
+    assert (found.sender_cpu, found.throttled) == (60.0, 7)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [({}, counted(1, 1)), (counted(1, 1), {}), (counted(5, 5), counted(1, 1))]
+)
+def test_a_counter_that_is_missing_or_was_reset_is_missing(
+    before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    assert read({"json": printed(), "before": before, "after": after}).throttled is None
+
+
+ZERO = printed()["end"] | {"sum_received": {"bytes": 0, "bits_per_second": 0, "seconds": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"exit_code": 0, "json": {"error": "unable to connect"}}, "unable to connect"),
+        ({"exit_code": 1, "error": "the server is busy running a test"}, "the server is busy"),
+        ({"json": {}}, "not the known form: KeyError 'start'"),
+        ({"json": printed(end={})}, "not the known form: KeyError"),
+        ({"json": printed(end=ZERO)}, "nothing was received"),
+        ({}, "not the known form"),
+        ({"error": "the conductor did not come to this step"}, "did not come"),
+    ],
+)
+def test_an_error_is_never_zero_bits(answer: dict[str, Any], words: str) -> None:
+    found = read(answer)
+    assert words in found.error
+    assert (found.received, found.sent_bytes, found.evidence) == (None, None, "evidence/x.json")
+
+
+def test_both_directions_need_both_sums() -> None:
+    assert "did not measure the other direction" in read({"json": printed()}, "both").error
+    end = printed()["end"] | {"sum_received_bidir_reverse": {"bits_per_second": 5e8}}
+    assert read({"json": printed(end=end)}, "both").received_back == 5e8
+
+
+def test_udp_is_read_and_no_packet_is_an_error() -> None:
+    whole = printed()
+    whole["start"]["test_start"]["protocol"] = "UDP"
+    sums = {
+        "bytes": 1000,
+        "bits_per_second": 8000.0,
+        "jitter_ms": 0.5,
+        "packets": 10,
+        "lost_packets": 2,
+        "lost_percent": 20,
+        "seconds": 1.0,
+    }
+    whole["end"] |= {"sum": sums}
+    found = iperf.udp_run({"json": whole}, "forward", 1, evidence="e")
+    assert (found.packets, found.lost, found.jitter_ms, found.error) == (10, 2, 0.5, "")
+    sums["packets"] = 0
+    assert "no packet" in iperf.udp_run({"json": whole}, "forward", 1, evidence="e").error
+    assert iperf.udp_run({"error": "refused"}, "forward", 1, evidence="e").error == "refused"
