@@ -5,13 +5,14 @@ imports, applies and waits is in `localcluster.addons.install` and does not grow
 """
 
 from localcluster.addons.coredns import COREDNS
+from localcluster.addons.gateway import GATEWAY
 from localcluster.addons.model import Addon
 from localcluster.errors import ClusterError
 
 #: Installed on every cluster.
 CORE_ADDONS = (COREDNS,)
 #: Installed when asked for.
-ADDONS: tuple[Addon, ...] = ()
+ADDONS: tuple[Addon, ...] = (GATEWAY,)
 
 
 def find_addons(names: tuple[str, ...]) -> tuple[Addon, ...]:

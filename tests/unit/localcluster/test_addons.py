@@ -1,6 +1,6 @@
 import pytest
 
-from localcluster.addons import CORE_ADDONS, find_addons
+from localcluster.addons import ADDONS, CORE_ADDONS, find_addons
 from localcluster.addons.install import render
 from localcluster.addons.model import Manifest
 from localcluster.errors import ClusterError
@@ -23,9 +23,17 @@ def test_an_unknown_addon_is_refused() -> None:
 
 
 def test_every_image_has_a_full_name() -> None:
-    for addon in CORE_ADDONS:
+    for addon in (*CORE_ADDONS, *ADDONS):
         for image in addon.images:
             registry, _, rest = image.name.partition("/")
             assert "." in registry
             assert ":" in rest
             assert not rest.endswith(":latest")
+
+
+def test_every_image_is_made_of_programs_that_its_addon_builds() -> None:
+    for addon in (*CORE_ADDONS, *ADDONS):
+        built = {wheel.name for wheel in addon.wheels}
+        for one in addon.builds:
+            built |= {one.name} if one.source else {path.rsplit("/", 1)[1] for path in one.packages}
+        assert {program for image in addon.images for program in image.programs.values()} <= built
