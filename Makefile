@@ -6,6 +6,8 @@ VENV := .venv
 KAR := $(VENV)/bin/kar
 PYTEST := $(VENV)/bin/python -m pytest
 ARGS ?=
+# What the local cluster of `make scorecard` has beside the core.
+ADDONS ?= gateway
 
 .PHONY: scorecard test lint unit pages cluster-tests docs lock clean
 
@@ -13,7 +15,7 @@ scorecard: $(VENV)/.ready
 ifdef KUBECONFIG
 	$(KAR) run --kubeconfig $(KUBECONFIG) $(ARGS)
 else
-	$(KAR) cluster up
+	$(KAR) cluster up $(addprefix --addon=,$(ADDONS))
 	$(KAR) run --local-cluster $(ARGS)
 endif
 

@@ -153,13 +153,27 @@ class Series(Record):
     stepped: bool = False
 
 
+class Share(Record):
+    """A measured share with its interval, all from 0 to 1; drawn in its group's column."""
+
+    group: str
+    """The phase, in the order of the first of each."""
+    name: str
+    """Whose share it is."""
+    value: float
+    low: float
+    high: float
+    expected: float | None = None
+    """What it should have been, where that is known."""
+
+
 class Figure(Record):
-    """What the page draws beside a check: a timeline of lanes, or a trace of series.
+    """What the page draws beside a check: a timeline of lanes, a trace of series, or shares.
 
     Trials fill it from what they saw, so that a page can be rendered without their code.
     """
 
-    kind: Literal["timeline", "trace"]
+    kind: Literal["timeline", "trace", "shares"]
     title: str
     checks: list[str]
     """Ids of the checks that it illustrates."""
@@ -167,9 +181,10 @@ class Figure(Record):
     unit: str = ""
     """Unit of a trace's values, e.g. ``millicores`` or ``MiB``."""
     seconds: float
-    """How much time it covers."""
+    """How much time it covers; shares cover none."""
     lanes: list[Lane] = []
     series: list[Series] = []
+    shares: list[Share] = []
     marks: list[Mark] = []
 
 

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 Disruption = Literal["none", "capacity", "network"]
 DISRUPTIONS: tuple[Disruption, ...] = ("none", "capacity", "network")
 
-TOPIC_MODULES = ("kar_checks.checks.resize.checks", "kar_checks.checks.gang.checks")
+TOPIC_MODULES = (
+    "kar_checks.checks.resize.checks",
+    "kar_checks.checks.gang.checks",
+    "kar_checks.checks.gateway.checks",
+)
 _ID = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
 
 

@@ -20,7 +20,7 @@ from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import HarnessError, internal
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.ownership import Workspace
-from kar_checks.model import Command, Fault, Record
+from kar_checks.model import Command, Fault, Reason, Record
 from kar_checks.profile import Profile
 from kar_checks.redact import redact
 from kar_checks.store import now
@@ -104,8 +104,28 @@ class Trial:
 
     def exec(self, pod: str, argv: Sequence[str], *, container: str = "") -> Command:
         """Run a command in a container and keep it as evidence."""
+        return self._exec(pod, argv, container, 20)[0]
+
+    def output(self, pod: str, argv: Sequence[str], *, seconds: float = 20) -> str:
+        """Run a command that must succeed, keep it as evidence, and return all that it printed.
+
+        Raises:
+            HarnessError: it failed or did not end in time.
+        """
+        command, stdout = self._exec(pod, argv, "", seconds)
+        if command.exit_code != 0:
+            ended = "did not end" if command.exit_code is None else f"ended {command.exit_code}"
+            raise HarnessError(
+                Reason.POD_FAILED if command.exit_code else Reason.TIMEOUT,
+                f"{' '.join(argv[:3])} in pod {pod} {ended}: {command.stderr[-300:]}",
+            )
+        return stdout
+
+    def _exec(
+        self, pod: str, argv: Sequence[str], container: str, seconds: float
+    ) -> tuple[Command, str]:
         at: datetime = now()
-        done = self.cluster.exec(self.namespace, pod, argv, container=container)
+        done = self.cluster.exec(self.namespace, pod, argv, container=container, seconds=seconds)
         command = Command(
             at=at,
             pod=pod,
@@ -117,7 +137,7 @@ class Trial:
         )
         with self._lock:
             self.commands.append(command)
-        return command
+        return command, done.stdout
 
     def side_by_side(self, work: Mapping[str, Callable[[], T]]) -> dict[str, T | Fault]:
         """Do independent parts of the trial at once; one that fails leaves its fault, not a hole.

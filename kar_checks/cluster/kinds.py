@@ -38,6 +38,18 @@ SERVICE = Kind("", "v1", "services", "Service")
 QUOTA = Kind("", "v1", "resourcequotas", "ResourceQuota")
 LIMIT_RANGE = Kind("", "v1", "limitranges", "LimitRange")
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
+CRD = Kind(
+    "apiextensions.k8s.io",
+    "v1",
+    "customresourcedefinitions",
+    "CustomResourceDefinition",
+    namespaced=False,
+)
+GATEWAY_CLASS = Kind(
+    "gateway.networking.k8s.io", "v1", "gatewayclasses", "GatewayClass", namespaced=False
+)
+GATEWAY = Kind("gateway.networking.k8s.io", "v1", "gateways", "Gateway")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 ACCESS_REVIEW = Kind(
     "authorization.k8s.io",
     "v1",

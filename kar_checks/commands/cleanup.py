@@ -16,6 +16,8 @@ from kar_checks.model import Reason
 from kar_checks.options import Options
 
 SEARCHED: tuple[Kind, ...] = (
+    kinds.HTTP_ROUTE,
+    kinds.GATEWAY,
     kinds.POD,
     kinds.SERVICE,
     kinds.CONFIG_MAP,

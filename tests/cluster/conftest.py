@@ -34,9 +34,10 @@ def machine() -> Iterator[Machine]:
 
 
 @pytest.fixture
-def local(machine: Machine) -> LocalCluster:
-    """The local cluster as it is by default, up and ready."""
-    return machine.up(Settings())
+def local(machine: Machine, request: pytest.FixtureRequest) -> LocalCluster:
+    """The local cluster, up and ready: bare, or with the add-ons that the test's marker names."""
+    marker: pytest.Mark | None = request.node.get_closest_marker("addons")
+    return machine.up(Settings(addons=marker.args if marker else ()))
 
 
 @pytest.fixture

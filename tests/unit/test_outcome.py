@@ -171,6 +171,14 @@ def test_without_alternatives_every_variant_counts() -> None:
     assert row(*found, checks=("gang.a",), any_of=True).outcome is RequirementOutcome.PASS
 
 
+@pytest.mark.parametrize("any_of", [False, True])
+def test_a_check_that_is_about_no_variant_stands_beside_those_that_are(any_of: bool) -> None:
+    found = [finding("gang.a", P), finding("gang.b", P, "x")]
+    assert row(*found, any_of=any_of).outcome is RequirementOutcome.PASS
+    found[0] = finding("gang.a", F)
+    assert row(*found, any_of=any_of).outcome is RequirementOutcome.FAIL
+
+
 def test_findings_of_other_topics_are_left_alone() -> None:
     found = row(finding("gang.a", P), finding("resize.a", F), checks=("gang.a",))
     assert found.outcome is RequirementOutcome.PASS
