@@ -183,13 +183,27 @@ class Band(Record):
     label: str
 
 
+class Share(Record):
+    """A measured share with its interval, all from 0 to 1; drawn in its group's column."""
+
+    group: str
+    """The phase, in the order of the first of each."""
+    name: str
+    """Whose share it is."""
+    value: float
+    low: float
+    high: float
+    expected: float | None = None
+    """What it should have been, where that is known."""
+
+
 class Figure(Record):
-    """What the page draws beside a check: a timeline, a trace of series, a way, or a heat map.
+    """What the page draws beside a check: a timeline, a trace, a way, a heat map, or shares.
 
     Trials fill it from what they saw, so that a page can be rendered without their code.
     """
 
-    kind: Literal["timeline", "trace", "way", "heat"]
+    kind: Literal["timeline", "trace", "way", "heat", "shares"]
     title: str
     checks: list[str]
     """Ids of the checks that it illustrates."""
@@ -197,7 +211,7 @@ class Figure(Record):
     unit: str = ""
     """Unit of the values of a trace or a heat map, e.g. ``millicores`` or ``MiB``."""
     seconds: float
-    """How much time it covers."""
+    """How much time it covers; shares cover none."""
     lanes: list[Lane] = []
     series: list[Series] = []
     stops: list[Stop] = []
@@ -209,6 +223,7 @@ class Figure(Record):
     """Rows and columns of a heat map."""
     values: list[list[float | None]] = []
     """``[row][column]`` of a heat map; ``None`` where nothing was measured."""
+    shares: list[Share] = []
     marks: list[Mark] = []
 
 

@@ -94,7 +94,7 @@ def requirement_result(
                 reason="not_run",
                 summary="It did not run.",
             )
-            for variant in sorted({finding.variant for finding in found}) or [""]
+            for variant in sorted({one.variant for one in found if one.variant}) or [""]
             for one in ids
             if not any(f.check == one and f.variant in (variant, "") for f in found)
         ]

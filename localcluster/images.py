@@ -86,8 +86,12 @@ def write_layer(target: Path, programs: Mapping[str, Path]) -> None:
         _add(tar, "etc/passwd", _PASSWD.encode())
         _add(tar, "etc/group", _GROUP.encode())
         _add_folder(tar, "tmp", 0o1777)
-        for path, program in programs.items():
-            _add(tar, path.lstrip("/"), program.read_bytes(), 0o755)
+        _add_programs(tar, programs)
+
+
+def _add_programs(tar: tarfile.TarFile, programs: Mapping[str, Path]) -> None:
+    for path, program in programs.items():
+        _add(tar, path.lstrip("/"), program.read_bytes(), 0o755)
 
 
 def write_image(
@@ -157,8 +161,7 @@ def program_image(
 ) -> Path:
     """An image of static programs; the first one is its entry point unless told otherwise."""
     config = config or ImageConfig(entrypoint=[next(iter(programs))])
-    # A program's cache folder is named by everything that it was built from.
-    told = [_RECIPE, name, {path: str(program) for path, program in programs.items()}, vars(config)]
+    told = [_RECIPE, name, _identities(programs), vars(config)]
     key = hashlib.sha256(_json(told)).hexdigest()[:12]
     target = private_folder(cache() / "images") / f"{_file_name(name)}-{key}.tar"
     if not target.exists():
@@ -170,27 +173,59 @@ def program_image(
     return target
 
 
+def _identities(programs: Mapping[str, Path]) -> dict[str, str]:
+    """What the programs are: their cache folder is named by everything that they were made from."""
+    return {path: "/".join(program.parts[-2:]) for path, program in programs.items()}
+
+
 def _file_name(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name)
 
 
-def probe_image(progress: Progress) -> Path:
-    """The image of probe pods: Python's standard library and the usual network tools."""
-    config = ImageConfig(command=["python3"])
-    told = [_RECIPE, _SUITE, PROBE_PACKAGES, PROBE_IMAGES, _PASSWD, _UNWANTED.pattern, vars(config)]
+@dataclass(frozen=True)
+class DebianImage:
+    """An image of Debian packages, with what they depend on, and of programs beside them.
+
+    `label` tells it from others in the cache. `programs` maps a path in the image to a program
+    of the machine, `links` a path to where its symbolic link leads.
+    """
+
+    label: str
+    names: Sequence[str]
+    packages: Sequence[str]
+    config: ImageConfig
+    programs: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    links: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+#: The image of probe pods: Python's standard library and the usual network tools.
+PROBE = DebianImage(
+    label="probe",
+    names=tuple(PROBE_IMAGES.values()),
+    packages=PROBE_PACKAGES,
+    config=ImageConfig(command=["python3"]),
+    links={"/usr/local/bin/python3": "/usr/bin/python3"},
+)
+
+
+def debian_image(wanted: DebianImage, progress: Progress) -> Path:
+    """The file of an image of Debian packages, made if the cache lacks it."""
+    told = [_RECIPE, _SUITE, _PASSWD, _UNWANTED.pattern, wanted.label, wanted.names]
+    told += [wanted.packages, vars(wanted.config), wanted.links]
+    told.append(_identities(wanted.programs))
     key = hashlib.sha256(_json(told)).hexdigest()[:12]
     home = private_folder(cache() / "images")
-    target = home / f"probe-{_SUITE}-{key}.tar"
+    target = home / f"{wanted.label}-{_SUITE}-{key}.tar"
     if target.exists():
         return target
     with exclusively(home / f"{target.name}.lock"):
         if not target.exists():
-            with progress.heartbeat("making the probe image from Debian packages"):
-                _make_probe_image(target, config)
+            with progress.heartbeat(f"making the {wanted.label} image from Debian packages"):
+                _make_debian_image(target, wanted)
     return target
 
 
-def _make_probe_image(target: Path, config: ImageConfig) -> None:
+def _make_debian_image(target: Path, wanted: DebianImage) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         work = Path(temporary)
         root, layer, image = work / "root.tar", work / "layer.tar", work / "image.tar"
@@ -199,7 +234,7 @@ def _make_probe_image(target: Path, config: ImageConfig) -> None:
             [
                 "mmdebstrap",
                 "--variant=extract",
-                f"--include={','.join(PROBE_PACKAGES)}",
+                f"--include={','.join(wanted.packages)}",
                 f"--aptopt={work / 'apt.conf'}",
                 _SUITE,
                 root,
@@ -207,8 +242,8 @@ def _make_probe_image(target: Path, config: ImageConfig) -> None:
             ],
             timeout=900,
         )
-        _probe_layer(root, layer)
-        write_image(image, PROBE_IMAGES.values(), layer, config, architecture())
+        debian_layer(root, layer, wanted)
+        write_image(image, wanted.names, layer, wanted.config, architecture())
         image.rename(target)
 
 
@@ -233,7 +268,7 @@ def _debian_sources() -> list[Path]:
     ]
 
 
-def _probe_layer(root: Path, layer: Path) -> None:
+def debian_layer(root: Path, layer: Path, wanted: DebianImage) -> None:
     """Leave out what no program reads, and add what installing would have made."""
     with tarfile.open(root) as source, tarfile.open(layer, "w") as tar:
         for entry in source:
@@ -244,6 +279,8 @@ def _probe_layer(root: Path, layer: Path) -> None:
         _add(tar, "etc/passwd", _PASSWD.encode())
         _add(tar, "etc/group", _GROUP.encode())
         _add_folder(tar, "tmp", 0o1777)
-        link = tarfile.TarInfo("usr/local/bin/python3")
-        link.type, link.linkname = tarfile.SYMTYPE, "/usr/bin/python3"
-        tar.addfile(link)
+        _add_programs(tar, wanted.programs)
+        for path, goal in wanted.links.items():
+            link = tarfile.TarInfo(path.lstrip("/"))
+            link.type, link.linkname = tarfile.SYMTYPE, goal
+            tar.addfile(link)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from localcluster.cluster import LocalCluster, Node
 from localcluster.errors import ClusterError
 from localcluster.gang import DROP_FIELD
 from localcluster.gobuild import build, build_key, exclusively, go_version
-from localcluster.images import PAUSE, probe_image, program_image
+from localcluster.images import PAUSE, PROBE, debian_image, program_image
 from localcluster.layout import CONTROL_PLANE_CGROUP, NODES, NodeLayout
 from localcluster.lifecycle import start_component
 from localcluster.paths import CREATED_FOLDERS, LOGS, cache, private_file, private_folder
@@ -112,7 +112,7 @@ def _build(settings: Settings, addons: Sequence[Addon], go: str, progress: Progr
         kubernetes = pool.submit(build, programs.kubernetes(settings.release), go, progress)
         containerd = pool.submit(build, programs.CONTAINERD, go, progress)
         paused = pool.submit(pause)
-        probe = pool.submit(probe_image, progress)
+        probe = pool.submit(debian_image, PROBE, progress)
         more = [pool.submit(addon_images, addon, go, progress) for addon in addons]
         program, pause_image = paused.result()
         return Parts(
@@ -150,14 +150,13 @@ def _start(
         runtimes = [pool.submit(_start_runtime, record, layout, parts) for layout in NODES]
         _start_control_plane(record, cluster, settings, parts, progress)
         progress.say("the control plane answers; joining the nodes")
+        # Beside the add-ons: a chart's hook runs a pod, and pods reach the API through Services.
+        joined = pool.submit(_join, record, runtimes, parts)
         if settings.gang == "api-only":
             apply_text(DROP_FIELD, cluster.kubectl)
         for addon in addons:
             install(addon, cluster, go)
-        for runtime in runtimes:
-            runtime.result()
-    for layout in NODES:
-        start_component(record, components.kube_proxy(parts.kubernetes, layout))
+        joined.result()
     cluster.ready()
     progress.say("all nodes are Ready; waiting for the add-ons")
     for addon in addons:
@@ -223,6 +222,13 @@ def _start_runtime(record: state.State, layout: NodeLayout, parts: Parts) -> Non
     for image in parts.images:
         here.exec([*ctr, "images", "import", str(image)])
     start_component(record, components.kubelet(parts.kubernetes, layout, record.settings))
+
+
+def _join(record: state.State, runtimes: Sequence[Future[None]], parts: Parts) -> None:
+    """Complete the nodes with what needs the API server's answers."""
+    for runtime, layout in zip(runtimes, NODES, strict=True):
+        runtime.result()
+        start_component(record, components.kube_proxy(parts.kubernetes, layout))
 
 
 def _wait(

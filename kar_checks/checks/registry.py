@@ -28,6 +28,7 @@ TOPIC_MODULES = (
     "kar_checks.checks.networking.checks",
     "kar_checks.checks.disaggregation.checks",
     "kar_checks.checks.throughput.checks",
+    "kar_checks.checks.gateway.checks",
 )
 _ID = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
 

@@ -58,6 +58,18 @@ VOLCANO_POD_GROUP = Kind("scheduling.volcano.sh", "v1beta1", "podgroups", "PodGr
 COSCHEDULING_POD_GROUP = Kind("scheduling.x-k8s.io", "v1alpha1", "podgroups", "PodGroup")
 JOB = Kind("batch", "v1", "jobs", "Job")
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
+CRD = Kind(
+    "apiextensions.k8s.io",
+    "v1",
+    "customresourcedefinitions",
+    "CustomResourceDefinition",
+    namespaced=False,
+)
+GATEWAY_CLASS = Kind(
+    "gateway.networking.k8s.io", "v1", "gatewayclasses", "GatewayClass", namespaced=False
+)
+GATEWAY = Kind("gateway.networking.k8s.io", "v1", "gateways", "Gateway")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 ACCESS_REVIEW = Kind(
     "authorization.k8s.io",
     "v1",

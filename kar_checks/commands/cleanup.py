@@ -18,6 +18,8 @@ from kar_checks.options import Options
 SEARCHED: tuple[Kind, ...] = (
     kinds.DEPLOYMENT,
     kinds.JOB,
+    kinds.HTTP_ROUTE,
+    kinds.GATEWAY,
     kinds.POD,
     kinds.RESOURCE_CLAIM,
     kinds.DEVICE_CLASS,

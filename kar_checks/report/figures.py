@@ -110,7 +110,9 @@ def svg(figure: Figure, prefix: str) -> str:
                 _way(axes, figure)
             case "heat":
                 _heat(axes, figure)
-        if figure.kind in ("timeline", "trace"):
+            case "shares":
+                _shares(axes, figure)
+        if figure.kind in ("timeline", "trace", "shares"):
             _frame(axes, figure)
             _marks(axes, figure, rows)
         nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -129,6 +131,11 @@ def alternative(figure: Figure) -> str:
         size = f"{len(figure.values)} rows, {figure.unit}"
         known = _known(figure)
         return f"heat map of {size}" + (f", {min(known):.3g} to {max(known):.3g}" if known else "")
+    if figure.kind == "shares":
+        found = [
+            f"{safe(one.group, 60)}: {safe(one.name, 60)} {one.value:.0%}" for one in figure.shares
+        ]
+        return f"shares with intervals; {'; '.join(found[:24])}"
     what = (
         f"timeline of {len(figure.lanes)} lanes"
         if figure.kind == "timeline"
@@ -157,6 +164,19 @@ def rows(figure: Figure) -> tuple[list[str], list[list[str]], int]:
             for row, line in zip(figure.names, figure.values, strict=False)
             for column, value in zip(figure.names, line, strict=False)
             if value is not None
+        ]
+    elif figure.kind == "shares":
+        head = ["Phase", "Of", "Share", "From", "To", "Expected"]
+        found = [
+            [
+                one.group,
+                one.name,
+                f"{one.value:.1%}",
+                f"{one.low:.1%}",
+                f"{one.high:.1%}",
+                "" if one.expected is None else f"{one.expected:.1%}",
+            ]
+            for one in figure.shares
         ]
     else:
         head = ["Series", "At", f"Value ({figure.unit})" if figure.unit else "Value"]
@@ -426,6 +446,63 @@ def _heat_step(value: float, low: float, high: float) -> str:
     return f"heat-{min(_HEAT_STEPS, int(place * _HEAT_STEPS) + 1)}"
 
 
+_DOTS = ("o", "s", "^", "D")
+
+
+def _shares(axes: Axes, figure: Figure) -> None:
+    """Draw a column for each group, and in it a dot with its interval for each name."""
+    from matplotlib.lines import Line2D
+
+    groups = list(dict.fromkeys(one.group for one in figure.shares))
+    names = list(dict.fromkeys(one.name for one in figure.shares))
+    step = 0.7 / max(1, len(names))
+    for one in figure.shares:
+        index = names.index(one.name)
+        at = groups.index(one.group) + (index - (len(names) - 1) / 2) * step
+        colour = _ROLES[f"series-{index % len(_DOTS) + 1}"]
+        if one.expected is not None:
+            axes.plot(
+                [at - step * 0.4, at + step * 0.4],
+                [one.expected, one.expected],
+                color=_ROLES["mark"],
+                linewidth=1.4,
+                linestyle=(0, (3, 2)),
+                zorder=2,
+            )
+        axes.plot([at, at], [one.low, one.high], color=colour, linewidth=1.6, zorder=3)
+        axes.plot([at], [one.value], color=colour, marker=_DOTS[index % len(_DOTS)], zorder=4)
+        axes.annotate(
+            f"{one.value:.0%}",
+            (at, one.value),
+            xytext=(6, -3),
+            textcoords="offset points",
+            fontsize=8,
+            zorder=5,
+        )
+    axes.set_xticks(range(len(groups)), [safe(one, 24) for one in groups])
+    axes.set_xlim(-0.6, len(groups) - 0.4)
+    axes.set_ylim(-0.03, 1.03)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_ylabel(safe(figure.unit, 30))
+    axes.tick_params(axis="y", labelcolor=_ROLES["muted"])
+    axes.grid(axis="y", color=_ROLES["grid"], linewidth=0.5, zorder=0)
+    handles: list[Any] = [
+        Line2D(
+            [],
+            [],
+            color=_ROLES[f"series-{index % len(_DOTS) + 1}"],
+            marker=_DOTS[index % len(_DOTS)],
+            linewidth=1.6,
+            label=safe(name, 40),
+        )
+        for index, name in enumerate(names)
+    ]
+    if any(one.expected is not None for one in figure.shares):
+        expected = {"color": _ROLES["mark"], "linestyle": (0, (3, 2)), "label": "expected"}
+        handles.append(Line2D([], [], linewidth=1.4, **expected))  # type: ignore[arg-type]
+    _legend(axes, handles)
+
+
 def _legend(axes: Axes, handles: list[Any]) -> None:
     from matplotlib.transforms import ScaledTranslation
 
@@ -448,12 +525,14 @@ def _legend(axes: Axes, handles: list[Any]) -> None:
 
 
 def _frame(axes: Axes, figure: Figure) -> None:
-    axes.set_xlim(0, _end(figure))
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0, axis="y")
     axes.tick_params(length=3, axis="x", color=_ROLES["grid"])
+    if figure.kind == "shares":
+        return
+    axes.set_xlim(0, _end(figure))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
     axes.grid(axis="x", color=_ROLES["grid"], linewidth=0.5, zorder=0)
 

@@ -7,6 +7,7 @@ imports, applies and waits is in `localcluster.addons.install` and does not grow
 from localcluster.addons.coredns import COREDNS
 from localcluster.addons.coscheduling import COSCHEDULING
 from localcluster.addons.dranet import DRANET
+from localcluster.addons.gateway import GATEWAY
 from localcluster.addons.kueue import KUEUE
 from localcluster.addons.model import Addon
 from localcluster.addons.multus import MULTUS
@@ -16,7 +17,7 @@ from localcluster.errors import ClusterError
 #: Installed on every cluster.
 CORE_ADDONS = (COREDNS,)
 #: Installed when asked for.
-ADDONS: tuple[Addon, ...] = (COSCHEDULING, DRANET, KUEUE, MULTUS, VOLCANO)
+ADDONS: tuple[Addon, ...] = (COSCHEDULING, DRANET, GATEWAY, KUEUE, MULTUS, VOLCANO)
 
 
 def find_addons(names: tuple[str, ...]) -> tuple[Addon, ...]:

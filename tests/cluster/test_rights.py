@@ -80,7 +80,7 @@ def test_the_printed_rights_are_enough_for_everything(
     with account(cluster, local, printed, tmp_path) as kubeconfig:
         limited = run_as(kar, kubeconfig, *SHORT_WINDOWS)
     assert limited.code == 0, limited.output
-    assert {one.outcome for one in limited.run.findings} == {Outcome.PASS}
+    assert {one.outcome for one in limited.run.findings} == {Outcome.PASS, Outcome.NOT_APPLICABLE}
     assert {one.check for one in limited.run.findings} == {check.id for _, check in all_checks()}
 
 

@@ -180,6 +180,14 @@ def test_of_alternatives_the_row_says_which_passed_and_what_ails_the_others() ->
     assert row(found[0], checks=("gang.a",)).reason == "1 of 1 checks passed."
 
 
+@pytest.mark.parametrize("any_of", [False, True])
+def test_a_check_that_is_about_no_variant_stands_beside_those_that_are(any_of: bool) -> None:
+    found = [finding("gang.a", P), finding("gang.b", P, "x")]
+    assert row(*found, any_of=any_of).outcome is RequirementOutcome.PASS
+    found[0] = finding("gang.a", F)
+    assert row(*found, any_of=any_of).outcome is RequirementOutcome.FAIL
+
+
 def test_findings_of_other_topics_are_left_alone() -> None:
     found = row(finding("gang.a", P), finding("resize.a", F), checks=("gang.a",))
     assert found.outcome is RequirementOutcome.PASS

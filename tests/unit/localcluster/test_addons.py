@@ -51,3 +51,11 @@ def test_an_addon_is_ready_when_its_webhooks_answer(tmp_path: Path) -> None:
     seen.unlink()
     with pytest.raises(ClusterError, match="a is not ready after 0 s: no webhook"):
         wait_ready(addon, cast("LocalCluster", SimpleNamespace(kubectl=[str(kubectl)])), timeout=0)
+
+
+def test_every_image_is_made_of_programs_that_its_addon_builds() -> None:
+    for addon in (*CORE_ADDONS, *ADDONS):
+        built = {wheel.name for wheel in addon.wheels}
+        for one in addon.builds:
+            built |= {one.name} if one.source else {path.rsplit("/", 1)[1] for path in one.packages}
+        assert {program for image in addon.images for program in image.programs.values()} <= built

@@ -4,7 +4,14 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from localcluster.images import NONROOT, ImageConfig, write_image, write_layer
+from localcluster.images import (
+    NONROOT,
+    DebianImage,
+    ImageConfig,
+    debian_layer,
+    write_image,
+    write_layer,
+)
 
 
 def _read(tar: tarfile.TarFile, name: str) -> bytes:
@@ -54,3 +61,27 @@ def test_a_layer_has_what_a_nonroot_program_needs(tmp_path: Path) -> None:
         assert tar.getmember("tmp").mode == 0o1777
         assert tar.getmember("program").mode == 0o755
         assert f":{NONROOT}:" in _read(tar, "etc/passwd").decode()
+
+
+def test_a_debian_image_has_its_programs_and_links(tmp_path: Path) -> None:
+    program = tmp_path / "proxy"
+    program.write_bytes(b"x")
+    root, layer = tmp_path / "root.tar", tmp_path / "layer.tar"
+    with tarfile.open(root, "w") as tar:
+        for name in ("./usr/lib/libc.so.6", "./usr/share/doc/libc6/README", "./etc/passwd"):
+            tar.addfile(tarfile.TarInfo(name))
+    wanted = DebianImage(
+        label="proxy",
+        names=("docker.io/x/proxy:1",),
+        packages=("libc6",),
+        config=ImageConfig(),
+        programs={"/usr/local/bin/proxy": program},
+        links={"/usr/local/bin/other": "/usr/local/bin/proxy"},
+    )
+    debian_layer(root, layer, wanted)
+    with tarfile.open(layer) as tar:
+        assert tar.getmember("usr/local/bin/proxy").mode == 0o755
+        assert tar.getmember("usr/local/bin/other").linkname == "/usr/local/bin/proxy"
+        assert f":{NONROOT}:" in _read(tar, "etc/passwd").decode()
+        assert "./usr/lib/libc.so.6" in tar.getnames()
+        assert not [name for name in tar.getnames() if "doc" in name]

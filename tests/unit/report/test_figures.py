@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kar_checks.model import Figure, Hop, Lane, Series, Span, Stop
+from kar_checks.model import Figure, Hop, Lane, Series, Share, Span, Stop
 from kar_checks.report import figures
 from tests.unit.report import samples
 
@@ -83,3 +83,25 @@ def test_a_step_of_a_request_has_the_colours_of_what_it_is_like() -> None:
 
 def _elements(drawn: str) -> list[ElementTree.Element]:
     return list(ElementTree.fromstring(drawn.replace("xlink:href", "href")).iter())  # noqa: S314
+
+
+def test_shares_show_each_value_its_interval_and_what_was_expected() -> None:
+    figure = Figure(
+        kind="shares",
+        title="Shares",
+        checks=["toy.works"],
+        unit="share of the answers",
+        seconds=0,
+        shares=[
+            Share(group="first", name="a", value=0.8, low=0.7, high=0.9, expected=0.8),
+            Share(group="first", name="<b>", value=0.2, low=0.1, high=0.3),
+        ],
+    )
+    drawn = figures.svg(figure, "x")
+    assert "80%" in drawn
+    assert "expected" in drawn
+    assert "<b>" not in drawn
+    assert figures.alternative(figure) == "shares with intervals; first: a 80%; first: <b> 20%"
+    head, rows, left_out = figures.rows(figure)
+    assert rows[0] == ["first", "a", "80.0%", "70.0%", "90.0%", "80.0%"]
+    assert (len(head), rows[1][5], left_out) == (6, "", 0)

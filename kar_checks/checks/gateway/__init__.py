@@ -1,0 +1,1 @@
+"""Gateway API manages inference traffic (requirement ai_inference)."""

@@ -1,0 +1,113 @@
+"""The checks of Gateway API for inference traffic, as data."""
+
+from __future__ import annotations
+
+from kar_checks.checks.registry import Check, Needs, Right, Topic
+
+_ROOM = "kar_checks.checks.gateway"
+_GROUP = "gateway.networking.k8s.io"
+_NEEDS = Needs(
+    rights=(
+        Right(("create", "get", "list", "watch", "delete"), "", "pods"),
+        Right(("create", "get"), "", "pods/exec"),
+        Right(("create", "get", "watch", "delete"), "", "services"),
+        Right(("create", "get", "watch", "delete"), "", "configmaps"),
+        Right(("create", "get", "watch", "delete"), _GROUP, "gateways"),
+        Right(("create", "get", "watch", "patch", "delete"), _GROUP, "httproutes"),
+        Right(("list",), _GROUP, "gatewayclasses", cluster=True),
+    ),
+)
+
+TOPIC = Topic(
+    id="gateway",
+    title="Gateway API for inference",
+    label="ai_inference",
+    requirement="ai_inference",
+    any_of=True,
+    official_link="https://github.com/cncf/k8s-ai-conformance",
+    trial=f"{_ROOM}.trial:run",
+    judge=f"{_ROOM}.judge:judge",
+    observation=f"{_ROOM}.observation:GatewayObservation",
+    tests=f"{_ROOM}.test_gateway",
+    manifests=f"{_ROOM}.trial:manifests",
+    common_needs=_NEEDS,
+    checks=(
+        Check(
+            id="gateway.api",
+            title="The Gateway API is established and serves v1",
+            proves="The CRDs of GatewayClass, Gateway and HTTPRoute are established and serve v1; "
+            "their bundle version and channel are recorded.",
+            fails_when="One of them is there, and another is missing, not established, or does "
+            "not serve v1.",
+            needs=Needs(
+                rights=(Right(("get",), "apiextensions.k8s.io", "customresourcedefinitions", True),)
+            ),
+            budget_seconds=30,
+        ),
+        Check(
+            id="gateway.class_accepted",
+            title="A controller accepts the GatewayClass",
+            proves="The class has the condition Accepted=True for its present generation.",
+            fails_when="Its controller says Accepted=False.",
+            budget_seconds=30,
+        ),
+        Check(
+            id="gateway.programmed",
+            title="A Gateway is programmed and answers at its address",
+            proves="A new Gateway becomes Accepted and Programmed, gets an address, counts its "
+            "routes, and answers at that address with what a backend behind it says.",
+            fails_when="The controller says that it is not accepted or not programmed until the "
+            "time is over, or what answers at its address is no backend of its routes.",
+            budget_seconds=120,
+        ),
+        Check(
+            id="gateway.route_status",
+            title="Routes tell the truth about themselves",
+            proves="The class's controller reports a good route as Accepted and ResolvedRefs, and "
+            "a route to a Service that is missing as ResolvedRefs=False.",
+            fails_when="The good route is reported as bad, or the bad one as good.",
+            budget_seconds=120,
+        ),
+        Check(
+            id="gateway.weighted_split",
+            title="Traffic follows the weights, and follows when they change",
+            proves="Of a fixed number of requests the share of each backend is what its weight "
+            "says, within an exact binomial interval, and after the weights are swapped as well.",
+            fails_when="The interval of a share excludes its weight, in either phase.",
+            budget_seconds=120,
+        ),
+        Check(
+            id="gateway.header_rule",
+            title="A header rule always wins, and others follow the default",
+            proves="Every request with the header goes to its backend, and every request without "
+            "it, or with another value, to the default.",
+            fails_when="One request is answered by the other backend.",
+            budget_seconds=120,
+        ),
+        Check(
+            id="gateway.unmatched",
+            title="Requests that match no route reach no backend",
+            proves="Requests to an unknown path and to an unknown host are refused, and the "
+            "backends' own counts say that none of them arrived.",
+            fails_when="One of them arrives at a backend, or is answered with success.",
+            budget_seconds=120,
+        ),
+        Check(
+            id="gateway.streaming",
+            title="Streamed answers arrive as they are produced",
+            proves="Server-sent events arrive through the gateway as soon as they do without it. "
+            "Whether a large body and a long answer pass is told beside it, and decides nothing.",
+            fails_when="Events are missing, or come together in less than half of the time in "
+            "which they were produced, and directly they do not.",
+            budget_seconds=180,
+        ),
+        Check(
+            id="gateway.claimed_features",
+            title="What the class claims to support works",
+            proves="Each of request timeout, backend timeout, retry and request mirroring that is "
+            "in the class's supportedFeatures does what the API says.",
+            fails_when="A claimed feature is accepted and has no effect.",
+            budget_seconds=120,
+        ),
+    ),
+)

@@ -1,0 +1,353 @@
+"""The place of a trial: simulated model servers, a client, and Gateways with routes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from kar_checks import paths
+from kar_checks.checks.ingress.records import (
+    Condition,
+    GatewaySeen,
+    Parent,
+    Sample,
+    Settled,
+    tallied,
+)
+from kar_checks.checks.trial import Trial, manifest
+from kar_checks.cluster import kinds, pods, wait
+from kar_checks.cluster.client import MERGE, Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.kinds import Kind
+from kar_checks.cluster.target import Target
+from kar_checks.model import Reason
+
+PORT = 8000
+_SERVER = "model_server"
+_CLIENT = "gateway_client"
+_SLACK_SECONDS = 30.0
+"""What a task of the client may take beside the waiting that it was asked for."""
+
+
+def server_pod(name: str, labels: Mapping[str, str], image: str) -> Object:
+    """Return a simulated model server."""
+    probe = f"kar-probe-{_SERVER.replace('_', '-')}"
+    labels = {"kar-checks.dev/server": name, **labels}
+    return manifest(
+        "ingress/server.yaml.j2", name=name, labels=labels, image=image, port=PORT, probe=probe
+    )
+
+
+def client_pod(name: str, image: str) -> Object:
+    """Return the pod from which requests are sent."""
+    probe = f"kar-probe-{_CLIENT.replace('_', '-')}"
+    return manifest("ingress/client.yaml.j2", name=name, image=image, probe=probe)
+
+
+def service(name: str, selector: Mapping[str, str]) -> Object:
+    """Return a Service before servers."""
+    return manifest("ingress/service.yaml.j2", name=name, selector=dict(selector), port=PORT)
+
+
+def manifests(target: Target, topic: str) -> list[tuple[Kind, Object]]:
+    """Return one of each kind that needs no API beside the core, for dry runs."""
+    image = target.image("python")
+    return [
+        (kinds.SERVICE, service(f"{topic}-dry-run", {})),
+        (kinds.POD, server_pod(f"{topic}-dry-run", {}, image)),
+        (kinds.POD, client_pod(f"{topic}-dry-run-client", image)),
+    ]
+
+
+class Site:
+    """Servers and client of one trial; every name in it begins with the topic's."""
+
+    def __init__(self, trial: Trial, topic: str) -> None:
+        self.trial = trial
+        self.topic = topic
+        self.addresses: dict[str, str] = {}
+        """Address of each server's pod, by its name."""
+        self._image = trial.workspace.target.image("python")
+        self._client = f"{topic}-client"
+        self._outside = trial.profile.text("gateway.client") == "outside"
+
+    # -- what there is ----------------------------------------------------------------------
+
+    def start(self, servers: Mapping[str, Mapping[str, str]]) -> None:
+        """Start the servers (name: labels) and the client, all at once.
+
+        Raises:
+            HarnessError: a pod could not start.
+        """
+        self.trial.mount_probe(_SERVER)
+        self.trial.mount_probe(_CLIENT)
+        create = self.trial.workspace.create
+        made = [create(kinds.POD, client_pod(self._client, self._image))]
+        made += [
+            create(kinds.POD, server_pod(name, labels, self._image))
+            for name, labels in servers.items()
+        ]
+        ready = [self.trial.wait_pod(one, pods.ready) for one in made]
+        for one in ready[1:]:
+            self.addresses[str(one["metadata"]["name"])] = str(one["status"]["podIP"])
+
+    def expose(self, name: str, selector: Mapping[str, str]) -> None:
+        """Make a Service."""
+        self.trial.workspace.create(kinds.SERVICE, service(name, selector))
+
+    def gateway(self, class_name: str) -> str:
+        """Create a Gateway of a class; returns its name."""
+        name = f"{self.topic}-{class_name}"[:60].rstrip("-.").replace(".", "-")
+        self.trial.workspace.create(
+            kinds.GATEWAY, manifest("ingress/gateway.yaml.j2", name=name, class_name=class_name)
+        )
+        return name
+
+    def route(self, gateway: str, name: str, host: str, rules: Sequence[Object]) -> str:
+        """Create an HTTPRoute on a Gateway; returns its name."""
+        full = f"{gateway}-{name}"
+        self.trial.workspace.create(
+            kinds.HTTP_ROUTE,
+            manifest(
+                "ingress/route.yaml.j2", name=full, gateway=gateway, host=host, rules=list(rules)
+            ),
+        )
+        return full
+
+    def change_rules(self, route: str, rules: Sequence[Object]) -> None:
+        """Put other rules into a route."""
+        self.trial.cluster.patch(
+            kinds.HTTP_ROUTE,
+            route,
+            {"spec": {"rules": list(rules)}},
+            self.trial.namespace,
+            content_type=MERGE,
+        )
+
+    # -- what controllers say ---------------------------------------------------------------
+
+    def await_gateway(self, name: str) -> GatewaySeen:
+        """Wait until a Gateway is programmed and has an address, or the time for it is over."""
+        began = time.monotonic()
+        try:
+            self._await(
+                kinds.GATEWAY,
+                name,
+                lambda stored: _gateway(stored, 0).programmed,
+                self.trial.number("gateway.programmed_seconds"),
+            )
+        except HarnessError as error:
+            if error.fault.reason is not Reason.TIMEOUT:
+                raise
+        return self.look(name, time.monotonic() - began)
+
+    def look(self, name: str, seconds: float) -> GatewaySeen:
+        """Read a Gateway as it is now."""
+        stored = self.trial.cluster.get(kinds.GATEWAY, name, self.trial.namespace)
+        return _gateway(stored, round(seconds, 1))
+
+    def parents(
+        self, kind: Kind, name: str, controller: str, *wanted: str, seconds: float | None = None
+    ) -> list[Parent]:
+        """Return a route's or a pool's status, after waiting for a controller's conditions.
+
+        That they do not come in time is an answer, too.
+        """
+
+        def said(stored: Object) -> bool:
+            return any(
+                parent.controller == controller and all(map(parent.condition, wanted))
+                for parent in _parents(stored)
+            )
+
+        limit = self.trial.number("gateway.status_seconds") if seconds is None else seconds
+        try:
+            return _parents(self._await(kind, name, said, limit))
+        except HarnessError as error:
+            if error.fault.reason is not Reason.TIMEOUT:
+                raise
+        return _parents(self.trial.cluster.get(kind, name, self.trial.namespace))
+
+    def _await(self, kind: Kind, name: str, goal: Any, seconds: float) -> Object:
+        return wait.wait_for(
+            self.trial.cluster,
+            kind,
+            name,
+            self.trial.namespace,
+            goal=goal,
+            seconds=seconds,
+            what=f"{kind.kind} {name}",
+            report=self.trial.report,
+        )
+
+    # -- traffic ----------------------------------------------------------------------------
+
+    def do(self, task: Object, seconds: float = 0, *, inside: bool = False) -> Object:
+        """Let the client do a task (see ``probes/gateway_client.py``) and return what it printed.
+
+        The client is a pod, or where the user wants it this machine; ``inside`` makes it the pod.
+
+        Raises:
+            HarnessError: the client could not do it.
+        """
+        limit = seconds + _SLACK_SECONDS
+        text = json.dumps(task)
+        if inside or not self._outside:
+            argv = ["python3", f"/probe/{_CLIENT}.py", text]
+            return cast("Object", json.loads(self.trial.output(self._client, argv, seconds=limit)))
+        program = str(paths.data("probes", f"{_CLIENT}.py"))
+        try:
+            done = subprocess.run(
+                [sys.executable, program, text],
+                capture_output=True,
+                text=True,
+                timeout=limit,
+                check=True,
+            )
+        except subprocess.SubprocessError as error:
+            raise HarnessError(Reason.INTERNAL, f"the client on this machine: {error}") from error
+        return cast("Object", json.loads(done.stdout))
+
+    def settle(self, address: str, host: str, path: str, **more: Any) -> Settled:
+        """Ask until answers of ours are steady, or the time for it is over."""
+        seconds = self.trial.number("gateway.settle_seconds")
+        task: Object = {
+            "do": "settle",
+            "address": address,
+            "port": 80,
+            "host": host,
+            "path": path,
+            "steady": int(self.trial.number("gateway.settle_answers")),
+            "seconds": seconds,
+            "timeout": 5,
+            **more,
+        }
+        done = self.do(task, seconds)
+        return Settled(
+            settled=done["settled"],
+            seconds=done["seconds"],
+            asked=done["asked"],
+            last=tallied(done["answers"]),
+        )
+
+    def sample(
+        self,
+        address: str,
+        host: str,
+        path: str,
+        count: int,
+        *,
+        headers: Mapping[str, str] | None = None,
+        seconds: float = 30,
+        **more: Any,
+    ) -> Sample:
+        """Send ``count`` requests, half of them over new connections, and ask the servers, too."""
+        token = uuid.uuid4().hex
+        done = self.do(
+            {
+                "do": "ask",
+                "address": address,
+                "port": 80,
+                "host": host,
+                "path": path,
+                "count": count,
+                "fresh": True,
+                "headers": {"x-kar-token": token, **(headers or {})},
+                **more,
+            },
+            seconds,
+        )
+        states = self.states()
+        return Sample(
+            sent=count,
+            seconds=done["seconds"],
+            tallies=tallied(done["answers"]),
+            counted={name: int(one["tokens"].get(token, 0)) for name, one in states.items()},
+        )
+
+    def states(self, changes: Mapping[str, Object] | None = None) -> dict[str, Object]:
+        """Ask every server for its counts, directly; ``changes`` are told to some of them.
+
+        Raises:
+            HarnessError: one of them does not answer.
+        """
+        names = list(self.addresses)
+        told = changes or {}
+        targets = [
+            [
+                self.addresses[name],
+                PORT,
+                "POST" if name in told else "GET",
+                "/kar/state",
+                json.dumps(told[name]) if name in told else "",
+            ]
+            for name in names
+        ]
+        answers = self.do({"do": "each", "targets": targets}, inside=True)["answers"]
+        for name, (status, text) in zip(names, answers, strict=True):
+            if status != 200:
+                raise HarnessError(
+                    Reason.POD_FAILED,
+                    f"the server {name} does not answer its client directly: {status} {text[:200]}",
+                    "allow TCP between pods of one namespace (NetworkPolicy)",
+                )
+        return {
+            name: cast("Object", json.loads(text))
+            for name, (_, text) in zip(names, answers, strict=True)
+        }
+
+
+def classes(trial: Trial) -> dict[str, Object]:
+    """Return the GatewayClasses to assess, by name: the named ones, or all that there are.
+
+    One that was named and is not there is missing in the result.
+    """
+    found = {
+        str(one["metadata"]["name"]): one for one in trial.cluster.list(kinds.GATEWAY_CLASS).items
+    }
+    named = [one.strip() for one in trial.profile.text("gateway.class").split(",") if one.strip()]
+    return {name: found[name] for name in named or sorted(found) if name in found}
+
+
+def conditions(stored: Object, said: Object) -> list[Condition]:
+    """Return the conditions in a part of an object's status."""
+    generation = int(stored["metadata"].get("generation", 0))
+    return [
+        Condition(
+            type=str(one.get("type")),
+            status=str(one.get("status")),
+            reason=str(one.get("reason", "")),
+            message=str(one.get("message", ""))[:300],
+            current=int(one.get("observedGeneration", generation)) == generation,
+        )
+        for one in said.get("conditions") or []
+    ]
+
+
+def _gateway(stored: Object, seconds: float) -> GatewaySeen:
+    status: Object = stored.get("status") or {}
+    addresses: list[Object] = status.get("addresses") or []
+    listeners: list[Object] = status.get("listeners") or []
+    return GatewaySeen(
+        name=str(stored["metadata"]["name"]),
+        address=str(addresses[0].get("value", "")) if addresses else "",
+        conditions=conditions(stored, status),
+        attached_routes=sum(int(one.get("attachedRoutes", 0)) for one in listeners),
+        seconds=seconds,
+    )
+
+
+def _parents(stored: Object) -> list[Parent]:
+    return [
+        Parent(
+            controller=str(one.get("controllerName", "")),
+            gateway=str((one.get("parentRef") or {}).get("name", "")),
+            conditions=conditions(stored, one),
+        )
+        for one in (stored.get("status") or {}).get("parents") or []
+    ]
