@@ -247,6 +247,11 @@ class TopicInfo(Record):
     """The variants are alternatives: any one that works is enough (gang backends)."""
     counts_as_implemented: Evidence = Evidence.SYNTHETIC
     """The weakest evidence that counts for the requirement; ``simulated`` never does."""
+    evidence: Evidence = Evidence.SYNTHETIC
+    """The level of evidence that it is for. Of a requirement's topics those of the best level
+    that ran decide."""
+    ask: str = ""
+    """How to ask for a topic that is not selected by itself; empty if it is."""
     official_link: str = ""
 
 

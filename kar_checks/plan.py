@@ -93,12 +93,15 @@ def needed_rights(selection: Iterable[tuple[Topic, Check]], target: Target) -> l
         rights.update(dict.fromkeys(BASE_OWN_NAMESPACE))
     for topic, check in selection:
         for right in (*topic.common_needs.rights, *check.needs.rights):
-            rights.update(dict.fromkeys(_verbs(right)))
+            where = target.stack_namespace if right.stack else ""
+            rights.update(dict.fromkeys(_verbs(right, where)))
     return list(rights)
 
 
-def _verbs(right: Right) -> list[NeededRight]:
-    return [NeededRight(one, right.group, right.resource, right.cluster) for one in right.verbs]
+def _verbs(right: Right, where: str) -> list[NeededRight]:
+    return [
+        NeededRight(one, right.group, right.resource, right.cluster, where) for one in right.verbs
+    ]
 
 
 def needed_images(selection: Iterable[tuple[Topic, Check]], target: Target) -> dict[str, str]:
@@ -114,7 +117,7 @@ def ask_server(cluster: Cluster, namespace: str, rights: Iterable[NeededRight]) 
     wanted = list(dict.fromkeys(rights))
 
     def ask(one: NeededRight) -> bool:
-        where = "" if one.cluster else namespace
+        where = "" if one.cluster else one.namespace or namespace
         return may(cluster, one.verb, one.group, one.resource, where)
 
     with ThreadPoolExecutor(max_workers=8) as pool:

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 Disruption = Literal["none", "capacity", "network"]
 DISRUPTIONS: tuple[Disruption, ...] = ("none", "capacity", "network")
 
-TOPIC_MODULES = ("kar_checks.checks.resize.checks", "kar_checks.checks.gang.checks")
+TOPIC_MODULES = (
+    "kar_checks.checks.resize.checks",
+    "kar_checks.checks.gang.checks",
+    "kar_checks.checks.stack.checks",
+)
 _ID = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
 
 
@@ -30,13 +34,15 @@ _ID = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
 class Right:
     """One right that a trial uses, as RBAC writes it; ``pods/exec`` for a subresource.
 
-    ``verbs`` are granted in the run's namespace unless ``cluster`` is set.
+    ``verbs`` are granted in the run's namespace unless ``cluster`` is set, or ``stack``: then in
+    the namespace of the user's workload that is assessed.
     """
 
     verbs: tuple[str, ...]
     group: str
     resource: str
     cluster: bool = False
+    stack: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,12 @@ class Topic:
     any_of: bool = False
     counts_as_implemented: Evidence = Evidence.SYNTHETIC
     official_link: str = ""
+    evidence: Evidence = Evidence.SYNTHETIC
+    """The level of evidence that it is for; the better of two topics decides their requirement."""
+    asked_by: str = ""
+    """The setting without which the topic is not selected; empty if it always is."""
+    ask: str = ""
+    """How to ask for it, in words."""
     common_needs: Needs = field(default_factory=Needs)
     """Needs of every check of the topic; a check's own come on top."""
 
@@ -103,6 +115,8 @@ class Topic:
             any_of=self.any_of,
             counts_as_implemented=self.counts_as_implemented,
             official_link=self.official_link,
+            evidence=self.evidence,
+            ask=self.ask,
         )
 
     def check_info(self, check: Check) -> CheckInfo:

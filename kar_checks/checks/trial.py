@@ -28,6 +28,8 @@ from kar_checks.store import now
 T = TypeVar("T", bound=Record)
 
 PROBE_FOLDER = "/probe"
+MOST_OUTPUT = 4096
+"""Characters that are kept of what a command printed."""
 
 
 @dataclass
@@ -53,6 +55,10 @@ class Trial:
     def number(self, key: str) -> float:
         """Return a setting of the profile."""
         return self.profile.number(key)
+
+    def text(self, key: str) -> str:
+        """Return a setting of the profile as text."""
+        return self.profile.text(key)
 
     def mount_probe(self, name: str) -> str:
         """Put ``probes/NAME.py`` into a ConfigMap of the run; returns the ConfigMap's name.
@@ -102,18 +108,20 @@ class Trial:
             begin=pod,
         )
 
-    def exec(self, pod: str, argv: Sequence[str], *, container: str = "") -> Command:
-        """Run a command in a container and keep it as evidence."""
+    def exec(
+        self, pod: str, argv: Sequence[str], *, container: str = "", namespace: str = ""
+    ) -> Command:
+        """Run a command in a container (of ours, without ``namespace``) and keep it as evidence."""
         at: datetime = now()
-        done = self.cluster.exec(self.namespace, pod, argv, container=container)
+        done = self.cluster.exec(namespace or self.namespace, pod, argv, container=container)
         command = Command(
             at=at,
             pod=pod,
             container=container,
             argv=list(argv),
             exit_code=done.exit_code,
-            stdout=redact(done.stdout[:4096]),
-            stderr=redact(done.stderr[:4096]),
+            stdout=redact(done.stdout[:MOST_OUTPUT]),
+            stderr=redact(done.stderr[:MOST_OUTPUT]),
         )
         with self._lock:
             self.commands.append(command)

@@ -19,6 +19,7 @@ SEARCHED: tuple[Kind, ...] = (
     kinds.POD,
     kinds.SERVICE,
     kinds.CONFIG_MAP,
+    kinds.SECRET,
     *(
         Kind("scheduling.k8s.io", version, "podgroups", "PodGroup")
         for version in ("v1beta1", "v1alpha3", "v1alpha2")
