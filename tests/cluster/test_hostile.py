@@ -12,6 +12,7 @@ from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import ApiError
 from kar_checks.cluster.kinds import Kind
+from tests.cluster.injections import SHORT_WINDOWS
 from tests.cluster.injections.webhook import Answer, webhook
 from tests.cluster.support import Kar
 
@@ -202,7 +203,7 @@ def test_an_obstacle_that_is_met_is_an_error_with_the_option_that_helps(
 
 def test_an_injected_container_is_named_and_decides_nothing(kar: Kar, cluster: Cluster) -> None:
     with sidecar_injected(cluster):
-        done = kar.run("resize.qos_change_refused", "gang.incomplete_waits")
+        done = kar.run("resize.qos_change_refused", "gang.incomplete_waits", *SHORT_WINDOWS)
     for finding in done.run.findings:
         assert (finding.outcome.value, finding.reason) == ("inconclusive", "mutated"), finding
         assert "injected-proxy" in finding.summary
@@ -218,6 +219,6 @@ def test_with_the_options_given_the_run_passes_on_the_hostile_cluster(
         for obstacle in (tainted, label_wanted, sidecar_injected):
             stack.enter_context(obstacle(cluster))
         team = stack.enter_context(namespace(cluster, "team-ai", ROOMY))
-        done = kar.run(*CHECKS, "--namespace", team, *OPTIONS)
+        done = kar.run(*CHECKS, "--namespace", team, *OPTIONS, *SHORT_WINDOWS)
     assert done.code == 0, done.output
     assert {one.check for one in done.run.findings} == set(CHECKS)

@@ -6,6 +6,7 @@ import pytest
 
 from kar_checks.model import Outcome, RequirementOutcome
 from localcluster.settings import Settings
+from tests.cluster.injections import SHORT_WINDOWS
 from tests.cluster.support import Kar, Machine
 
 pytestmark = pytest.mark.localcluster
@@ -36,7 +37,7 @@ def test_without_the_native_api_gang_scheduling_is_undecided(kar: Kar, machine: 
 
 def test_an_api_that_drops_the_field_decides_nothing(kar: Kar, machine: Machine) -> None:
     machine.up(Settings(gang="api-only"))
-    done = kar.run("gang")
+    done = kar.run("gang", *SHORT_WINDOWS)
     reasons = {one.check: (one.outcome.value, one.reason) for one in done.run.findings}
     assert set(reasons) == GANG
     assert set(reasons.values()) <= {

@@ -15,6 +15,7 @@ from kar_checks.cluster.client import Cluster
 from kar_checks.model import Outcome
 from kar_checks.store import StoredRun
 from localcluster import LocalCluster
+from tests.cluster.injections import SHORT_WINDOWS
 from tests.cluster.support import Kar, ours
 
 PODS = "/api/v1/pods"
@@ -73,7 +74,7 @@ def test_cleanup_keeps_what_a_live_run_owns(kar: Kar, cluster: Cluster) -> None:
 def test_an_api_server_that_goes_away_for_30_s_fails_no_check(
     kar: Kar, cluster: Cluster, local: LocalCluster
 ) -> None:
-    process = kar.start("resize", "gang.incomplete_waits", "gang.all_or_nothing")
+    process = kar.start("resize", "gang.incomplete_waits", "gang.all_or_nothing", *SHORT_WINDOWS)
     kar.wait_for_objects(cluster, PODS, count=3)
     local.stop("kube-apiserver")
     time.sleep(30)

@@ -27,6 +27,14 @@ class Injection:
     words: tuple[str, ...] = ()
 
 
+#: A broken gang shows itself at once; only the honest run watches as long as the profile says.
+SHORT_WINDOWS = (
+    "--set",
+    "gang.window_seconds=10",
+    "--set",
+    "gang.incomplete_seconds=6",
+)
+
 _FOUND: dict[str, Injection] = {}
 
 

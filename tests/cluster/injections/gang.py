@@ -13,7 +13,7 @@ from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.connect import connect
 from kar_checks.cluster.errors import ApiError
 from localcluster import LocalCluster
-from tests.cluster.injections import injection
+from tests.cluster.injections import SHORT_WINDOWS, injection
 from tests.cluster.injections.webhook import Answer, webhook
 
 _GANG = "kar-checks.dev/gang"
@@ -38,7 +38,7 @@ def _gates(local: LocalCluster, on: bool) -> dict[str, bool]:
     return dict.fromkeys(local.settings.release.gang_gates, on)
 
 
-@injection()
+@injection(words=SHORT_WINDOWS)
 @contextmanager
 def scheduler_ignores_gangs(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """The API accepts and keeps gangs, and the scheduler treats their pods one by one."""
@@ -50,7 +50,7 @@ def scheduler_ignores_gangs(local: LocalCluster, _: Cluster) -> Iterator[None]:
         local.ready()
 
 
-@injection()
+@injection(words=(*SHORT_WINDOWS, "--set", "gang.bind_seconds=10"))
 @contextmanager
 def scheduler_stands_still(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """Nothing is scheduled at all: every pod waits, and that proves nothing."""
@@ -63,7 +63,7 @@ def scheduler_stands_still(local: LocalCluster, _: Cluster) -> Iterator[None]:
         local.ready()
 
 
-@injection()
+@injection(words=SHORT_WINDOWS)
 @contextmanager
 def no_gang_scheduler(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """No API server serves groups."""
@@ -79,7 +79,7 @@ def no_gang_scheduler(local: LocalCluster, _: Cluster) -> Iterator[None]:
         local.ready()
 
 
-@injection()
+@injection(words=SHORT_WINDOWS)
 def group_field_stripped(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """A webhook takes away what makes a pod a member."""
 
@@ -91,7 +91,7 @@ def group_field_stripped(_: LocalCluster, cluster: Cluster) -> AbstractContextMa
     return webhook(cluster, name="strip-group", rules=[_PODS], respond=strip, mutating=True)
 
 
-@injection()
+@injection(words=SHORT_WINDOWS)
 def group_of_one(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """A webhook makes every group as small as can be, so that each pod may start by itself."""
 
@@ -101,7 +101,7 @@ def group_of_one(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[No
     return webhook(cluster, name="group-of-one", rules=[_GROUPS], respond=shrink, mutating=True)
 
 
-@injection()
+@injection(words=SHORT_WINDOWS)
 def requests_halved(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """A webhook makes pods smaller, so that more of them fit than was calculated."""
 
@@ -114,19 +114,19 @@ def requests_halved(_: LocalCluster, cluster: Cluster) -> AbstractContextManager
     return webhook(cluster, name="halve-requests", rules=[_PODS], respond=halve, mutating=True)
 
 
-@injection()
+@injection(words=SHORT_WINDOWS)
 def control_not_bound(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """Plain pods of the control group cannot be bound, whatever room there is."""
     return _refuse_bindings(cluster, lambda pod: pod["labels"].get(_ROLE) == "control")
 
 
-@injection()
+@injection(words=SHORT_WINDOWS)
 def witness_not_bound(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """Plain pods beside the waiting gang cannot be bound."""
     return _refuse_bindings(cluster, lambda pod: pod["labels"].get(_ROLE) == "witness")
 
 
-@injection()
+@injection(words=(*SHORT_WINDOWS, "--set", "gang.bind_seconds=10"))
 def one_binding_refused(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """The scheduler decides for the whole gang, and one of its members cannot be bound."""
 
@@ -150,19 +150,19 @@ def _refuse_bindings(
     )
 
 
-@injection()
+@injection(words=SHORT_WINDOWS)
 def late_partial_start(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """A waiting member gets a node some seconds after it was created, behind the scheduler."""
     return _with_pods(local, _bind_late)
 
 
-@injection()
+@injection(words=SHORT_WINDOWS)
 def foreign_pod_arrives(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """Somebody else's pod lands on the node while the gang waits there."""
     return _with_pods(local, _put_stranger)
 
 
-@injection()
+@injection(words=SHORT_WINDOWS)
 def filler_deleted_early(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """Somebody deletes the pod that fills the node while the gang waits."""
     return _with_pods(local, _delete_filler)
@@ -171,7 +171,7 @@ def filler_deleted_early(local: LocalCluster, _: Cluster) -> AbstractContextMana
 def _bind_late(own: Cluster, pod: Object) -> None:
     node = pod["spec"]["nodeSelector"]["kubernetes.io/hostname"]
     namespace, name = pod["metadata"]["namespace"], str(pod["metadata"]["name"])
-    time.sleep(5)
+    time.sleep(3)
     body: Object = {
         "apiVersion": "v1",
         "kind": "Binding",
