@@ -19,7 +19,6 @@ import os
 import random
 import re
 import signal
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -171,7 +170,7 @@ def settled(pods: list[Pod], seconds: float) -> None:
 def prompt(seed: str, words: int) -> str:
     """Return a prompt that no other begins like: nothing of it can be in a prefix cache."""
     chosen = random.Random(seed)
-    middle = " ".join(f"{chosen.choice(_WORDS)}{chosen.randrange(1000)}" for _ in range(words // 2))
+    middle = " ".join(f"{chosen.choice(_WORDS)}{chosen.randrange(1000)}" for _ in range(words))
     return f"{seed} {middle} Continue this list of words."
 
 
@@ -288,4 +287,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -30,8 +30,8 @@ RESIZE = [check.id for topic, check in all_checks() if topic.id == "resize"]
         (("kar53",), GANG),
         (("Kar-53",), GANG),
         (("resize",), RESIZE),
-        (("gang", "resize"), ALL),
-        (("gang,resize",), ALL),
+        (("gang", "resize"), [*RESIZE, *GANG]),
+        (("gang,resize",), [*RESIZE, *GANG]),
         ((GANG[1],), [GANG[1]]),
         ((f"{GANG[1]}, {GANG[0]}",), GANG[:2]),
         ((GANG[0], "gang"), GANG),
@@ -41,6 +41,23 @@ def test_a_selector_means_checks_in_running_order(
     select: tuple[str, ...], expected: list[str]
 ) -> None:
     assert ids(*select) == expected
+
+
+STACK = [check.id for topic, check in all_checks() if topic.id == "stack"]
+
+
+@pytest.mark.parametrize("select", [[], ["gang", "KAR-53"], [GANG[0]]])
+def test_a_topic_that_was_not_asked_for_is_left_out(select: list[str]) -> None:
+    found = [check.id for _, check in selected(select, frozenset({"stack"}))]
+    assert found
+    assert not set(found) & set(STACK)
+
+
+@pytest.mark.parametrize("select", ["stack", STACK[0]])
+def test_whoever_selects_it_by_name_hears_how_to_ask_for_it(select: str) -> None:
+    assert ids(select)
+    with pytest.raises(UsageError, match=r"give its address by --target-url"):
+        selected([select], frozenset({"stack"}))
 
 
 @pytest.mark.parametrize("select", ["54", "KAR-0", "gangs", "gang.nothing", "GANG", "KAR-", "-53"])
