@@ -227,6 +227,62 @@ def judge(
     raise typer.Exit(code)
 
 
+submission_app = typer.Typer(
+    help="The programme's checklist: fill it from a run, and check a filled one.",
+    no_args_is_help=True,
+)
+app.add_typer(submission_app, name="submission")
+
+
+@submission_app.command("new")
+def submission_new(
+    checklist: Annotated[Path, typer.Option(help="Your copy of the programme's checklist file.")],
+    target: Annotated[Path, typer.Option(help="Folder of the product, such as v1.37/acme.")],
+    run: RunArgument = "latest",
+    output: OutputOption = Path("runs"),
+    answers: Annotated[
+        Path | None, typer.Option(help="What only you know (YAML): metadata, attested items.")
+    ] = None,
+    evidence_base_url: Annotated[
+        str, typer.Option(help="Cite the evidence by URL below this one, not by path.")
+    ] = "",
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Hide node names and addresses in the evidence.")
+    ] = False,
+    max_age_days: Annotated[int, typer.Option(min=1, help="Refuse a run older than this.")] = 90,
+) -> None:
+    """Fill a checklist from a run and write its evidence; overwrites nothing."""
+    with _one_sentence():
+        from kar_checks.commands.submission import new
+
+        code = new(
+            run,
+            output,
+            checklist,
+            target,
+            answers_file=answers,
+            base_url=evidence_base_url,
+            redacted=redact,
+            max_age_days=max_age_days,
+        )
+    raise typer.Exit(code)
+
+
+@submission_app.command("check")
+def submission_check(
+    file: Annotated[Path, typer.Argument(help="A filled PRODUCT.yaml.")],
+    rules: Annotated[
+        str, typer.Option(metavar="strict|hybrid", help="Validator; default: the version's.")
+    ] = "",
+) -> None:
+    """Apply the validator's rules off line; says line and column of each fault."""
+    with _one_sentence():
+        from kar_checks.commands.submission import check_file, generation
+
+        code = check_file(file, generation(rules))
+    raise typer.Exit(code)
+
+
 @app.command(
     "cluster",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},

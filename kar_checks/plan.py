@@ -40,7 +40,8 @@ def why_not(
                 "kubernetes_version",
                 f"the capability exists since Kubernetes {since}, this server says {facts.version}",
             )
-    absent = [one for one in needed_rights([(topic, check)], target) if not allowed(one)]
+    needed = needed_rights([(topic, check)], target)
+    absent = [one for one in needed if not one.optional and not allowed(one)]
     if absent:
         return _not(
             check,
@@ -100,7 +101,8 @@ def needed_rights(selection: Iterable[tuple[Topic, Check]], target: Target) -> l
 
 def _verbs(right: Right, where: str) -> list[NeededRight]:
     return [
-        NeededRight(one, right.group, right.resource, right.cluster, where) for one in right.verbs
+        NeededRight(verb, right.group, right.resource, right.cluster, right.optional, where)
+        for verb in right.verbs
     ]
 
 

@@ -64,7 +64,11 @@ class Preflight:
         self.namespace = options.target.namespace or f"kar-{run_id}"
         if options.target.namespace:
             self._require_namespace()
-        self.rights = plan.needed_rights(selection, options.target)
+        self.rights = [
+            one
+            for one in plan.needed_rights(selection, options.target)
+            if not one.optional or self.facts.serves_group(one.group)
+        ]
         allowed = plan.ask_server(self.cluster, self.namespace, self.rights)
         self.missing = [one for one in self.rights if not allowed(one)]
         self.plan: list[PlannedCheck] = [

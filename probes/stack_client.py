@@ -171,7 +171,7 @@ def prompt(seed: str, words: int) -> str:
     """Return a prompt that no other begins like: nothing of it can be in a prefix cache."""
     chosen = random.Random(seed)
     middle = " ".join(f"{chosen.choice(_WORDS)}{chosen.randrange(1000)}" for _ in range(words))
-    return f"{seed} {middle} Continue this list of words."
+    return f"{middle} Continue this list of words."
 
 
 class Client:

@@ -35,13 +35,15 @@ class Right:
     """One right that a trial uses, as RBAC writes it; ``pods/exec`` for a subresource.
 
     ``verbs`` are granted in the run's namespace unless ``cluster`` is set, or ``stack``: then in
-    the namespace of the user's workload that is assessed.
+    the namespace of the user's workload that is assessed. Of alternatives that a trial finds for
+    itself, each right is ``optional``: it is printed, and who lacks it loses that alternative only.
     """
 
     verbs: tuple[str, ...]
     group: str
     resource: str
     cluster: bool = False
+    optional: bool = False
     stack: bool = False
 
 

@@ -10,12 +10,16 @@ from kar_checks.cluster.client import Object
 
 @dataclass(frozen=True)
 class NeededRight:
-    """One verb on one resource; ``cluster`` and ``namespace`` say where it is needed."""
+    """One verb on one resource; ``cluster`` and ``namespace`` say where it is needed.
+
+    Without an ``optional`` one a check still runs, and says what it could not do.
+    """
 
     verb: str
     group: str
     resource: str
     cluster: bool
+    optional: bool = False
     namespace: str = ""
     """A namespace that is not the run's own."""
 

@@ -36,6 +36,10 @@ class Facts:
         """Say whether a resource is in the server's discovery."""
         return (group, version, resource) in self.served
 
+    def serves_group(self, group: str) -> bool:
+        """Say whether a version of an API group is in the server's discovery."""
+        return any(one == group for one, _, _ in self.served)
+
     def usable_nodes(self, target: Target) -> list[Object]:
         """Return the nodes on which pods of ours may run."""
         return [one for one in self.nodes or [] if why_unusable(one, target) == ""]

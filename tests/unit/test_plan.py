@@ -164,6 +164,18 @@ def test_reasons_come_in_order() -> None:
     assert plan(replace(everything, version="v1.37.0")).reason == "unschedulable"
 
 
+def test_a_check_runs_without_an_optional_right() -> None:
+    groups = Right(("create",), "scheduling.example", "podgroups", optional=True)
+    check = replace(CHECK, needs=replace(CHECK.needs, rights=(NODES, groups)))
+    without = why_not(
+        TOPIC, check, FACTS, Target(), allowed=lambda one: one.resource != "podgroups"
+    )
+    assert without.runs
+    assert NeededRight("create", "scheduling.example", "podgroups", False, True) in needed_rights(
+        [(TOPIC, check)], Target()
+    )
+
+
 def test_rights_are_needed_once_and_verb_by_verb() -> None:
     selection = [(TOPIC, CHECK), (TOPIC, CHECK)]
     found = needed_rights(selection, Target(namespace="team-a"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
 
-from kar_checks.checks.gang.stage import HALF, Place
+from kar_checks.checks.gang.observation import Canary
+from kar_checks.checks.gang.stage import HALF
 from kar_checks.checks.gang.watching import NodeRoom
 from kar_checks.checks.trial import Trial
-from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.quantity import millicores
 from kar_checks.model import Reason
@@ -19,12 +19,14 @@ _PODS = 12
 """More pods than any scenario has at a time."""
 
 
-def choose(trial: Trial, places: int, wanted: int, *, like: Object, seconds: float) -> list[Place]:
+def choose(
+    trial: Trial, places: int, wanted: int, *, canaries: Sequence[Canary], seconds: float
+) -> list[tuple[str, NodeRoom]]:
     """Return up to ``wanted`` nodes with room for ``places`` members and a filler.
 
-    Small nodes come first: there the filler takes the least away from others. ``like`` is a pod of
-    ours as it was stored, for its priority: where our pods could preempt somebody's, that node is
-    left alone.
+    Each with its hostname label. Small nodes come first: there the filler takes the least away
+    from others. Where our pods, which are like the canaries, could preempt somebody's, that node
+    is left alone.
 
     Raises:
         HarnessError: no node has the room.
@@ -35,7 +37,7 @@ def choose(trial: Trial, places: int, wanted: int, *, like: Object, seconds: flo
         trial.facts.usable_nodes(trial.workspace.target),
         key=lambda node: millicores(node["status"]["allocatable"]["cpu"]),
     )
-    found: list[Place] = []
+    found: list[tuple[str, NodeRoom]] = []
     why: list[str] = []
     for node in nodes[:_TRIED]:
         hostname = (node["metadata"].get("labels") or {}).get(HOSTNAME)
@@ -44,11 +46,11 @@ def choose(trial: Trial, places: int, wanted: int, *, like: Object, seconds: flo
             continue
         room = NodeRoom(trial.cluster, node, trial.workspace.run_id, seconds)
         room.settle(trial.number("gang.control_seconds"))
-        if reason := _unfit(room, need, like):
+        if reason := _unfit(room, need, canaries):
             why.append(f"{room.node} {reason}")
             room.close()
             continue
-        found.append(Place(room=room, hostname=str(hostname), turn=threading.Lock()))
+        found.append((str(hostname), room))
         if len(found) == wanted:
             break
     if not found:
@@ -60,14 +62,13 @@ def choose(trial: Trial, places: int, wanted: int, *, like: Object, seconds: flo
     return found
 
 
-def _unfit(room: NodeRoom, need: int, like: Object) -> str:
+def _unfit(room: NodeRoom, need: int, canaries: Sequence[Canary]) -> str:
     if room.free() < need:
         return f"has {room.free()} m free"
     if room.free_pods() < _PODS:
         return f"takes only {room.free_pods()} pods more"
-    ours = int(like["spec"].get("priority") or 0)
+    ours = max((one.priority for one in canaries if one.preempts), default=None)
     lowest = room.lowest_priority()
-    preempts = like["spec"].get("preemptionPolicy") != "Never"
-    if preempts and lowest is not None and lowest < ours:
+    if ours is not None and lowest is not None and lowest < ours:
         return f"runs pods of priority {lowest}, which ours ({ours}) could preempt"
     return ""

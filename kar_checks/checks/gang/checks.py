@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from kar_checks.checks.registry import Check, Needs, Right, Topic
 
-_GROUP = "scheduling.k8s.io"
 _NEEDS = Needs(
     rights=(
         Right(("create", "get", "list", "watch", "delete"), "", "pods"),
@@ -12,7 +11,9 @@ _NEEDS = Needs(
         Right(("create", "get", "delete"), "", "services"),
         Right(("create", "get", "delete"), "", "configmaps"),
         Right(("list",), "", "events"),
-        Right(("create", "get", "watch", "delete"), _GROUP, "podgroups"),
+        Right(
+            ("create", "get", "watch", "delete"), "scheduling.k8s.io", "podgroups", optional=True
+        ),
         # The room on a node follows from all pods on it, and what happens there must be seen.
         Right(("list", "watch"), "", "pods", cluster=True),
         Right(("list", "watch"), "", "nodes", cluster=True),

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from kar_checks.checks.gang.observation import Problem, Refusal
+from kar_checks.checks.gang.pods import DEFAULT_SCHEDULER
 from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, pods, wait
 from kar_checks.cluster.client import Object
@@ -35,6 +36,7 @@ class Native:
 
     name = "native"
     looks_for = "PodGroup of scheduling.k8s.io (native API)"
+    scheduler = DEFAULT_SCHEDULER
 
     def __init__(self) -> None:
         self._kind = Kind(GROUP, VERSIONS[0], "podgroups", "PodGroup")
@@ -67,7 +69,7 @@ class Native:
         found: Object = stored["spec"].get("schedulingGroup") or {}
         return bool(found.get("podGroupName") == group)
 
-    def why_not_joined(self, trial: Trial) -> Problem:
+    def why_not_joined(self, trial: Trial, stored: Object) -> Problem:
         """Tell a server that does not know the field from admission that takes it away.
 
         The API server's own metrics say whether its gate is on; who may not read them is told

@@ -124,6 +124,13 @@ class Problem(Record):
     help: str = ""
 
 
+class Canary(Record):
+    """A member of a gang that can run nowhere, as it was stored."""
+
+    priority: int
+    preempts: bool
+
+
 class Scenario(Record):
     """What every scenario tells."""
 

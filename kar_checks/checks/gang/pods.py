@@ -12,6 +12,7 @@ from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
 
 PORT = 7053
+DEFAULT_SCHEDULER = "default-scheduler"
 _PROBE = "gang_member"
 
 
@@ -24,6 +25,7 @@ class Shape:
     probe: str
     """The ConfigMap with the program."""
     millicores: int
+    scheduler: str = DEFAULT_SCHEDULER
 
 
 def pod(
@@ -48,6 +50,7 @@ def pod(
         port=PORT,
         hold=hold,
         hostname=shape.hostname,
+        scheduler=shape.scheduler,
         image=shape.image,
         probe=shape.probe,
         cpu=f"{shape.millicores}m",
@@ -57,8 +60,9 @@ def pod(
 
 
 def filler(shape: Shape, *, group: str, millicores: int) -> Object:
-    """Return a pod that takes ``millicores`` of room."""
-    return pod(replace(shape, millicores=millicores), group=group, role="filler", rank=0, size=1)
+    """Return a pod that takes ``millicores`` of room, whatever scheduler is under test."""
+    plain = replace(shape, millicores=millicores, scheduler=DEFAULT_SCHEDULER)
+    return pod(plain, group=group, role="filler", rank=0, size=1)
 
 
 def service(group: str) -> Object:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +40,19 @@ class ProblemError(Exception):
         self.problem = problem
 
 
+def scheduler_changed(sent: str, stored: Object) -> Problem | None:
+    """Return the problem of a pod that asks another scheduler than it was told to, if it does."""
+    asks = str(stored["spec"].get("schedulerName", ""))
+    if asks == sent:
+        return None
+    return Problem(
+        reason="mutated",
+        text=f"the pod {stored['metadata']['name']} was changed on its way in: its schedulerName "
+        f"was {sent} and is {asks}",
+        help=pods.OPT_OUT,
+    )
+
+
 def size_changed(sent: int, stored: int) -> Problem:
     """Return the problem of a group whose size is not what we asked for."""
     return Problem(
@@ -54,9 +66,9 @@ def size_changed(sent: int, stored: int) -> Problem:
 class Place:
     """A node that is fit for scenarios; one at a time."""
 
-    room: NodeRoom
     hostname: str
-    turn: threading.Lock
+    room: NodeRoom
+    around: Surroundings
 
 
 @dataclass
@@ -75,25 +87,20 @@ class Stage:
     """A running scenario. Groups are named by what they are for: ``control``, ``gang``, …"""
 
     def __init__(
-        self,
-        name: str,
-        trial: Trial,
-        backend: GangBackend,
-        place: Place,
-        own: OwnPods,
-        around: Surroundings,
+        self, name: str, trial: Trial, backend: GangBackend, place: Place, own: OwnPods
     ) -> None:
         self.name = name
         self.trial = trial
         self.backend = backend
         self.own = own
-        self._place, self._around = place, around
+        self._place = place
         self.member = int(trial.number("gang.member_millicores"))
         self._shape = Shape(
             hostname=place.hostname,
             image=trial.workspace.target.image("python"),
             probe=trial.mount_probe("gang_member"),
             millicores=self.member,
+            scheduler=backend.scheduler,
         )
         self._groups: dict[str, _Group] = {}
         self._marks: list[Mark] = []
@@ -112,7 +119,7 @@ class Stage:
         """Note a moment for the figure, and return it."""
         moment = self.at()
         self._marks.append(Mark(at=moment, label=label))
-        self.trial.report(f"{self.name}: {label}")
+        self.trial.report(f"{self.backend.name}, {self.name}: {label}")
         return moment
 
     # -- making and removing pods -----------------------------------------------------------
@@ -140,8 +147,8 @@ class Stage:
     def plain(self, group: str, role: Role, count: int) -> None:
         """Create ``count`` pods that belong to no gang.
 
-        For a scheduler they differ from a gang's members in nothing else. They know of no meeting
-        place, so that they stay until they are told to go.
+        They ask the same scheduler, and for it they differ from a gang's members in nothing else.
+        They know of no meeting place, so that they stay until they are told to go.
         """
         one = self._open(group, role, count)
         for rank in range(count):
@@ -181,7 +188,7 @@ class Stage:
             )
             stored = self._create(one, self.backend.join(plain, one.name), self.member)
             if not self.backend.joined(stored, one.name):
-                raise ProblemError(self.backend.why_not_joined(self.trial))
+                raise ProblemError(self.backend.why_not_joined(self.trial, stored))
 
     def leave(self, *groups: str) -> None:
         """Delete the pods of these groups and wait until their objects are gone.
@@ -213,7 +220,7 @@ class Stage:
                 self.trial.workspace.delete(kinds.SERVICE, one.name)
 
     def _open(self, group: str, role: Role, size: int) -> _Group:
-        one = _Group(f"{self.name}-{group}", role, size)
+        one = _Group(f"{self.backend.name}-{self.name}-{group}", role, size)
         self._groups[group] = one
         return one
 
@@ -222,10 +229,12 @@ class Stage:
         name = str(stored["metadata"]["name"])
         self.own.expect(stored)
         group.names.append(name)
-        self._require_unchanged(stored, millicores)
+        self._require_unchanged(body, stored, millicores)
         return stored
 
-    def _require_unchanged(self, stored: Object, millicores: int) -> None:
+    def _require_unchanged(self, sent: Object, stored: Object, millicores: int) -> None:
+        if problem := scheduler_changed(sent["spec"]["schedulerName"], stored):
+            raise ProblemError(problem)
         requested = cpu_request(stored)
         selector: Object = stored["spec"].get("nodeSelector") or {}
         changed = ""
@@ -271,7 +280,7 @@ class Stage:
         """Watch while ``until`` passes the time; says what was bound since ``began``."""
         until()
         self.own.sync()
-        watched = all(one.complete for one in (self.own, self._place.room, self._around))
+        watched = all(one.complete for one in (self.own, self._place.room, self._place.around))
         return Window(
             began=began,
             ended=self.at(),
@@ -384,7 +393,7 @@ class Stage:
         mine = self.names(*self._groups)
         found = [
             *self._place.room.disarm(),
-            *self._around.since(self.zero, self._place.room.node),
+            *self._place.around.since(self.zero, self._place.room.node),
             *self.own.losses(mine, self.zero),
         ]
         return sorted(found, key=lambda one: one.at)

@@ -14,7 +14,7 @@ _NEEDS = Needs(
         # The stack is looked at and never changed: its pods, their logs, their interfaces.
         Right(("get", "list"), "", "pods", stack=True),
         Right(("get",), "", "pods/log", stack=True),
-        Right(("create", "get"), "", "pods/exec", stack=True),
+        Right(("create", "get"), "", "pods/exec", stack=True, optional=True),
     ),
 )
 

@@ -205,9 +205,9 @@ def _put_stranger(own: Cluster, pod: Object) -> None:
 
 def _delete_filler(own: Cluster, pod: Object) -> None:
     namespace, name = pod["metadata"]["namespace"], str(pod["metadata"]["name"])
-    scenario = name.partition("-")[0]
+    backend, scenario = name.split("-")[:2]
     time.sleep(2)
-    own.delete(kinds.POD, f"{scenario}-filler-0", namespace)
+    own.delete(kinds.POD, f"{backend}-{scenario}-filler-0", namespace)
 
 
 @contextmanager

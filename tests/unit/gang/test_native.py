@@ -69,7 +69,7 @@ def test_the_field_is_read_back(spec: Object, joined: bool) -> None:
 def test_who_took_the_field(status: int, text: str, reason: str) -> None:
     cluster = SimpleNamespace(raw=lambda *_args, **_more: (status, f"# HELP\n{text}\n"))
     trial = cast("Trial", SimpleNamespace(cluster=cluster))
-    assert Native().why_not_joined(trial).reason == reason
+    assert Native().why_not_joined(trial, {}).reason == reason
 
 
 def condition(kind: str, status: str, reason: str) -> Object:

@@ -1,0 +1,72 @@
+"""What the gang schedulers of one trial share: a watch on our pods, figures, nodes to work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from queue import SimpleQueue
+
+from kar_checks.checks.gang.arena import choose
+from kar_checks.checks.gang.observation import Canary
+from kar_checks.checks.gang.stage import Place
+from kar_checks.checks.gang.watching import OwnPods, Surroundings
+from kar_checks.checks.trial import Trial
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.model import Figure
+
+WATCH_SECONDS = 900.0
+"""Longer than every wait of the trial together."""
+
+
+class Bench:
+    """The room of a trial, for use in a ``with`` statement.
+
+    Raises:
+        HarnessError: our own pods cannot be watched.
+    """
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.figures: list[Figure] = []
+        self._watches = ExitStack()
+        self._free: SimpleQueue[Place] = SimpleQueue()
+        self._why_none: HarnessError | None = None
+        self.own = OwnPods(trial.cluster, trial.namespace, trial.workspace.run_id, WATCH_SECONDS)
+        self._watches.callback(self.own.close)
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watches.close()
+
+    def furnish(self, canaries: Sequence[Canary], places: int, wanted: int) -> None:
+        """Choose up to ``wanted`` nodes with room for ``places`` members.
+
+        Without any, or without the right to look, only those fail who ask for :meth:`node`.
+        """
+        try:
+            around = Surroundings(self.trial.cluster, WATCH_SECONDS)
+            self._watches.callback(around.close)
+            rooms = choose(self.trial, places, wanted, canaries=canaries, seconds=WATCH_SECONDS)
+        except HarnessError as error:
+            self._why_none = error
+            return
+        for hostname, room in rooms:
+            self._watches.callback(room.close)
+            self._free.put(Place(hostname=hostname, room=room, around=around))
+
+    @contextmanager
+    def node(self) -> Iterator[Place]:
+        """Wait for a node, and have it alone: a pod of a trial is only on a node that it holds.
+
+        Raises:
+            HarnessError: there is no node to wait for.
+        """
+        if self._why_none is not None:
+            raise self._why_none
+        place = self._free.get()
+        try:
+            yield place
+        finally:
+            self._free.put(place)

@@ -1,0 +1,292 @@
+"""The trial of gang schedulers that place pods: every scenario sizes the room on a node of its own.
+
+``squeeze`` is the claim itself: a control group, the gang that does not fit, its release. ``fits``,
+``incomplete`` and ``contest`` are the other ways in which a gang starts. Each sizes the free CPU of
+one node by a filler pod, and pins its pods there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+
+from kar_checks.checks.gang.backend import GangBackend
+from kar_checks.checks.gang.bench import Bench
+from kar_checks.checks.gang.observation import (
+    Canary,
+    Contest,
+    Fits,
+    Incomplete,
+    Problem,
+    Scenario,
+    Squeeze,
+)
+from kar_checks.checks.gang.pods import Shape, pod
+from kar_checks.checks.gang.stage import HALF, ProblemError, Stage, scheduler_changed, size_changed
+from kar_checks.checks.trial import Trial
+from kar_checks.cluster import kinds, pods
+from kar_checks.cluster.client import Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.facts import Facts
+from kar_checks.model import Reason, Record
+
+SIZE = 4
+FITTING = 2
+"""A gang of four of which two would fit: the smallest with more than one on either side."""
+RIVALS = 3
+PLACES = 4
+"""Two gangs of three want the same four places: each needs more than half."""
+
+Script = Callable[[Stage], Scenario]
+
+
+def squeeze(release: bool, stage: Stage) -> Squeeze:
+    """Control, gang window, witness; then the filler goes."""
+    stage.fill("filler", stage.free - int((FITTING + HALF) * stage.member))
+    stage.plain("control", "control", SIZE)
+    control = stage.control("control")
+    stage.leave("control")
+    so_far = Squeeze(
+        arena=stage.arena(FITTING + HALF), groups=[], size=SIZE, fitting=FITTING, control=control
+    )
+    if control != FITTING:
+        return so_far
+
+    began = stage.mark("window begins")
+    stage.gang("gang", SIZE)
+    stage.add("gang", range(SIZE))
+    window = stage.window(
+        ["gang"], began, until=lambda: stage.wait(stage.trial.number("gang.window_seconds"))
+    )
+    stage.mark("window ends")
+    refusal = stage.refusal("gang")
+    so_far = so_far.model_copy(update={"window": window, "refusal": refusal})
+    if window.bound:
+        return so_far
+
+    witness = stage.witness("witness", FITTING)
+    late = stage.window(["gang"], began, until=lambda: None)
+    so_far = so_far.model_copy(update={"witness": witness, "window": late})
+    if late.bound or not release:
+        return so_far
+
+    stage.leave("filler")
+    room_at = stage.mark("filler gone")
+    return so_far.model_copy(update={"start": stage.start("gang", room_at)})
+
+
+def fits(stage: Stage) -> Fits:
+    """A gang in a room of its size; then as many plain pods, while it is completed but there."""
+    stage.fill("filler", stage.free - int((SIZE + HALF) * stage.member))
+    stage.gang("gang", SIZE)
+    stage.add("gang", range(SIZE))
+    start = stage.start("gang", stage.mark("gang created"))
+    refill = None
+    if start.completed == SIZE:
+        stage.mark("gang completed")
+        refill = stage.witness("refill", SIZE)
+    return Fits(arena=stage.arena(SIZE + HALF), groups=[], start=start, refill=refill)
+
+
+def incomplete(stage: Stage) -> Incomplete:
+    """One member is missing for a while."""
+    stage.fill("filler", stage.free - int((SIZE + HALF) * stage.member))
+    began = stage.mark("window begins")
+    stage.gang("gang", SIZE)
+    stage.add("gang", range(SIZE - 1))
+    window = stage.window(
+        ["gang"], began, until=lambda: stage.wait(stage.trial.number("gang.incomplete_seconds"))
+    )
+    start = None
+    if not window.bound:
+        stage.add("gang", [SIZE - 1])
+        start = stage.start("gang", stage.mark("last member"))
+    return Incomplete(
+        arena=stage.arena(SIZE + HALF), groups=[], size=SIZE, window=window, start=start
+    )
+
+
+def contest(stage: Stage) -> Contest:
+    """Two gangs wait side by side, and are let in at the same moment."""
+    rivals = ("one", "other")
+    stage.fill("filler", stage.free - int((PLACES + HALF) * stage.member))
+    stage.fill("plug", (PLACES - FITTING) * stage.member)
+    began = stage.mark("window begins")
+    for name in rivals:
+        stage.gang(name, RIVALS, hold=stage.trial.number("gang.hold_seconds"))
+    for rank in range(RIVALS):
+        for name in rivals:
+            stage.add(name, [rank])
+
+    def refused() -> None:
+        for name in rivals:
+            stage.await_refusal(name)
+
+    waiting = stage.window(rivals, began, until=refused)
+    so_far = Contest(
+        arena=stage.arena(PLACES + HALF),
+        groups=[],
+        size=RIVALS,
+        waiting=waiting,
+        refusals={name: stage.refusal(name) for name in rivals},
+    )
+    if waiting.bound:
+        return so_far
+
+    stage.leave("plug")
+    room_at = stage.mark("places become free")
+
+    def complete() -> list[str]:
+        return [name for name in rivals if len(stage.bound(name)) == RIVALS]
+
+    if not stage.own.wait(lambda: bool(complete()), stage.trial.number("gang.bind_seconds")):
+        stage.own.sync()
+        stuck = stage.own.bound(stage.names(*rivals), stage.zero)
+        witness = None if stuck else stage.witness("witness", PLACES)
+        return so_far.model_copy(update={"stuck": stuck, "witness": witness})
+
+    ahead = complete()[0]
+    behind = rivals[1 - rivals.index(ahead)]
+    stage.mark(f"gang {ahead} bound")
+    witness = stage.witness("witness", PLACES - RIVALS)
+    first = stage.start(ahead, room_at)
+    over = min(stage.ended(ahead), default=stage.at())
+    so_far = so_far.model_copy(
+        update={
+            "first": first,
+            "first_name": ahead,
+            "witness": witness,
+            "held": round(over - max(one.at for one in first.bound), 2),
+            "overlap": [
+                one for one in stage.own.bound(stage.names(behind), stage.zero) if one.at < over
+            ],
+        }
+    )
+    if first.completed < RIVALS:
+        return so_far
+    stage.mark(f"gang {ahead} completed")
+    second = stage.start(behind, max(stage.ended(ahead)))
+    return so_far.model_copy(update={"second": second})
+
+
+SCENARIOS: dict[str, tuple[str, list[str]]] = {
+    "squeeze": (
+        "Control group, gang without room for all, and its release",
+        ["gang.all_or_nothing", "gang.release"],
+    ),
+    "contest": ("Two gangs that want the same four places", ["gang.two_gangs"]),
+    "incomplete": ("A gang with a member missing, then complete", ["gang.incomplete_waits"]),
+    "fits": ("A gang in a room of its size, then plain pods", ["gang.fits"]),
+}
+"""Title and checks of each scenario, the longest first."""
+
+
+class Placement:
+    """How a gang scheduler that places pods is assessed; see :class:`backend.Assessment`."""
+
+    def __init__(self, backend: GangBackend) -> None:
+        self._backend = backend
+        self.name = backend.name
+        self.looks_for = backend.looks_for
+
+    def detect(self, facts: Facts) -> str:
+        """Ask the backend."""
+        return self._backend.detect(facts)
+
+    def canary(self, trial: Trial) -> Canary | Problem:
+        """See that a member is still one when it is stored, and that the scheduler answers.
+
+        A server that does not know the field drops it silently, and such pods would start one by
+        one; that an API is served does not mean that anybody reads it.
+        """
+        backend, group = self._backend, f"{self.name}-canary"
+        shape = Shape(
+            hostname="none",
+            image=trial.workspace.target.image("python"),
+            probe=trial.mount_probe("gang_member"),
+            millicores=int(trial.number("gang.member_millicores")),
+            scheduler=backend.scheduler,
+        )
+        member = pod(shape, group=group, role="gang", rank=0, size=SIZE)
+        alone = pod(shape, group=f"{group}-alone", role="control", rank=0, size=1)
+        size = backend.create_group(trial, group, SIZE)
+        made: list[Object] = []
+        try:
+            made.append(trial.workspace.create(kinds.POD, backend.join(member, group)))
+            if problem := scheduler_changed(backend.scheduler, made[0]):
+                return problem
+            if not backend.joined(made[0], group):
+                return backend.why_not_joined(trial, made[0])
+            if size != SIZE:
+                return size_changed(SIZE, size)
+            made.append(trial.workspace.create(kinds.POD, alone))
+            if not _answered(trial, made[1]):
+                return _silent(trial, backend.scheduler)
+        finally:
+            for one in made:
+                trial.workspace.delete(kinds.POD, str(one["metadata"]["name"]))
+            backend.delete_group(trial, group)
+        spec = made[0]["spec"]
+        return Canary(
+            priority=int(spec.get("priority") or 0),
+            preempts=spec.get("preemptionPolicy") != "Never",
+        )
+
+    def parts(self, bench: Bench) -> Mapping[str, Callable[[], Record]]:
+        """Return the selected scenarios, each for a node of its own."""
+        selected = bench.trial.selected
+        scripts: dict[str, Script] = {
+            "squeeze": partial(squeeze, "gang.release" in selected),
+            "contest": contest,
+            "incomplete": incomplete,
+            "fits": fits,
+        }
+        return {
+            name: partial(self._play, bench, name, scripts[name])
+            for name, (_, checks) in SCENARIOS.items()
+            if selected.intersection(checks)
+        }
+
+    def _play(self, bench: Bench, name: str, script: Script) -> Scenario | Problem:
+        """Run one scenario, and leave its node as it was found, however it ended."""
+        with bench.node() as place:
+            stage = Stage(name, bench.trial, self._backend, place, bench.own)
+            try:
+                seen = script(stage)
+                # What we remove ourselves from here on is no disturbance, nor in the picture.
+                seen = seen.model_copy(
+                    update={"groups": stage.groups(), "disturbances": stage.disturbances()}
+                )
+                bench.figures.append(stage.figure(*SCENARIOS[name]))
+                return seen
+            except ProblemError as error:
+                return error.problem
+            finally:
+                # What cannot be removed stays registered: the cleanup tries again, and tells.
+                with suppress(HarnessError):
+                    stage.close()
+
+
+def _answered(trial: Trial, alone: Object) -> bool:
+    """Wait until the scheduler said that a pod without any place has none."""
+    try:
+        trial.wait_pod(
+            alone,
+            lambda seen: pods.condition(seen, "PodScheduled") is not None,
+            seconds=trial.number("gang.control_seconds"),
+        )
+    except HarnessError as error:
+        if error.fault.reason is not Reason.TIMEOUT:
+            raise
+        return False
+    return True
+
+
+def _silent(trial: Trial, scheduler: str) -> Problem:
+    return Problem(
+        reason="scheduler_silent",
+        text=f"the API is served, but the scheduler {scheduler} did not decide on a plain pod "
+        f"within {trial.number('gang.control_seconds'):.0f} s",
+        help=f"look whether {scheduler} runs, and whether it is called so here",
+    )

@@ -1,0 +1,254 @@
+"""What a run may say in a checklist, and what only a person may.
+
+``Implemented`` is written only for a requirement that passed with evidence that counts, in a run
+that is complete, recent, of this Kubernetes minor and of the platform itself, and whose verdicts
+follow from its stored observations. What a person wrote is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from kar_checks import programme
+from kar_checks.checks.registry import topics
+from kar_checks.model import Finding, Outcome, Record, RequirementOutcome, RequirementResult
+from kar_checks.profile import Profile
+from kar_checks.store import StoredRun
+from kar_checks.submission.document import Checklist, ChecklistError, Edit, plain
+from kar_checks.submission.rules import METADATA
+
+#: Requirements whose own words make them conditional; the others cannot be N/A.
+CONDITIONAL = (
+    "cluster_autoscaling",
+    "pod_autoscaling",
+    "gpu_sharing",
+    "virtualized_accelerator",
+    "high_performance_networking",
+)
+
+
+class AttestedItem(Record):
+    """What a person says of one requirement."""
+
+    status: str
+    evidence: list[str] = []
+    notes: str = ""
+
+
+class Answers(Record):
+    """What only a person knows: the product's metadata, and attested requirements."""
+
+    metadata: dict[str, str] = {}
+    items: dict[str, AttestedItem] = {}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is to be written for one requirement; an empty status leaves it to a person."""
+
+    id: str
+    status: str = ""
+    notes: str = ""
+    evidence: tuple[str, ...] = ()
+    why: str = ""
+    """Why nothing is written, or what to know about what is."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A filled checklist and what was done about each requirement."""
+
+    text: str
+    entries: list[Entry]
+
+
+def read_answers(path: Path | None) -> Answers:
+    """Read an answers file.
+
+    Raises:
+        ChecklistError: it cannot be read, or has fields that nobody knows.
+    """
+    if path is None:
+        return Answers()
+    known = {plain(one) for one in (*METADATA, "repoUrl")}
+    try:
+        raw: Any = yaml.safe_load(path.read_text("utf-8"))
+        answers = Answers.model_validate(raw or {})
+    except OSError as error:
+        raise ChecklistError(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ChecklistError(f"{path}: {place}: {first['msg']}") from error
+    except yaml.YAMLError as error:
+        raise ChecklistError(f"{path} is not valid YAML") from error
+    strange = [one for one in answers.metadata if plain(one) not in known]
+    strange += [one for one in answers.items if one not in programme.all_ids()]
+    if strange:
+        raise ChecklistError(f"{path}: no checklist has {strange[0]!r}")
+    return answers
+
+
+def distrust(run: StoredRun, version: str, now: datetime, max_age: timedelta) -> str:
+    """Say why nothing of this run may stand as evidence; empty if it may."""
+    info = run.info
+    if info.environment.local_cluster:
+        return "the run assessed the embedded local cluster, which is nobody's platform"
+    if info.kubernetes_minor != version:
+        return f"the run is of Kubernetes {info.kubernetes_minor}, the checklist of {version}"
+    if info.finished is None or info.interrupted:
+        return "the run did not come to its end"
+    if info.started > now or info.finished < info.started:
+        return "the run's times cannot be right: it starts in the future or ends before it starts"
+    if now - info.finished > max_age:
+        return f"the run is older than {max_age.days} days"
+    return _not_following(run)
+
+
+def _not_following(run: StoredRun) -> str:
+    """Judge the stored observations once more: verdicts that do not follow were edited."""
+    profile = Profile.model_validate(run.info.profile)
+    for topic in topics():
+        mine = [one for one in run.findings if one.trial == topic.id]
+        text = run.observation_text(topic.id)
+        if not mine:
+            continue
+        if text is None:
+            return f"the observation of {topic.id} is missing from the run folder"
+        try:
+            seen = topic.parse_observation(text)
+        except ValidationError:
+            return f"the observation of {topic.id} is not what this version of the suite stores"
+        for check in sorted({one.check for one in mine}):
+            stored = [_verdict(one) for one in mine if one.check == check]
+            again = [_verdict(one) for one in topic.judge_check(check, seen, profile)]
+            if sorted(stored) != sorted(again):
+                return f"the verdict of {check} does not follow from what was observed"
+    return ""
+
+
+def _verdict(finding: Finding) -> tuple[str, str, str]:
+    return finding.variant, finding.outcome.value, finding.reason
+
+
+def decide(run: StoredRun, row: RequirementResult, distrusted: str) -> Entry:
+    """Return what a run may say of a requirement; evidence paths come later."""
+    if distrusted:
+        return Entry(row.id, why=f"left to you: {distrusted}")
+    at = run.info.finished or run.info.started
+    measured = (
+        f"Measured by kar-checks {run.info.suite_version} on {at:%Y-%m-%d}, run {run.info.id}."
+    )
+    match row.outcome:
+        case RequirementOutcome.PASS if row.counts:
+            return Entry(row.id, "Implemented", f"{row.reason} {measured}")
+        case RequirementOutcome.PASS:
+            level = row.evidence.value if row.evidence else "no"
+            return Entry(row.id, why=f"left to you: it passed with {level} evidence only")
+        case RequirementOutcome.FAIL:
+            passed = any(
+                one.outcome is Outcome.PASS for one in run.findings if _of(run, one) == row.id
+            )
+            status = "Partially Implemented" if passed else "Not Implemented"
+            return Entry(row.id, status, f"{row.reason} {measured}")
+        case RequirementOutcome.NOT_APPLICABLE if row.id in CONDITIONAL:
+            return Entry(row.id, "N/A", f"{row.reason} {measured}")
+        case RequirementOutcome.UNKNOWN:
+            return Entry(row.id, why="needs a person's evidence: no check here decides it")
+        case _:
+            return Entry(row.id, why=f"left to you: {row.outcome.value}. {row.reason}")
+
+
+def _of(run: StoredRun, finding: Finding) -> str:
+    return next((one.requirement for one in run.info.checks if one.id == finding.check), "")
+
+
+def fill(
+    document: Checklist,
+    entries: Sequence[Entry],
+    answers: Answers,
+    attested: Mapping[str, Entry],
+) -> Filled:
+    """Return the checklist with every empty field filled that somebody can fill.
+
+    ``attested`` are what persons said; they stand where the run says nothing.
+    """
+    edits: list[Edit] = []
+    done: list[Entry] = []
+    for entry in entries:
+        item = document.item(entry.id)
+        if item is None:
+            done.append(Entry(entry.id, why="not in this checklist"))
+            continue
+        used = entry if entry.status else attested.get(entry.id, entry)
+        if used.status and not item.text("status").strip():
+            edits += [
+                document.filled(item, name, value)
+                for name, value in (
+                    ("status", used.status),
+                    ("evidence", used.evidence),
+                    ("notes", used.notes),
+                )
+                if value and (name in item.fields and item.fields[name].empty)
+            ]
+        elif used.status:
+            used = Entry(entry.id, why=f"kept as a person wrote it: {item.text('status')}")
+        done.append(used)
+    for name, value in answers.metadata.items():
+        if _open(document, name):
+            edits.append(document.with_metadata(name, value))
+    return Filled(document.edited(edits), done)
+
+
+def missing_metadata(document: Checklist, answers: Answers) -> list[str]:
+    """Return the metadata that the validator wants and that nobody has given."""
+    given = {plain(name) for name in answers.metadata}
+    return [one for one in METADATA if _open(document, one) and plain(one) not in given]
+
+
+def _open(document: Checklist, name: str) -> bool:
+    known = document.metadata_field(name)
+    return known is None or known.empty or known.placeholder
+
+
+def attested_entries(answers: Answers) -> dict[str, Entry]:
+    """Return what persons said, marked as such."""
+    return {
+        requirement: Entry(
+            requirement,
+            one.status,
+            f"Attested by the submitter: {one.notes}".rstrip(": "),
+            tuple(one.evidence),
+            "attested by a person",
+        )
+        for requirement, one in answers.items.items()
+    }
+
+
+def version_of(document: Checklist) -> str:
+    """Return the Kubernetes minor of a checklist, such as ``1.37``.
+
+    Raises:
+        ChecklistError: it names none, or one that has no checklist here.
+    """
+    known = document.metadata_field("kubernetesVersion")
+    version = str(known.value).removeprefix("v") if known else ""
+    if version not in programme.versions():
+        raise ChecklistError(
+            f"{document.name}: metadata `kubernetesVersion` is {version or 'missing'}; there are "
+            f"checklists for {', '.join(programme.versions())}"
+        )
+    return version
+
+
+def strange_items(document: Checklist, version: str) -> list[str]:
+    """Return the ids of a checklist that its version does not have."""
+    wanted = {one.id for one in programme.requirements(version)}
+    return [one.id for one in document.items if one.id not in wanted]

@@ -1,0 +1,21 @@
+"""Topics whose judges say again what a sample run holds; a test may let them say something else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kar_checks.checks.registry import Topic
+from kar_checks.model import Finding, Observation
+from kar_checks.profile import Profile
+from tests.unit import toy
+
+FINDINGS: list[Finding] = []
+
+
+def judge(check: str, _: Observation, __: Profile) -> list[Finding]:
+    return [one for one in FINDINGS if one.check == check]
+
+
+def topics() -> tuple[Topic, ...]:
+    base = replace(toy.TOPIC, judge="tests.unit.submission.recorded:judge")
+    return tuple(replace(base, id=name) for name in ("resize", "gang"))

@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import difflib
+import subprocess
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kar_checks.commands import submission
+from kar_checks.model import Evidence, Outcome, RequirementOutcome
+from kar_checks.store import StoredRun, StoreError
+from kar_checks.submission import fill
+from kar_checks.submission.document import Checklist, ChecklistError
+from kar_checks.submission.fill import Answers, decide, distrust, read_answers
+from kar_checks.submission.rules import check
+from tests.unit.report import samples
+from tests.unit.submission import recorded
+from tests.unit.submission.templates import METADATA, template
+from tests.unit.submission.test_rules import filled
+
+NOW = samples.START + timedelta(days=3)
+AGE = timedelta(days=90)
+GANG = "gang_scheduling"
+
+
+@pytest.fixture(autouse=True)
+def judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The judges say what the sample run says."""
+    monkeypatch.setattr(fill, "topics", recorded.topics)
+    monkeypatch.setattr(submission, "datetime", _Clock)
+    recorded.FINDINGS[:] = samples.passed().findings
+
+
+class _Clock(datetime):
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        return NOW.astimezone(tz)
+
+
+def stored(tmp_path: Path, **changes: Any) -> StoredRun:
+    sample = samples.passed()
+    sample.info = sample.info.model_copy(update=changes)
+    return sample.write(tmp_path / "runs")
+
+
+def row(run: StoredRun, requirement: str = GANG) -> Any:
+    return next(one for one in run.requirements if one.id == requirement)
+
+
+def test_a_good_run_makes_implemented(tmp_path: Path) -> None:
+    run = stored(tmp_path)
+    assert distrust(run, "1.37", NOW, AGE) == ""
+    entry = decide(run, row(run), "")
+    assert entry.status == "Implemented"
+    assert "5 of 5 checks passed" in entry.notes
+    assert run.info.id in entry.notes
+
+
+LOCAL = samples.passed().info.environment.model_copy(update={"local_cluster": True})
+
+
+@pytest.mark.parametrize(
+    ("changes", "version", "now", "words"),
+    [
+        ({"environment": LOCAL}, "1.37", NOW, "embedded local cluster"),
+        ({}, "1.36", NOW, "the run is of Kubernetes 1.37, the checklist of 1.36"),
+        ({"finished": None}, "1.37", NOW, "did not come to its end"),
+        ({"interrupted": "signal SIGINT"}, "1.37", NOW, "did not come to its end"),
+        ({}, "1.37", NOW + AGE, "older than 90 days"),
+        ({}, "1.37", samples.START - timedelta(days=1), "starts in the future"),
+        ({"finished": samples.START - timedelta(days=1)}, "1.37", NOW, "times cannot be right"),
+    ],
+)
+def test_a_run_that_cannot_stand_as_evidence_says_why(
+    changes: dict[str, Any], version: str, now: datetime, words: str, tmp_path: Path
+) -> None:
+    run = stored(tmp_path, **changes)
+    why = distrust(run, version, now, AGE)
+    assert words in why
+    entry = decide(run, row(run), why)
+    assert entry.status == ""
+    assert words in entry.why
+
+
+def test_an_edited_verdict_does_not_follow(tmp_path: Path) -> None:
+    run = stored(tmp_path)
+    recorded.FINDINGS[14] = recorded.FINDINGS[14].model_copy(update={"outcome": Outcome.FAIL})
+    changed = recorded.FINDINGS[14].check
+    assert distrust(run, "1.37", NOW, AGE) == (
+        f"the verdict of {changed} does not follow from what was observed"
+    )
+
+
+def test_a_missing_or_foreign_observation_is_no_evidence(tmp_path: Path) -> None:
+    run = stored(tmp_path)
+    path = run.folder / "observations" / "gang.json"
+    path.write_text("{}")
+    assert "not what this version" in distrust(run, "1.37", NOW, AGE)
+    path.unlink()
+    assert "is missing from the run folder" in distrust(run, "1.37", NOW, AGE)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "evidence", "status", "words"),
+    [
+        (Outcome.FAIL, Evidence.SYNTHETIC, "Partially Implemented", ""),
+        (Outcome.PASS, Evidence.SIMULATED, "", "simulated evidence only"),
+        (Outcome.INCONCLUSIVE, Evidence.SYNTHETIC, "", "inconclusive"),
+        (Outcome.ERROR, None, "", "error"),
+    ],
+)
+def test_what_each_outcome_may_say(
+    outcome: Outcome, evidence: Evidence | None, status: str, words: str, tmp_path: Path
+) -> None:
+    sample = samples.passed()
+    sample.findings = [
+        one.model_copy(update={"evidence": evidence})
+        if not one.check.startswith("gang") or index < len(sample.findings) - 1
+        else one.model_copy(update={"outcome": outcome, "evidence": evidence})
+        for index, one in enumerate(sample.findings)
+    ]
+    run = sample.write(tmp_path)
+    entry = decide(run, row(run), "")
+    assert entry.status == status
+    assert words in entry.why
+
+
+def test_a_failure_of_everything_is_not_implemented(tmp_path: Path) -> None:
+    sample = samples.passed()
+    sample.findings = [one.model_copy(update={"outcome": Outcome.FAIL}) for one in sample.findings]
+    run = sample.write(tmp_path)
+    assert decide(run, row(run), "").status == "Not Implemented"
+
+
+@pytest.mark.parametrize(("requirement", "status"), [("gpu_sharing", "N/A"), (GANG, "")])
+def test_only_a_conditional_requirement_can_be_not_applicable(
+    requirement: str, status: str, tmp_path: Path
+) -> None:
+    run = stored(tmp_path)
+    absent = row(run, requirement).model_copy(
+        update={"outcome": RequirementOutcome.NOT_APPLICABLE, "reason": "no such device"}
+    )
+    entry = decide(run, absent, "")
+    assert entry.status == status
+
+
+def make(tmp_path: Path, text: str = "", **options: Any) -> Path:
+    checklist = tmp_path / "checklist.yaml"
+    checklist.write_bytes((text or template("1.37")).encode())
+    if "answers" in options:
+        file = tmp_path / "answers.yaml"
+        file.write_text(yaml.safe_dump(options.pop("answers")))
+        options["answers_file"] = file
+    target = tmp_path / "v1.37" / "acme"
+    code = submission.new(samples.passed().info.id, tmp_path / "runs", checklist, target, **options)
+    assert code == 0
+    return target
+
+
+ATTESTED = {
+    one: {
+        "status": "Implemented",
+        "evidence": ["https://acme.example/evidence"],
+        "notes": "shown in our lab",
+    }
+    for one in (
+        "ai_inference",
+        "cluster_autoscaling",
+        "pod_autoscaling",
+        "accelerator_metrics",
+        "ai_service_metrics",
+        "secure_accelerator_access",
+        "robust_controller",
+    )
+}
+
+
+def test_a_filled_checklist_differs_only_where_it_may_and_passes_the_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(tmp_path)
+    target = make(tmp_path, answers={"metadata": METADATA, "items": ATTESTED})
+    old, new = template("1.37").splitlines(), (target / "PRODUCT.yaml").read_text().splitlines()
+    for line in difflib.ndiff(old, new):
+        if line.startswith("- "):
+            assert line[2:].strip().split(":")[0] in (*METADATA, "status", "evidence", "notes")
+        elif line.startswith("+ "):
+            word = line[2:].strip()
+            assert word.startswith("- ") or word.split(":")[0] in (
+                *METADATA,
+                "status",
+                "evidence",
+                "notes",
+            )
+    assert check(Checklist.load(target / "PRODUCT.yaml"), target) == []
+    assert submission.check_file(target / "PRODUCT.yaml", None) == 0
+    read = yaml.safe_load((target / "PRODUCT.yaml").read_text())
+    gang = read["spec"]["schedulingOrchestration"][0]
+    assert (gang["status"], gang["evidence"]) == ("Implemented", [f"evidence/{GANG}.md"])
+    inference = read["spec"]["networking"][0]
+    assert inference["notes"] == "Attested by the submitter: shown in our lab"
+    out = capsys.readouterr().out
+    assert "attested by a person" in out
+    assert "0 errors" in out
+
+
+def test_the_evidence_is_readable_and_its_hashes_are_right(tmp_path: Path) -> None:
+    stored(tmp_path)
+    target = make(tmp_path)
+    text = (target / "evidence" / f"{GANG}.md").read_text()
+    for part in ("# gang_scheduling", "research-eu-1", "What it proves", "0 of 4", "raw/"):
+        assert part in text
+    done = subprocess.run(
+        ["sha256sum", "-c", "SHA256SUMS"], cwd=target / "evidence", capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert b"raw/observations/gang.json: OK" in done.stdout
+    assert not list(target.rglob("resize.json"))
+
+
+def test_redaction_hides_nodes_and_addresses_everywhere(tmp_path: Path) -> None:
+    sample = samples.passed()
+    sample.findings[-1] = sample.findings[-1].model_copy(
+        update={"summary": "worker-1 (10.0.0.7, fd00:1:2:3::7) said 1.2.3 at 10:15:04"}
+    )
+    sample.write(tmp_path / "runs")
+    target = make(tmp_path, redacted=True)
+    everything = "".join(one.read_text() for one in (target / "evidence").rglob("*.*"))
+    assert "worker-1" not in everything
+    assert "10.0.0.7" not in everything
+    assert "fd00:1" not in everything
+    assert "node-1 ([address], [address]) said 1.2.3 at 10:15:04" in everything
+
+
+def test_links_can_replace_paths(tmp_path: Path) -> None:
+    stored(tmp_path)
+    target = make(tmp_path, base_url="https://acme.example/kar/")
+    assert (
+        f'- "https://acme.example/kar/evidence/{GANG}.md"' in (target / "PRODUCT.yaml").read_text()
+    )
+
+
+def test_what_a_person_wrote_stays_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(tmp_path)
+    text = filled(template("1.37"), GANG, "Implemented", "https://mine.example", "mine")
+    text = text.replace("[Vendor Name]", "Acme")
+    target = make(tmp_path, text, answers={"metadata": METADATA | {"vendorName": "Other"}})
+    new = (target / "PRODUCT.yaml").read_text()
+    assert "https://mine.example" in new
+    assert f"evidence/{GANG}.md" not in new
+    assert 'vendorName: "Acme"' in new
+    assert "kept as a person wrote it" in " ".join(capsys.readouterr().out.split())
+
+
+def test_nothing_is_written_over_a_submission(tmp_path: Path) -> None:
+    stored(tmp_path)
+    make(tmp_path)
+    with pytest.raises(StoreError, match="nothing is written over it"):
+        make(tmp_path)
+
+
+def test_a_distrusted_run_fills_nothing_and_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(tmp_path, environment=LOCAL)
+    target = make(tmp_path)
+    assert (target / "PRODUCT.yaml").read_bytes() == template("1.37").encode()
+    assert not (target / "evidence").exists()
+    out = " ".join(capsys.readouterr().out.split())
+    assert "embedded local cluster" in out
+    assert "Only you know: metadata platformName" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("- a", "valid dictionary"),
+        ("metadata: {colour: red}", "no checklist has 'colour'"),
+        ("items: {flying: {status: N/A}}", "no checklist has 'flying'"),
+        ("items: {gpu_sharing: {state: N/A}}", "items.gpu_sharing"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_answers_that_cannot_be_used_are_a_sentence(text: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "answers.yaml"
+    file.write_text(text)
+    with pytest.raises(ChecklistError, match=words):
+        read_answers(file)
+    with pytest.raises(ChecklistError, match="cannot be read"):
+        read_answers(tmp_path / "gone.yaml")
+    assert read_answers(None) == Answers()
