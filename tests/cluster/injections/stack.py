@@ -14,53 +14,57 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kar_checks import paths
 from kar_checks.cluster import kinds, pods, wait
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.connect import connect
 from localcluster import PROBE_IMAGES, LocalCluster
 from tests.cluster.injections import injection
 
-NAMESPACE = "serving"
+NAMESPACE = "default"
 PORT = 8000
 URL = f"http://front.{NAMESPACE}.svc:{PORT}"
-ASKED = ("--target-url", URL, "--set", "stack.quiet_seconds=2")
+ASKED = ("--target-url", URL, "--set", "stack.quiet_seconds=1", "--set", "stack.prompt_words=500")
 _START_SECONDS = 60
 _CLIENT = "kar-stack-client"
-_SHAPE = {"LAYERS": 8, "KV_HEADS": 4, "HEAD_DIM": 64, "DTYPE_BYTES": 2, "BLOCK_TOKENS": 64}
-"""8 KiB for each prompt token."""
+_KV = 2_000_000
+"""Bytes for each request: 4 KB for each of its tokens."""
 
 
 class Serving:
-    """A serving stack in a namespace of its own; nothing in it has a label of ours."""
+    """A serving stack as a user would have it; nothing in it has a label of ours.
 
-    def __init__(self, local: LocalCluster, cluster: Cluster) -> None:
+    ``programs`` are files that its pods find in ``/programs``.
+    """
+
+    def __init__(
+        self, local: LocalCluster, cluster: Cluster, programs: Sequence[Path] = ()
+    ) -> None:
         self.cluster = cluster
         self.nodes = [one.name for one in local.nodes]
-        self.image = PROBE_IMAGES["python"]
-        self._uid = ""
+        self._programs = [Path(__file__).with_name("stack_server.py"), *programs]
+        self._made: list[tuple[kinds.Kind, str, str]] = []
 
     def __enter__(self) -> Serving:
-        """Make the namespace and put the programs there."""
-        made = self.cluster.create(kinds.NAMESPACE, _object("Namespace", NAMESPACE))
-        self._uid = made["metadata"]["uid"]
-        fakes = Path(__file__).with_name("stack_fakes.py").read_text("utf-8")
-        server = paths.data("probes", "disagg_server.py").read_text("utf-8")
-        programs = {"stack_fakes.py": fakes, "disagg_server.py": server}
-        self._create(kinds.CONFIG_MAP, {**_object("ConfigMap", "programs"), "data": programs})
+        """Put the programs there."""
+        data = {one.name: one.read_text("utf-8") for one in self._programs}
+        self._create(kinds.CONFIG_MAP, {**_object("ConfigMap", "programs"), "data": data})
         secret = {**_object("Secret", "key"), "stringData": {"key": "only prefill knows"}}
         self._create(kinds.SECRET, secret)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove everything with the namespace, and wait for its end."""
-        self.cluster.delete(kinds.NAMESPACE, NAMESPACE, uid=self._uid)
-        assert wait.wait_gone(
-            self.cluster, kinds.NAMESPACE, NAMESPACE, "", uid=self._uid, seconds=_START_SECONDS
-        )
+        """Remove everything, and wait for its end."""
+        for kind, name, _uid in self._made:
+            self.cluster.delete(kind, name, NAMESPACE, grace=0)
+        for kind, name, uid in self._made:
+            assert wait.wait_gone(
+                self.cluster, kind, name, NAMESPACE, uid=uid, seconds=_START_SECONDS
+            )
 
     def _create(self, kind: kinds.Kind, body: Object) -> Object:
-        return self.cluster.create(kind, body, NAMESPACE)
+        made = self.cluster.create(kind, body, NAMESPACE)
+        self._made.append((kind, body["metadata"]["name"], made["metadata"]["uid"]))
+        return made
 
     def start(
         self,
@@ -70,7 +74,7 @@ class Serving:
         node: int = 0,
         role: str = "",
         env: dict[str, Any] | None = None,
-        image: str = "",
+        image: str = PROBE_IMAGES["python"],
         secret: bool = False,
     ) -> str:
         """Start one pod, wait until it is Ready, and return ``address:port``."""
@@ -82,7 +86,7 @@ class Serving:
         fields = {"KAR_POD": "metadata.name", "KAR_POD_IP": "status.podIP"}
         container: Object = {
             "name": "server",
-            "image": image or self.image,
+            "image": image,
             "command": list(command),
             "env": [
                 *({"name": key, "value": str(value)} for key, value in (env or {}).items()),
@@ -125,30 +129,10 @@ class Serving:
         service["spec"] = {"selector": {"app": app}, "ports": [{"port": PORT}]}
         self._create(kinds.SERVICE, service)
 
-    def engine(self, role: str, *, labelled: str | None = None, quiet: bool = False) -> str:
-        """Start an engine of the probe workload, on a node of its role."""
-        command = ["python3", "-u", "/programs/disagg_server.py", "engine"]
-        if quiet:
-            command = ["sh", "-c", f"exec {' '.join(command)} >/dev/null"]
-        return self.start(
-            role,
-            command,
-            node=1 if role == "decode" else 0,
-            role=role if labelled is None else labelled,
-            env={f"KAR_{key}": value for key, value in _SHAPE.items()},
-            secret=role == "prefill",
-        )
-
-    def router(self, prefill: str, decode: str) -> None:
-        """Start the probe workload's router before two engines."""
-        command = ["python3", "-u", "/programs/disagg_server.py", "router"]
-        self.start("router", command, env={"KAR_PREFILL": prefill, "KAR_DECODE": decode})
-        self.front("router")
-
-    def fake(self, name: str, role: str, *, node: int = 0, **env: str) -> str:
-        """Start a server of ``stack_fakes.py``."""
-        command = ["python3", "-u", "/programs/stack_fakes.py", name]
-        return self.start(name, command, node=node, role=role, env=env)
+    def server(self, name: str, role: str, **env: Any) -> str:
+        """Start a server of ``stack_server.py``; each phase has its node."""
+        command = ["python3", "-u", "/programs/stack_server.py", name]
+        return self.start(name, command, node=int(name == "decode"), role=role, env=env)
 
 
 def _object(kind: str, name: str) -> Object:
@@ -156,31 +140,23 @@ def _object(kind: str, name: str) -> Object:
 
 
 @contextmanager
-def honest(local: LocalCluster, cluster: Cluster, *, quiet: bool = False) -> Iterator[Serving]:
-    """The probe workload, deployed as if it were the user's; ``quiet`` hides its logs."""
+def _pair(local: LocalCluster, cluster: Cluster, claims: int, moves: int) -> Iterator[Serving]:
+    """One prefill and one decode; decode is the front."""
     with Serving(local, cluster) as stack:
-        stack.router(stack.engine("prefill", quiet=quiet), stack.engine("decode", quiet=quiet))
+        prefill = stack.server("prefill", "prefill", MOVES=moves)
+        stack.server("decode", "decode", PREFILL=prefill, CLAIMS=claims)
+        stack.front("decode")
         yield stack
 
 
 @injection(words=ASKED)
 @contextmanager
 def decode_answers_alone(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
-    """All is deployed and labelled, and the Service leads straight to decode: HTTP 200."""
+    """All is deployed and labelled, and decode never asks prefill: HTTP 200."""
     with Serving(local, cluster) as stack:
-        stack.engine("prefill")
-        stack.engine("decode")
+        stack.server("prefill", "prefill")
+        stack.server("decode", "decode")
         stack.front("decode")
-        yield
-
-
-@injection(words=ASKED)
-@contextmanager
-def phases_swapped(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
-    """The pods carry each other's labels."""
-    with Serving(local, cluster) as stack:
-        prefill = stack.engine("prefill", labelled="decode")
-        stack.router(prefill, stack.engine("decode", labelled="prefill"))
         yield
 
 
@@ -189,7 +165,7 @@ def phases_swapped(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
 def one_pod_for_both(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """A stack that is not disaggregated at all."""
     with Serving(local, cluster) as stack:
-        stack.engine("decode", labelled="both")
+        stack.server("decode", "both")
         stack.front("decode")
         yield
 
@@ -198,36 +174,33 @@ def one_pod_for_both(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
 @contextmanager
 def transfer_claimed(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """Counters and logs are as they should be, and no KV state ever moves."""
-    with Serving(local, cluster) as stack:
-        prefill = stack.fake("prefill", "prefill")
-        stack.fake("decode", "decode", node=1, PREFILL=prefill)
-        stack.front("decode")
+    with _pair(local, cluster, claims=_KV, moves=0):
         yield
 
 
 @injection(words=ASKED)
 @contextmanager
-def decode_gone(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
-    """The router has nobody behind it, and says so with every answer."""
+def front_fails(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Each request gets a server error."""
     with Serving(local, cluster) as stack:
-        prefill = stack.engine("prefill")
-        address = stack.engine("decode")
-        stack.router(prefill, f"{address.rpartition(':')[0]}:1")
+        stack.server("prefill", "prefill")
+        stack.server("decode", "decode", FAILS="yes")
+        stack.front("decode")
         yield
 
 
-@injection(words=("--target-url", URL, "--set", "stack.quiet_seconds=10"))
+@injection(words=(*ASKED, "--set", "stack.quiet_seconds=8"))
 @contextmanager
 def server_restarted(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
-    """Decode dies and comes back while the stack is looked at."""
+    """Prefill dies and comes back while the stack is looked at, before it is asked."""
 
     def kill(own: Cluster) -> None:
-        decode = own.get(kinds.POD, "decode", NAMESPACE)
-        node = next(one for one in local.nodes if one.name == decode["spec"]["nodeName"])
-        container = pods.container_status(decode, "server")["containerID"]
+        pod = own.get(kinds.POD, "prefill", NAMESPACE)
+        node = next(one for one in local.nodes if one.name == pod["spec"]["nodeName"])
+        container = pods.container_status(pod, "server")["containerID"]
         os.kill(node.container_pid1(container), signal.SIGKILL)
 
-    with honest(local, cluster), _when_asked(local, kill):
+    with _pair(local, cluster, claims=_KV, moves=_KV), _when_asked(local, kill):
         yield
 
 
@@ -237,16 +210,17 @@ def somebody_else_asks(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """Another user's requests go through the same stack all the time."""
     ended = threading.Event()
 
-    with honest(local, cluster) as stack:
-        router = stack.cluster.get(kinds.POD, "router", NAMESPACE)["status"]["podIP"]
-        url = f"http://{router}:{PORT}/v1/completions"
-        body = json.dumps({"model": "kar-probe", "prompt": "a b c", "max_tokens": 1}).encode()
+    with _pair(local, cluster, claims=_KV, moves=_KV) as stack:
+        address = stack.cluster.get(kinds.POD, "decode", NAMESPACE)["status"]["podIP"]
+        body = json.dumps({"prompt": "a b c"}).encode()
         headers = {"Content-Type": "application/json"}
 
         def ask() -> None:
-            while not ended.wait(0.3):
-                request = urllib.request.Request(url, body, headers)
-                with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5):  # noqa: S310
+            while not ended.wait(0.2):
+                request = urllib.request.Request(
+                    f"http://{address}:{PORT}/v1/completions", body, headers
+                )
+                with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5):  # noqa: S310 - http
                     pass
 
         thread = threading.Thread(target=ask, daemon=True)

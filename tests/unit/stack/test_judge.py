@@ -139,9 +139,9 @@ SOME = replace(
         (BY_SOURCE, "external_kv_transfer"): counted(TOKENS / 2),
     },
 )
-MUTE = {"ids": range(0)}
-UNREAD = {"received": None, "sent": None}
-SILENT = {"series": {}, "families": ()}
+MUTE: dict[str, Any] = {"ids": range(0)}
+UNREAD: dict[str, Any] = {"received": None, "sent": None}
+SILENT: dict[str, Any] = {"series": {}, "families": ()}
 
 
 def answers(count: int = SENT, **bad: Any) -> list[Answer]:
@@ -414,7 +414,7 @@ def test_bytes_that_may_move_past_the_interface_are_not_called_invented(
 
 # -- simulators ---------------------------------------------------------------------------------
 
-SIGNS = [
+SIGNS: list[dict[str, Any]] = [
     {"images": ["ghcr.io/llm-d/llm-d-inference-sim:v0.10.2"]},
     {"commands": ["/app/llm-d-inference-sim"]},
     {"version": "404"},
