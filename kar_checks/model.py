@@ -250,8 +250,10 @@ class TopicInfo(Record):
     evidence: Evidence = Evidence.SYNTHETIC
     """The level of evidence that it is for. Of a requirement's topics those of the best level
     that ran decide."""
+    asked_by: str = ""
+    """The setting that a topic is asked for by; empty if it is selected by itself."""
     ask: str = ""
-    """How to ask for a topic that is not selected by itself; empty if it is."""
+    """How to ask for it, in words."""
     official_link: str = ""
 
 

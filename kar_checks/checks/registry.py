@@ -118,6 +118,7 @@ class Topic:
             counts_as_implemented=self.counts_as_implemented,
             official_link=self.official_link,
             evidence=self.evidence,
+            asked_by=self.asked_by,
             ask=self.ask,
         )
 

@@ -371,6 +371,12 @@ class Scorecard:
             )
         ]
 
+    def _asked(self, topic: str) -> str:
+        """Return the words that ask for a topic which is not selected by itself."""
+        key = next((one.asked_by for one in self.info.topics if one.id == topic), "")
+        value = next((value for name, value, _, _ in self.settings if key and name == key), "")
+        return f" --set {shlex.quote(f'{key}={value}')}" if value else ""
+
     def _command(self, start: str) -> str:
         if self.info.environment.local_cluster:
             return f"{start} --local-cluster"
@@ -458,7 +464,7 @@ class Scorecard:
             info=info,
             finding=finding,
             anchor=_anchor("check", info.id, finding.variant),
-            repeat=self._command(f"kar run {shlex.quote(info.id)}"),
+            repeat=self._command(f"kar run {shlex.quote(info.id)}{self._asked(info.topic)}"),
             figures=first,
             elsewhere=[one for one in mine if one not in first],
             files=_files_of(finding.trial, self.files) if finding.trial else [],
