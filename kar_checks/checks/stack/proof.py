@@ -254,6 +254,8 @@ def restarted(pod: StackPod) -> str:
         return f"pod {pod.name} is gone"
     if pod.restarts_after != pod.restarts:
         return f"a container of pod {pod.name} was restarted"
+    if pod.before.endpoint and not pod.after.endpoint:
+        return f"pod {pod.name} tells no metrics any more"
     starts = [
         started(one.samples)
         for one in (pod.first, pod.quiet, pod.before, pod.after)

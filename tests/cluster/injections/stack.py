@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kar_checks.cluster import kinds, pods, wait
 from kar_checks.cluster.client import Cluster, Object
-from kar_checks.cluster.connect import connect
 from localcluster import PROBE_IMAGES, LocalCluster
 from tests.cluster.injections import injection
 
@@ -25,9 +21,10 @@ PORT = 8000
 URL = f"http://front.{NAMESPACE}.svc:{PORT}"
 ASKED = ("--target-url", URL, "--set", "stack.quiet_seconds=1", "--set", "stack.prompt_words=500")
 _START_SECONDS = 60
-_CLIENT = "kar-stack-client"
 _KV = 2_000_000
 """Bytes for each request: 4 KB for each of its tokens."""
+_REQUESTS = 22
+"""Two to warm up and twenty that are counted."""
 
 
 class Serving:
@@ -140,10 +137,12 @@ def _object(kind: str, name: str) -> Object:
 
 
 @contextmanager
-def _pair(local: LocalCluster, cluster: Cluster, claims: int, moves: int) -> Iterator[Serving]:
+def _pair(
+    local: LocalCluster, cluster: Cluster, *, claims: int, moves: int, dies_after: int = 0
+) -> Iterator[Serving]:
     """One prefill and one decode; decode is the front."""
     with Serving(local, cluster) as stack:
-        prefill = stack.server("prefill", "prefill", MOVES=moves)
+        prefill = stack.server("prefill", "prefill", MOVES=moves, DIES_AFTER=dies_after)
         stack.server("decode", "decode", PREFILL=prefill, CLAIMS=claims)
         stack.front("decode")
         yield stack
@@ -189,18 +188,11 @@ def front_fails(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
         yield
 
 
-@injection(words=(*ASKED, "--set", "stack.quiet_seconds=8"))
+@injection(words=ASKED)
 @contextmanager
 def server_restarted(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
-    """Prefill dies and comes back while the stack is looked at, before it is asked."""
-
-    def kill(own: Cluster) -> None:
-        pod = own.get(kinds.POD, "prefill", NAMESPACE)
-        node = next(one for one in local.nodes if one.name == pod["spec"]["nodeName"])
-        container = pods.container_status(pod, "server")["containerID"]
-        os.kill(node.container_pid1(container), signal.SIGKILL)
-
-    with _pair(local, cluster, claims=_KV, moves=_KV), _when_asked(local, kill):
+    """Prefill dies, and comes back with counters that begin anew, when it has done its work."""
+    with _pair(local, cluster, claims=_KV, moves=_KV, dies_after=_REQUESTS):
         yield
 
 
@@ -229,30 +221,4 @@ def somebody_else_asks(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
             yield
         finally:
             ended.set()
-            thread.join(10)
-
-
-@contextmanager
-def _when_asked(local: LocalCluster, react: Callable[[Cluster], None]) -> Iterator[None]:
-    """Call ``react`` once, in a thread, when the client of the run is running."""
-    with contextlib.closing(Cluster(connect(local.kubeconfig, None), run_id="sabotage")) as own:
-        begin = own.list(kinds.POD).resource_version
-
-        def follow() -> None:
-            for _, pod in own.watch(
-                kinds.POD,
-                resource_version=begin,
-                deadline=time.monotonic() + 600,
-                fields=f"metadata.name={_CLIENT}",
-            ):
-                if pods.phase(pod) == "Running":
-                    react(own)
-                    return
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            own.stop()
             thread.join(10)

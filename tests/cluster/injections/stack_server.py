@@ -2,7 +2,8 @@
 
 ``prefill`` and ``decode`` answer at once and export vLLM's metrics. Decode asks the prefill at
 ``PREFILL`` first, or without one says that it computed the prompt itself. It claims ``CLAIMS``
-bytes of KV state for each request, and pulls ``MOVES`` bytes; ``FAILS`` answers with errors.
+bytes of KV state for each request, and pulls ``MOVES`` bytes; ``FAILS`` answers with errors, and
+a prefill dies after it handed over ``DIES_AFTER`` times.
 ``legs`` stands before two servers of an engine (``PREFILL`` and ``DECODE``) and sends each request
 to both, as llm-d's sidecar does.
 """
@@ -26,6 +27,7 @@ ROLE = sys.argv[1]
 PREFILL, DECODE = os.environ.get("PREFILL", ""), os.environ.get("DECODE", "")
 CLAIMS, MOVES = int(os.environ.get("CLAIMS", "0")), int(os.environ.get("MOVES", "0"))
 FAILS = "FAILS" in os.environ
+DIES_AFTER = int(os.environ.get("DIES_AFTER", "0"))
 
 _counts: Counter[str] = Counter()
 _lock = threading.Lock()
@@ -64,6 +66,10 @@ class Handler(BaseHTTPRequestHandler):
             self.tell(200, b"ok\n")
         elif self.path == "/kv":
             self.tell(200, os.urandom(MOVES))
+            with _lock:
+                _counts["kv"] += 1
+            if _counts["kv"] == DIES_AFTER:
+                threading.Timer(0.2, os._exit, [1]).start()
         elif self.path == "/v1/models":
             self.tell(200, {"data": [{"id": "none"}]})
         elif self.path == "/version" and ROLE != "legs":

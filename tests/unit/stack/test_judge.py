@@ -361,6 +361,8 @@ def test_a_stack_that_changed_or_served_others_is_not_judged(check: str) -> None
     for side in CHANGED:
         assert verdict(check, observed(PREFILL, side)) == ("inconclusive", "pods_changed")
         assert verdict(check, observed(IDLE, side)) == ("inconclusive", "pods_changed")
+    gone = observed(PREFILL, replace(DECODE, more={"after": Counters()}))
+    assert verdict(check, gone) == ("inconclusive", "pods_changed")
     assert verdict(check, observed(PREFILL, DECODE, new_pods=["d2"])) == (
         "inconclusive",
         "pods_changed",
