@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
             with _lock:
                 _counts["kv"] += 1
             if _counts["kv"] == DIES_AFTER:
-                threading.Timer(0.2, os._exit, [1]).start()
+                threading.Timer(1.5, os._exit, [1]).start()
         elif self.path == "/v1/models":
             self.tell(200, {"data": [{"id": "none"}]})
         elif self.path == "/version" and ROLE != "legs":
