@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _CLUSTER = "Which cluster"
 _TARGET = "What reaches every object"
 _CHECKS = "Which checks, and how"
+_STACK = "Your own serving stack (KAR-41)"
 
 
 @dataclass
@@ -134,6 +135,52 @@ class SelectionOptions:
             rich_help_panel=_CHECKS,
         ),
     ] = "network"
+    target_url: Annotated[
+        str,
+        typer.Option(help="Assess this stack, as reached in the cluster.", rich_help_panel=_STACK),
+    ] = ""
+    target_model: Annotated[
+        str, typer.Option(help="Its model; default: the first served.", rich_help_panel=_STACK)
+    ] = ""
+    target_namespace: Annotated[
+        str, typer.Option(help="Where its pods are; default: by the URL.", rich_help_panel=_STACK)
+    ] = ""
+    target_prefill: Annotated[
+        str,
+        typer.Option(
+            metavar="SELECTOR",
+            help="Its prefill pods; default: by well-known labels.",
+            rich_help_panel=_STACK,
+        ),
+    ] = ""
+    target_decode: Annotated[
+        str,
+        typer.Option(metavar="SELECTOR", help="Its decode pods.", rich_help_panel=_STACK),
+    ] = ""
+    target_credential: Annotated[
+        str,
+        typer.Option(
+            metavar="VARIABLE",
+            help="Environment variable with a bearer token; stored nowhere.",
+            rich_help_panel=_STACK,
+        ),
+    ] = ""
+
+    @property
+    def assignments(self) -> list[str]:
+        """Settings as ``KEY=VALUE``: those of ``--set``, and those with an option of their own."""
+        named = {
+            "stack.url": self.target_url,
+            "stack.model": self.target_model,
+            "stack.namespace": self.target_namespace,
+            "stack.prefill": self.target_prefill,
+            "stack.decode": self.target_decode,
+            "stack.credential": self.target_credential,
+        }
+        given = [f"{key}={value}" for key, value in named.items() if value]
+        if self.max_bytes is not None:
+            given.append(f"throughput.max_bytes={self.max_bytes:.0f}")
+        return [*(self.set_ or ()), *given]
 
 
 def shared(command: Callable[..., None]) -> Callable[..., None]:
@@ -184,7 +231,8 @@ def build(
     from pydantic import ValidationError
 
     from kar_checks import profile as profiles
-    from kar_checks.checks.registry import DISRUPTIONS
+    from kar_checks.checks.registry import DISRUPTIONS, topics
+    from kar_checks.checks.stack import address
     from kar_checks.cluster.target import Target, parse_pairs, parse_toleration
     from kar_checks.local import local_images, local_kubeconfig
     from kar_checks.options import Options, UsageError
@@ -192,10 +240,7 @@ def build(
     chosen = selection or SelectionOptions()
     if chosen.max_disruption not in DISRUPTIONS:
         raise UsageError(f"--max-disruption must be one of {', '.join(DISRUPTIONS)}")
-    settings = list(chosen.set_ or ())
-    if chosen.max_bytes is not None:
-        settings.append(f"throughput.max_bytes={chosen.max_bytes:.0f}")
-    loaded = profiles.load(chosen.profile, settings)
+    loaded = profiles.load(chosen.profile, chosen.assignments)
     images = parse_pairs(cluster.image or (), "--image")
     kubeconfig = cluster.kubeconfig
     if cluster.local_cluster:
@@ -211,6 +256,7 @@ def build(
         "images": images,
         "pull_secrets": cluster.pull_secret or [],
         "runtime_class": cluster.runtime_class,
+        "stack_namespace": address.namespace(loaded),
     }
     if cluster.platform_user:
         given["run_as_user"] = None
@@ -229,7 +275,10 @@ def build(
         cluster_name=cluster.cluster_name or ("local cluster" if cluster.local_cluster else ""),
         select=selectors or loaded.select,
         profile=chosen.profile,
-        settings=settings,
+        settings=chosen.assignments,
+        unasked=frozenset(
+            one.id for one in topics() if one.asked_by and not loaded.text(one.asked_by)
+        ),
         max_disruption=chosen.max_disruption,
         target=target,
         **more,

@@ -301,6 +301,13 @@ class TopicInfo(Record):
     """The variants are alternatives: any one that works is enough (gang backends)."""
     counts_as_implemented: Evidence = Evidence.SYNTHETIC
     """The weakest evidence that counts for the requirement; ``simulated`` never does."""
+    evidence: Evidence = Evidence.SYNTHETIC
+    """The level of evidence that it is for. Of a requirement's topics those of the best level
+    that ran decide."""
+    asked_by: str = ""
+    """The setting that a topic is asked for by; empty if it is selected by itself."""
+    ask: str = ""
+    """How to ask for it, in words."""
     official_link: str = ""
 
 

@@ -34,6 +34,8 @@ class Options:
     keep_on_failure: bool = False
     fail_on: Sequence[Outcome] = DEFAULT_FAIL_ON
     max_disruption: Disruption = "network"
+    unasked: frozenset[str] = frozenset()
+    """Topics that are selected only on request, and were not asked for."""
     target: Target = field(default_factory=Target)
 
     @property
@@ -41,25 +43,38 @@ class Options:
         """Nothing touches a cluster that was not named."""
         return bool(self.kubeconfig or self.context or self.local_cluster)
 
+    @property
+    def selection(self) -> list[tuple[Topic, Check]]:
+        """The checks that were chosen, in running order.
 
-def selected(select: Iterable[str]) -> list[tuple[Topic, Check]]:
+        Raises:
+            UsageError: a selector means nothing.
+        """
+        return selected(self.select, self.unasked)
+
+
+def selected(
+    select: Iterable[str], unasked: frozenset[str] = frozenset()
+) -> list[tuple[Topic, Check]]:
     """Return the checks that the selectors mean, in running order; no selector means all.
 
     A selector is a check id, a topic, a requirement id, or a KAR number as ``53`` or ``KAR-53``.
+    Topics that are ``unasked`` are left out.
 
     Raises:
-        UsageError: a selector means nothing.
+        UsageError: a selector means nothing, or only what was not asked for.
     """
     wanted = [one.strip() for part in select for one in part.split(",") if one.strip()]
+    there = [(topic, check) for topic, check in all_checks() if topic.id not in unasked]
     if not wanted:
-        return list(all_checks())
+        return there
     chosen: set[str] = set()
     for one in wanted:
-        found = [check.id for topic, check in all_checks() if _means(one, topic, check)]
+        found = [check.id for topic, check in there if _means(one, topic, check)]
         if not found:
             raise UsageError(_no_such(one))
         chosen.update(found)
-    return [(topic, check) for topic, check in all_checks() if check.id in chosen]
+    return [(topic, check) for topic, check in there if check.id in chosen]
 
 
 def _means(selector: str, topic: Topic, check: Check) -> bool:
@@ -83,6 +98,9 @@ def _kar_of(requirement: str) -> int | None:
 
 
 def _no_such(selector: str) -> str:
+    for topic, check in all_checks():
+        if _means(selector, topic, check):
+            return f"{selector} assesses what the user names: {topic.ask}"
     number = _kar_number(selector)
     if selector in programme.all_ids() or (
         number is not None and number in {_kar_of(one) for one in programme.all_ids()}

@@ -16,6 +16,7 @@ from kar_checks.model import (
 )
 from kar_checks.programme import Requirement
 
+_DID_NOT_RUN = (Outcome.NOT_RUN, Outcome.SKIPPED, Outcome.NOT_APPLICABLE)
 _STRENGTH = (Evidence.SIMULATED, Evidence.SYNTHETIC, Evidence.REAL)
 
 
@@ -70,7 +71,8 @@ def requirement_result(
     """Return the row of one requirement from the checks that belong to it.
 
     ``checks`` are all checks of the suite; those without a finding are ``not_run``, so that a
-    partial selection never looks complete.
+    partial selection never looks complete. Where its topics are for different levels of evidence,
+    those of the best level that ran decide; the others stand beside them on the page.
     """
     mine = [topic for topic in topics if topic.requirement == requirement.id]
     if not mine:
@@ -81,9 +83,37 @@ def requirement_result(
             outcome=RequirementOutcome.UNKNOWN,
             reason="No check of this suite decides it yet: it needs a person's evidence.",
         )
+    levels = sorted({topic.evidence for topic in mine}, key=_STRENGTH.index, reverse=True)
+    decided = [
+        _decide([one for one in mine if one.evidence is level], checks, findings)
+        for level in levels
+    ]
+    outcome, used = next((one for one in decided if one[0] not in _DID_NOT_RUN), decided[-1])
+    all_alternatives = all(topic.any_of for topic in mine)
+    rests_on = [one.evidence for one in used if one.evidence and one.outcome is outcome]
+    evidence = min(rests_on, key=_STRENGTH.index) if rests_on else None
+    needed = max((topic.counts_as_implemented for topic in mine), key=_STRENGTH.index)
+    return RequirementResult(
+        id=requirement.id,
+        kar=requirement.kar,
+        level=requirement.level,
+        outcome=RequirementOutcome(outcome.value),
+        reason=(_which_passed(used) if outcome is Outcome.PASS and all_alternatives else "")
+        or _reason(outcome, used),
+        evidence=evidence,
+        counts=evidence is not None
+        and outcome is Outcome.PASS
+        and _STRENGTH.index(evidence) >= max(_STRENGTH.index(needed), 1),
+    )
+
+
+def _decide(
+    topics: Sequence[TopicInfo], checks: Sequence[CheckInfo], findings: Sequence[Finding]
+) -> tuple[Outcome, list[Finding]]:
+    """Return what the topics of one level come to, and the findings that this rests on."""
     parts: list[Outcome] = []
     used: list[Finding] = []
-    for topic in mine:
+    for topic in topics:
         ids = [check.id for check in checks if check.topic == topic.id]
         found = [finding for finding in findings if finding.check in ids]
         missing = [
@@ -103,23 +133,7 @@ def requirement_result(
             combine_variants(both) if topic.any_of else combine([one.outcome for one in both])
         )
         used.extend(both)
-    outcome = combine(parts)
-    all_alternatives = all(topic.any_of for topic in mine)
-    levels = [one.evidence for one in used if one.evidence and one.outcome is outcome]
-    evidence = min(levels, key=_STRENGTH.index) if levels else None
-    needed = max((topic.counts_as_implemented for topic in mine), key=_STRENGTH.index)
-    return RequirementResult(
-        id=requirement.id,
-        kar=requirement.kar,
-        level=requirement.level,
-        outcome=RequirementOutcome(outcome.value),
-        reason=(_which_passed(used) if outcome is Outcome.PASS and all_alternatives else "")
-        or _reason(outcome, used),
-        evidence=evidence,
-        counts=evidence is not None
-        and outcome is Outcome.PASS
-        and _STRENGTH.index(evidence) >= max(_STRENGTH.index(needed), 1),
-    )
+    return combine(parts), used
 
 
 def _reason(outcome: Outcome, used: Sequence[Finding]) -> str:

@@ -98,13 +98,14 @@ def needed_rights(
         rights.update(dict.fromkeys(BASE_OWN_NAMESPACE))
     for topic, check in selection:
         for right in topic.rights(check, profile):
-            rights.update(dict.fromkeys(_verbs(right)))
+            where = target.stack_namespace if right.stack else ""
+            rights.update(dict.fromkeys(_verbs(right, where)))
     return list(rights)
 
 
-def _verbs(right: Right) -> list[NeededRight]:
+def _verbs(right: Right, where: str) -> list[NeededRight]:
     return [
-        NeededRight(verb, right.group, right.resource, right.cluster, right.optional)
+        NeededRight(verb, right.group, right.resource, right.cluster, right.optional, where)
         for verb in right.verbs
     ]
 
@@ -122,7 +123,7 @@ def ask_server(cluster: Cluster, namespace: str, rights: Iterable[NeededRight]) 
     wanted = list(dict.fromkeys(rights))
 
     def ask(one: NeededRight) -> bool:
-        where = "" if one.cluster else namespace
+        where = "" if one.cluster else one.namespace or namespace
         return may(cluster, one.verb, one.group, one.resource, where)
 
     with ThreadPoolExecutor(max_workers=8) as pool:

@@ -22,7 +22,7 @@ from kar_checks.checks.registry import DISRUPTIONS, Check, Topic, find
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.exits import Exit
 from kar_checks.model import Finding, Observation, Outcome
-from kar_checks.options import DEFAULT_FAIL_ON, Options, UsageError, parse_fail_on, selected
+from kar_checks.options import DEFAULT_FAIL_ON, Options, UsageError, parse_fail_on
 from kar_checks.profile import ProfileError
 from kar_checks.runner import Preflight, Runner, prepare
 from kar_checks.store import StoreError, new_run_id
@@ -70,7 +70,7 @@ class KarPlugin:
     ) -> None:
         """Leave out the tests of checks that were not selected."""
         try:
-            chosen = {check.id for _, check in selected(self.options.select)}
+            chosen = {check.id for _, check in self.options.selection}
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
         out = [one for one in items if (mine := _check_of(one)) and mine not in chosen]

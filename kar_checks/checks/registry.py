@@ -27,6 +27,7 @@ TOPIC_MODULES = (
     "kar_checks.checks.gang.checks",
     "kar_checks.checks.networking.checks",
     "kar_checks.checks.disaggregation.checks",
+    "kar_checks.checks.stack.checks",
     "kar_checks.checks.throughput.checks",
     "kar_checks.checks.gateway.checks",
 )
@@ -37,9 +38,9 @@ _ID = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
 class Right:
     """One right that a trial uses, as RBAC writes it; ``pods/exec`` for a subresource.
 
-    ``verbs`` are granted in the run's namespace unless ``cluster`` is set. Of alternatives that a
-    trial finds for itself, each right is ``optional``: it is printed, and who lacks it loses that
-    alternative only.
+    ``verbs`` are granted in the run's namespace unless ``cluster`` is set, or ``stack``: then in
+    the namespace of the user's workload that is assessed. Of alternatives that a trial finds for
+    itself, each right is ``optional``: it is printed, and who lacks it loses that alternative only.
     """
 
     verbs: tuple[str, ...]
@@ -51,6 +52,7 @@ class Right:
     """Only these variants of the thing under test use it; none: whatever is measured."""
     unless: str = ""
     """A text setting of the profile that, once it is given, makes the right needless."""
+    stack: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,12 @@ class Topic:
     any_of: bool = False
     counts_as_implemented: Evidence = Evidence.SYNTHETIC
     official_link: str = ""
+    evidence: Evidence = Evidence.SYNTHETIC
+    """The level of evidence that it is for; the better of two topics decides their requirement."""
+    asked_by: str = ""
+    """The setting without which the topic is not selected; empty if it always is."""
+    ask: str = ""
+    """How to ask for it, in words."""
     common_needs: Needs = field(default_factory=Needs)
     """Needs of every check of the topic; a check's own come on top."""
     variants: str = ""
@@ -134,6 +142,9 @@ class Topic:
             any_of=self.any_of,
             counts_as_implemented=self.counts_as_implemented,
             official_link=self.official_link,
+            evidence=self.evidence,
+            asked_by=self.asked_by,
+            ask=self.ask,
         )
 
     def check_info(self, check: Check) -> CheckInfo:

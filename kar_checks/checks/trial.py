@@ -28,6 +28,8 @@ from kar_checks.store import now
 T = TypeVar("T", bound=Record)
 
 PROBE_FOLDER = "/probe"
+MOST_OUTPUT = 4096
+"""Characters that are kept of what a command printed."""
 
 
 @dataclass
@@ -55,6 +57,10 @@ class Trial:
     def number(self, key: str) -> float:
         """Return a setting of the profile."""
         return self.profile.number(key)
+
+    def text(self, key: str) -> str:
+        """Return a setting of the profile as text."""
+        return self.profile.text(key)
 
     def mount_probe(self, name: str) -> str:
         """Put ``probes/NAME.py`` into a ConfigMap of the run; returns the ConfigMap's name.
@@ -104,9 +110,11 @@ class Trial:
             begin=pod,
         )
 
-    def exec(self, pod: str, argv: Sequence[str], *, container: str = "") -> Command:
-        """Run a command in a container and keep it as evidence."""
-        return self._exec(pod, argv, container, 20)[0]
+    def exec(
+        self, pod: str, argv: Sequence[str], *, container: str = "", namespace: str = ""
+    ) -> Command:
+        """Run a command in a container (of ours, without ``namespace``) and keep it as evidence."""
+        return self._exec(pod, argv, container, 20, namespace)[0]
 
     def output(self, pod: str, argv: Sequence[str], *, seconds: float = 20) -> str:
         """Run a command that must succeed, keep it as evidence, and return all that it printed.
@@ -124,18 +132,25 @@ class Trial:
         return stdout
 
     def _exec(
-        self, pod: str, argv: Sequence[str], container: str, seconds: float
+        self,
+        pod: str,
+        argv: Sequence[str],
+        container: str,
+        seconds: float,
+        namespace: str = "",
     ) -> tuple[Command, str]:
         at: datetime = now()
-        done = self.cluster.exec(self.namespace, pod, argv, container=container, seconds=seconds)
+        done = self.cluster.exec(
+            namespace or self.namespace, pod, argv, container=container, seconds=seconds
+        )
         command = Command(
             at=at,
             pod=pod,
             container=container,
             argv=list(argv),
             exit_code=done.exit_code,
-            stdout=redact(done.stdout[:4096]),
-            stderr=redact(done.stderr[:4096]),
+            stdout=redact(done.stdout[:MOST_OUTPUT]),
+            stderr=redact(done.stderr[:MOST_OUTPUT]),
         )
         with self._lock:
             self.commands.append(command)

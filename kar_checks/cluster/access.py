@@ -10,7 +10,7 @@ from kar_checks.cluster.client import Object
 
 @dataclass(frozen=True)
 class NeededRight:
-    """One verb on one resource; ``cluster`` says where it is needed.
+    """One verb on one resource; ``cluster`` and ``namespace`` say where it is needed.
 
     Without an ``optional`` one a check still runs, and says what it could not do.
     """
@@ -20,9 +20,11 @@ class NeededRight:
     resource: str
     cluster: bool
     optional: bool = False
+    namespace: str = ""
+    """A namespace that is not the run's own."""
 
     def __str__(self) -> str:
-        where = "cluster-wide" if self.cluster else "in the namespace"
+        where = "cluster-wide" if self.cluster else f"in the namespace {self.namespace}".rstrip()
         group = f".{self.group}" if self.group else ""
         return f"{self.verb} {self.resource}{group} {where}"
 
@@ -54,11 +56,13 @@ def rbac_objects(
     """Return ServiceAccount, roles and bindings with exactly these rights.
 
     With ``namespace`` the namespaced rights become a Role in it; without one the run makes its own
-    namespace, whose name nobody knows beforehand, so that they must hold in all.
+    namespace, whose name nobody knows beforehand, so that they must hold in all. Rights in a
+    namespace of their own become a Role there.
     """
     rights = sorted(set(needed), key=lambda one: (one.group, one.resource, one.verb))
-    wide = [one for one in rights if one.cluster or not namespace]
-    narrow = [one for one in rights if not one.cluster and namespace]
+    places: dict[str, list[NeededRight]] = {"": [], namespace: []}
+    for one in rights:
+        places.setdefault("" if one.cluster else one.namespace or namespace, []).append(one)
     subject = {"kind": "ServiceAccount", "name": name, "namespace": subject_namespace}
     out: list[Object] = [
         {
@@ -67,12 +71,10 @@ def rbac_objects(
             "metadata": {"name": name, "namespace": subject_namespace},
         }
     ]
-    for kind, where, rules in (
-        ("ClusterRole", "", _rules(wide)),
-        ("Role", namespace, _rules(narrow)),
-    ):
-        if not rules:
+    for where, given in places.items():
+        if not given:
             continue
+        kind, rules = "Role" if where else "ClusterRole", _rules(given)
         meta = {"name": name, **({"namespace": where} if where else {})}
         api = "rbac.authorization.k8s.io"
         out.append({"apiVersion": f"{api}/v1", "kind": kind, "metadata": meta, "rules": rules})

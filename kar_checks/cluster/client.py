@@ -340,11 +340,18 @@ class Cluster:
         return True
 
     def pod_log(
-        self, namespace: str, pod: str, container: str = "", *, tail: int | None = None
+        self,
+        namespace: str,
+        pod: str,
+        container: str = "",
+        *,
+        tail: int | None = None,
+        since_seconds: int | None = None,
     ) -> str:
-        """Return a container's log so far."""
+        """Return a container's log so far; of the last lines or seconds only, if asked."""
         query = [("container", container)] if container else []
         query += [("tailLines", str(tail))] if tail is not None else []
+        query += [("sinceSeconds", str(since_seconds))] if since_seconds is not None else []
         status, text = self.raw(
             "GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query=query, accept="*/*"
         )

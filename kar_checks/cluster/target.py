@@ -64,6 +64,8 @@ class Target(Record):
     images: dict[str, str] = {}
     pull_secrets: list[str] = []
     runtime_class: str = ""
+    stack_namespace: str = ""
+    """The namespace of the user's own workload that is assessed; nothing of ours goes there."""
     run_as_user: int | None = USER
     """``None`` where the platform assigns one (OpenShift)."""
     architectures: list[str] = Field(default_factory=lambda: ["amd64", "arm64"])

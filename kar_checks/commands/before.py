@@ -21,14 +21,14 @@ from kar_checks.cluster.ownership import Workspace
 from kar_checks.commands.cleanup import SEARCHED
 from kar_checks.exits import Exit
 from kar_checks.model import Cleanup
-from kar_checks.options import Options, selected
+from kar_checks.options import Options
 from kar_checks.plan import needed_images, needed_rights
 from kar_checks.runner import Preflight, prepare
 
 
 def show_plan(options: Options) -> int:
     """Print what would run here; 0 if everything would, 12 if nothing would, 11 else."""
-    before = prepare(options, selected(options.select))
+    before = prepare(options, options.selection)
     console = Console(highlight=False)
     console.print(f"[bold]Target[/]  {escape(before.target_line)}", soft_wrap=True)
     table = Table(box=None)
@@ -77,7 +77,7 @@ def _print_costs(before: Preflight, options: Options, console: Console) -> None:
 
 def examine(options: Options, *, probe: bool) -> int:
     """Print what stands in the way; 0 if nothing does, 12 otherwise."""
-    before = prepare(options, selected(options.select))
+    before = prepare(options, options.selection)
     console = Console(highlight=False)
     console.print(f"[bold]Target[/]  {escape(before.target_line)}", soft_wrap=True)
     obstacles = _look(before, options)
@@ -172,7 +172,7 @@ def _standing_limits(before: Preflight, namespace: str) -> dict[tuple[str, str],
 def print_rbac(options: Options, account_namespace: str, *, cleanup: bool) -> None:
     """Print the rights of a selection as YAML documents."""
     profile = profiles.load(options.profile, options.settings)
-    rights = needed_rights(selected(options.select), options.target, profile)
+    rights = needed_rights(options.selection, options.target, profile)
     if cleanup:
         rights += [
             NeededRight(verb, kind.group, kind.plural, cluster=True)
@@ -187,6 +187,6 @@ def print_rbac(options: Options, account_namespace: str, *, cleanup: bool) -> No
 
 def list_images(options: Options) -> None:
     """Print one image a line: name and reference."""
-    found = needed_images(selected(options.select), options.target)
+    found = needed_images(options.selection, options.target)
     for name, reference in found.items():
         print(f"{name}\t{reference}")

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from kar_checks.exits import Exit
-from kar_checks.options import Options, selected
+from kar_checks.options import Options
 from kar_checks.pytest_plugin import KarPlugin
 from kar_checks.report import text
 from kar_checks.store import StoredRun, new_run_id, write_atomically
@@ -25,7 +25,7 @@ def run_checks(options: Options, *, quiet: bool) -> int:
         HarnessError: the cluster could not be assessed at all.
         StoreError: the run folder could not be made.
     """
-    topics = {topic.id: topic for topic, _ in selected(options.select)}
+    topics = {topic.id: topic for topic, _ in options.selection}
     run_id = new_run_id()
     folder = options.output / run_id
     console = Console(highlight=False)

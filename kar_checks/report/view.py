@@ -156,6 +156,18 @@ class RequirementView:
         """The id of its row."""
         return _anchor("requirement", self.requirement.id)
 
+    @property
+    def levels(self) -> str:
+        """How topics of different levels of evidence make one outcome; empty if they do not."""
+        if len({one.info.evidence for one in self.topics}) < 2:
+            return ""
+        told = "; ".join(
+            f"{one.info.title}: {words.outcome(one.outcome)}"
+            + (f" on {one.evidence} evidence" if one.evidence else "")
+            for one in self.topics
+        )
+        return f"It rests on the better evidence that there is. {told}."
+
 
 @dataclass(frozen=True)
 class Step:
@@ -359,6 +371,12 @@ class Scorecard:
             )
         ]
 
+    def _asked(self, topic: str) -> str:
+        """Return the words that ask for a topic which is not selected by itself."""
+        key = next((one.asked_by for one in self.info.topics if one.id == topic), "")
+        value = next((value for name, value, _, _ in self.settings if key and name == key), "")
+        return f" --set {shlex.quote(f'{key}={value}')}" if value else ""
+
     def _command(self, start: str) -> str:
         if self.info.environment.local_cluster:
             return f"{start} --local-cluster"
@@ -409,9 +427,10 @@ class Scorecard:
         if not variant and mine:
             return []
         plan = next((one for one in self.info.plan if one.check == info.id and not one.runs), None)
-        summary = (
-            "It was not selected." if info.id not in self.info.selection else "It did not run."
-        )
+        summary = "It did not run."
+        if info.id not in self.info.selection:
+            ask = next((one.ask for one in self.info.topics if one.id == info.topic), "")
+            summary = f"It was not selected: {ask}." if ask else "It was not selected."
         return [
             Finding(
                 check=info.id,
@@ -445,7 +464,7 @@ class Scorecard:
             info=info,
             finding=finding,
             anchor=_anchor("check", info.id, finding.variant),
-            repeat=self._command(f"kar run {shlex.quote(info.id)}"),
+            repeat=self._command(f"kar run {shlex.quote(info.id)}{self._asked(info.topic)}"),
             figures=first,
             elsewhere=[one for one in mine if one not in first],
             files=_files_of(finding.trial, self.files) if finding.trial else [],

@@ -67,3 +67,25 @@ def test_no_rights_make_no_role() -> None:
 
 def test_only_what_is_not_granted_is_missing() -> None:
     assert missing([*PODS, *NODES], lambda one: not one.cluster) == NODES
+
+
+def test_rights_in_a_namespace_of_their_own_become_a_role_there() -> None:
+    rights = [
+        NeededRight("create", "", "pods", cluster=False),
+        NeededRight("get", "", "pods/log", cluster=False, namespace="serving"),
+        NeededRight("list", "", "nodes", cluster=True),
+    ]
+    objects = rbac_objects(rights, namespace="kar", subject_namespace="kar")
+    roles = {
+        (one["kind"], one["metadata"].get("namespace", "")): one["rules"]
+        for one in objects
+        if one["kind"].endswith("Role")
+    }
+    assert {place: rules[0]["resources"] for place, rules in roles.items()} == {
+        ("ClusterRole", ""): ["nodes"],
+        ("Role", "kar"): ["pods"],
+        ("Role", "serving"): ["pods/log"],
+    }
+    assert str(rights[1]) == "get pods/log in the namespace serving"
+    own = rbac_objects(rights, namespace="", subject_namespace="kar")
+    assert [one["kind"] for one in own if one["kind"].endswith("Role")] == ["ClusterRole", "Role"]

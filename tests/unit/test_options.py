@@ -43,6 +43,23 @@ def test_a_selector_means_checks_in_running_order(
     assert ids(*select) == expected
 
 
+STACK = [check.id for topic, check in all_checks() if topic.id == "stack"]
+
+
+@pytest.mark.parametrize("select", [[], ["gang", "KAR-53"], [GANG[0]]])
+def test_a_topic_that_was_not_asked_for_is_left_out(select: list[str]) -> None:
+    found = [check.id for _, check in selected(select, frozenset({"stack"}))]
+    assert found
+    assert not set(found) & set(STACK)
+
+
+@pytest.mark.parametrize("select", ["stack", STACK[0]])
+def test_whoever_selects_it_by_name_hears_how_to_ask_for_it(select: str) -> None:
+    assert ids(select)
+    with pytest.raises(UsageError, match=r"give its address by --target-url"):
+        selected([select], frozenset({"stack"}))
+
+
 @pytest.mark.parametrize("select", ["54", "KAR-0", "gangs", "gang.nothing", "GANG", "KAR-", "-53"])
 def test_what_means_nothing_is_named(select: str) -> None:
     with pytest.raises(UsageError, match="there is no check, topic, requirement or KAR") as caught:

@@ -215,6 +215,62 @@ def test_two_topics_of_one_requirement_count_together() -> None:
     assert both.outcome is RequirementOutcome.FAIL
 
 
+LEVELS = [
+    # (of the synthetic topic, of the real one) and what the requirement rests on
+    ([P], [P], P, "real"),
+    ([P], [F], F, "real"),
+    ([F], [P], P, "real"),
+    ([P], [I], I, "real"),
+    ([P], [E], E, "real"),
+    ([I], [P], P, "real"),
+    ([P], [], P, "synthetic"),
+    ([F], [], F, "synthetic"),
+    ([P], [S], P, "synthetic"),
+    ([P], [NA], P, "synthetic"),
+    ([], [P], P, "real"),
+    ([], [], NR, None),
+    ([S], [S], S, "synthetic"),
+]
+
+
+def two_levels(synthetic: list[Outcome], real: list[Outcome], level: str) -> RequirementResult:
+    topics = [
+        TopicInfo(id=name, title="t", label="l", requirement=GANG.id, evidence=Evidence(name))
+        for name in ("synthetic", "real")
+    ]
+    checks = [
+        CheckInfo(
+            id=f"{name}.a",
+            title="t",
+            topic=name,
+            proves="p",
+            fails_when="f",
+            disruption="none",
+            budget_seconds=1,
+        )
+        for name in ("synthetic", "real")
+    ]
+    found = [finding("synthetic.a", one) for one in synthetic]
+    found += [finding("real.a", one, level=level) for one in real]
+    return requirement_result(GANG, topics, checks, found)
+
+
+@pytest.mark.parametrize(("synthetic", "real", "expected", "evidence"), LEVELS)
+def test_the_better_level_that_ran_decides(
+    synthetic: list[Outcome], real: list[Outcome], expected: Outcome, evidence: str | None
+) -> None:
+    found = two_levels(synthetic, real, "real")
+    assert (found.outcome.value, found.evidence) == (expected.value, evidence)
+    assert found.counts is (expected is P)
+
+
+@pytest.mark.parametrize("real", [F, I])
+def test_a_simulator_in_place_of_a_real_stack_hides_behind_no_synthetic_pass(real: Outcome) -> None:
+    found = two_levels([P], [real], "simulated")
+    assert (found.outcome.value, found.evidence) == (real.value, "simulated")
+    assert not found.counts
+
+
 @pytest.mark.parametrize(
     ("levels", "needs", "evidence", "counts"),
     [

@@ -10,7 +10,8 @@ from tempfile import mkdtemp
 
 import pytest
 
-from kar_checks.model import Command, Evidence, Outcome
+from kar_checks import profile
+from kar_checks.model import Command, Evidence, Outcome, TopicInfo
 from kar_checks.report import html, write_all
 from kar_checks.report.view import Scorecard, Tally
 from kar_checks.store import StoredRun
@@ -116,6 +117,55 @@ def test_a_check_without_finding_is_shown_as_not_run(tmp_path: Path) -> None:
     checks = [one for topic in Scorecard(sample.write(tmp_path)).topics for one in topic.checks]
     assert [one.finding.outcome for one in checks].count(Outcome.NOT_RUN) == 1
     assert len(checks) == 18
+
+
+def _with_own_stack(outcome: Outcome | None) -> samples.Sample:
+    """A requirement with a topic of ours and one on the user's stack."""
+    sample = samples.passed()
+    own = TopicInfo(
+        id="stack",
+        title="Your own stack",
+        label="KAR-53",
+        requirement="gang_scheduling",
+        evidence=Evidence.REAL,
+        asked_by="stack.url",
+        ask="give its address by --target-url",
+    )
+    check = sample.info.checks[-1].model_copy(update={"id": "stack.works", "topic": "stack"})
+    chosen = [*sample.info.selection, check.id] if outcome else sample.info.selection
+    sample.info = sample.info.model_copy(
+        update={
+            "topics": [*sample.info.topics, own],
+            "checks": [*sample.info.checks, check],
+            "selection": chosen,
+            "profile": profile.load(None, ["stack.url=http://r.serving.svc"]).model_dump(
+                mode="json"
+            ),
+        }
+    )
+    if outcome:
+        update = {"check": check.id, "variant": "", "outcome": outcome, "evidence": Evidence.REAL}
+        sample.findings.append(sample.findings[-1].model_copy(update=update))
+    return sample
+
+
+def test_both_levels_stand_side_by_side_and_the_better_one_decides(tmp_path: Path) -> None:
+    run = _with_own_stack(Outcome.FAIL).write(tmp_path)
+    (row,) = [one for one in Scorecard(run).requirements if len(one.topics) == 2]
+    assert (row.result.outcome.value, row.result.evidence) == ("fail", Evidence.REAL)
+    text = text_of(html.render(run))
+    assert (
+        "It rests on the better evidence that there is. Gang scheduling: passed on synthetic "
+        "evidence; Your own stack: failed on real evidence."
+    ) in text
+    assert "kar run stack.works --set stack.url=http://r.serving.svc --context" in text
+
+
+def test_what_was_not_asked_for_leaves_the_other_level_and_says_how(tmp_path: Path) -> None:
+    run = _with_own_stack(None).write(tmp_path)
+    (row,) = [one for one in Scorecard(run).requirements if len(one.topics) == 2]
+    assert (row.result.outcome.value, row.result.evidence) == ("pass", Evidence.SYNTHETIC)
+    assert "It was not selected: give its address by --target-url." in text_of(html.render(run))
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -1,0 +1,66 @@
+"""The checks of the user's own disaggregated serving stack, as data."""
+
+from __future__ import annotations
+
+from kar_checks.checks.registry import Check, Needs, Right, Topic
+from kar_checks.model import Evidence
+
+_NEEDS = Needs(
+    rights=(
+        Right(("create", "get", "list", "watch", "delete"), "", "pods"),
+        Right(("get",), "", "pods/log"),
+        Right(("create", "get", "delete"), "", "configmaps"),
+        Right(("create", "get", "delete"), "", "secrets"),
+        # The stack is looked at and never changed: its pods, their logs, their interfaces.
+        Right(("get", "list"), "", "pods", stack=True),
+        Right(("get",), "", "pods/log", stack=True),
+        Right(("create", "get"), "", "pods/exec", stack=True, optional=True),
+    ),
+)
+
+TOPIC = Topic(
+    id="stack",
+    title="Disaggregated serving: your own stack",
+    label="KAR-41",
+    requirement="disaggregated_inference",
+    official_link="https://github.com/kubernetes-sigs/ai-conformance/tree/main/kars/0041-disaggregated-inference",
+    evidence=Evidence.REAL,
+    asked_by="stack.url",
+    ask="give its address by --target-url",
+    trial="kar_checks.checks.stack.trial:run",
+    judge="kar_checks.checks.stack.judge:judge",
+    observation="kar_checks.checks.stack.observation:StackObservation",
+    tests="kar_checks.checks.stack.test_stack",
+    manifests="kar_checks.checks.stack.client:manifests",
+    common_needs=_NEEDS,
+    checks=(
+        Check(
+            id="stack.served",
+            title="Your stack answers",
+            proves="Each of the counted requests, sent from a pod in the cluster to the stack's "
+            "own address, was answered with text that it generated.",
+            fails_when="A request gets a server error or an answer without text.",
+            budget_seconds=300,
+        ),
+        Check(
+            id="stack.separate_phases",
+            title="Prefill and decode run in separate pods",
+            proves="Pods of both phases are there and none serves both, and the counters or the "
+            "logs of both say that they worked on our requests.",
+            fails_when="All requests were answered and the prefill pods did nothing for them, or "
+            "the same pods serve both phases.",
+            budget_seconds=300,
+        ),
+        Check(
+            id="stack.transferred",
+            title="The KV state moves from prefill to decode",
+            proves="Long prompts that nobody has sent before were computed by prefill pods and "
+            "their state arrived in decode pods, with a grade of proof: the engines' own token "
+            "accounts, bytes that the pods' interfaces carried, and our request ids in the logs of "
+            "exactly one pod of each phase.",
+            fails_when="Decode computed the prompts itself although every request was answered, "
+            "or the engines claim bytes that the interfaces did not carry.",
+            budget_seconds=300,
+        ),
+    ),
+)

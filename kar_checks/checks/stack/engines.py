@@ -1,0 +1,138 @@
+"""What is known of serving engines: ``engines.yaml``, typed, and how samples become quantities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+import yaml
+
+from kar_checks.model import Record
+
+Role = Literal["prefill", "decode", "both"]
+Quantity = Literal["requests", "computed", "received", "bytes", "failures"]
+
+
+class RoleLabel(Record):
+    """A label by which a framework marks the phase that a pod serves."""
+
+    label: str
+    prefill: list[str]
+    decode: list[str]
+    both: list[str] = []
+
+
+class Metric(Record):
+    """One name of a quantity; of its samples those with these ``labels`` are summed."""
+
+    metric: str
+    labels: dict[str, str] = {}
+    factor: float = 1
+
+
+class Engine(Record):
+    """A serving engine, known by how its metrics begin."""
+
+    name: str
+    title: str
+    prefixes: list[str]
+    version: str = ""
+    """A path at which it tells its version."""
+    quantities: dict[Quantity, list[Metric]]
+
+
+class Simulator(Record):
+    """A server that invents what it says, and by what it is known."""
+
+    name: str
+    images: list[str]
+    """Parts of image references."""
+    words: list[str]
+    """Parts of what it answers at the version path, or of its command."""
+
+
+class Known(Record):
+    """Everything in ``engines.yaml``."""
+
+    roles: list[RoleLabel]
+    ports: list[int]
+    paths: list[str]
+    engines: list[Engine]
+    start: str
+    """The metric with the start time of the process."""
+    simulators: list[Simulator]
+
+    def metrics(self) -> list[str]:
+        """Return every metric that is read, so that a probe need not print all of them."""
+        names = {
+            one.metric
+            for engine in self.engines
+            for given in engine.quantities.values()
+            for one in given
+        }
+        return sorted({*names, self.start})
+
+
+class Sample(Record):
+    """One line of a server's metrics."""
+
+    name: str
+    labels: dict[str, str] = {}
+    value: float
+
+
+@cache
+def known() -> Known:
+    """Return what is known of engines."""
+    text = resources.files(__package__).joinpath("engines.yaml").read_text("utf-8")
+    return Known.model_validate(yaml.safe_load(text))
+
+
+def role_of(labels: Mapping[str, str]) -> tuple[Role, str] | None:
+    """Return the phase that a pod's labels name, and the label that says so."""
+    for one in known().roles:
+        value = labels.get(one.label, "")
+        for role in ("prefill", "decode", "both"):
+            if value and value in getattr(one, role):
+                return role, f"{one.label}={value}"
+    return None
+
+
+def engines_of(families: Iterable[str]) -> list[Engine]:
+    """Return the engines whose metrics are among these families, in the order of the data."""
+    names = list(families)
+    return [
+        one
+        for one in known().engines
+        if any(name.startswith(prefix) for name in names for prefix in one.prefixes)
+    ]
+
+
+def quantities(families: Iterable[str], samples: Iterable[Sample]) -> dict[Quantity, float]:
+    """Return what a pod's samples say, by quantity; what it does not export is absent."""
+    given = list(samples)
+    out: dict[Quantity, float] = {}
+    for engine in engines_of(families):
+        for quantity, metrics in engine.quantities.items():
+            if quantity in out:
+                continue
+            for one in metrics:
+                values = [
+                    sample.value
+                    for sample in given
+                    if sample.name == one.metric and one.labels.items() <= sample.labels.items()
+                ]
+                # A labelled series that has not been counted yet is absent; its metric is not.
+                there = any(sample.name == one.metric for sample in given)
+                if there:
+                    out[quantity] = sum(values) * one.factor
+                    break
+    return out
+
+
+def started(samples: Iterable[Sample]) -> float | None:
+    """Return when the server's process started, in seconds of the epoch."""
+    values = [one.value for one in samples if one.name == known().start]
+    return max(values) if values else None

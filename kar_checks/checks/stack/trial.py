@@ -1,0 +1,139 @@
+"""The trial of the user's own stack: look, count, ask, count again. Theirs is never changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from kar_checks.checks.stack import client, pods
+from kar_checks.checks.stack.engines import Role
+from kar_checks.checks.stack.observation import Counters, StackObservation, StackPod, Traffic
+from kar_checks.checks.stack.proof import evidence
+from kar_checks.checks.trial import Trial
+from kar_checks.cluster import kinds
+from kar_checks.cluster.client import Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.pods import phase, ready
+from kar_checks.model import Evidence, Reason
+from kar_checks.store import now
+
+T = TypeVar("T")
+Found = dict[str, tuple[Object, Role, str]]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    told: client.Told
+    seconds: float
+
+
+def run(trial: Trial) -> StackObservation:
+    """Send a batch through the stack's front door and read its pods before and after.
+
+    Raises:
+        HarnessError: nothing can be measured (no rights, no credential, no image for the client).
+    """
+    started = now()
+    namespace = trial.workspace.target.stack_namespace
+    found = pods.find(trial, namespace)
+    trial.report(f"your stack: {len(found)} pods of prefill and decode in {namespace}")
+    before = _each(found, lambda one: pods.traffic(trial, namespace, one))
+    asked = _ask(trial, found)
+    after = _each(found, lambda one: pods.traffic(trial, namespace, one))
+    ids = [one.id for one in asked.told.batch.answers]
+    logs = _each(found, lambda one: pods.log_of(trial, namespace, one, ids, asked.seconds))
+    still = pods.find(trial, namespace)
+    members = [
+        _member(found[name], asked.told, still[name][0] if name in still else None).model_copy(
+            update={
+                **_traffic("before", before[name]),
+                **_traffic("after", after[name]),
+                "log": logs[name],
+            }
+        )
+        for name in found
+    ]
+    seen = StackObservation(
+        trial="stack",
+        evidence=Evidence.REAL,
+        started=started,
+        finished=now(),
+        namespace=namespace,
+        pods=members,
+        new_pods=sorted(set(still) - set(found)),
+        batch=asked.told.batch,
+        problem=asked.told.problem,
+    )
+    return seen.model_copy(update={"evidence": evidence(seen, trial.profile)})
+
+
+def _each(found: Found, work: Callable[[Object], T]) -> dict[str, T]:
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return dict(zip(found, pool.map(work, [one[0] for one in found.values()]), strict=True))
+
+
+def _ask(trial: Trial, found: Found) -> _Asked:
+    """Run the client to its end."""
+    workspace, profile = trial.workspace, trial.profile
+    secret = ""
+    if variable := trial.text("stack.credential"):
+        workspace.create(kinds.SECRET, client.secret(_token(variable)))
+        secret = client.NAME
+    addresses = [pods.address(item) for item, _, _ in found.values()]
+    workspace.create(
+        kinds.CONFIG_MAP,
+        client.config(profile, run=f"kar-{workspace.run_id}", pods=addresses),
+    )
+    probe = trial.mount_probe(client.PROBE)
+    body = client.pod(image=workspace.target.image("python"), probe=probe, secret=secret)
+    began = time.monotonic()
+    pod = trial.start_pod(body, until=lambda one: phase(one) in ("Running", "Succeeded"))
+    trial.report("your stack: asking")
+    trial.wait_pod(
+        pod,
+        lambda one: phase(one) == "Succeeded",
+        seconds=trial.number("stack.batch_seconds"),
+    )
+    lines = trial.log_lines(client.NAME)
+    if not any(one.get("event") == "done" for one in lines):
+        raise HarnessError(Reason.POD_FAILED, "the client in the cluster did not come to its end")
+    told = client.read(lines, trial.number("stack.quiet_seconds"))
+    return _Asked(told, time.monotonic() - began)
+
+
+def _token(variable: str) -> str:
+    try:
+        return os.environ[variable]
+    except KeyError as error:
+        raise HarnessError(
+            Reason.FORBIDDEN,
+            "the environment variable that stack.credential names is not set",
+            "set it, or leave --target-credential out",
+        ) from error
+
+
+def _member(found: tuple[Object, Role, str], told: client.Told, now_: Object | None) -> StackPod:
+    known = pods.record(*found)
+    same = now_ if now_ is not None and now_["metadata"]["uid"] == known.uid else None
+    moments = {
+        moment: told.counters.get((moment, known.name), Counters())
+        for moment in ("first", "quiet", "before", "after")
+    }
+    return known.model_copy(
+        update={
+            **moments,
+            "restarts_after": None if same is None else pods.restarts(same),
+            "ready_after": same is not None and ready(same),
+            "version": told.versions.get(known.name, ""),
+        }
+    )
+
+
+def _traffic(moment: str, found: Traffic | str) -> dict[str, object]:
+    if isinstance(found, str):
+        return {"traffic_why_not": found}
+    return {f"traffic_{moment}": found}

@@ -1,0 +1,224 @@
+"""Sabotages of the user's own serving stack: the stack itself, deployed as a user would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kar_checks.cluster import kinds, pods, wait
+from kar_checks.cluster.client import Cluster, Object
+from localcluster import PROBE_IMAGES, LocalCluster
+from tests.cluster.injections import injection
+
+NAMESPACE = "default"
+PORT = 8000
+URL = f"http://front.{NAMESPACE}.svc:{PORT}"
+ASKED = ("--target-url", URL, "--set", "stack.quiet_seconds=1", "--set", "stack.prompt_words=500")
+_START_SECONDS = 60
+_KV = 2_000_000
+"""Bytes for each request: 4 KB for each of its tokens."""
+_REQUESTS = 22
+"""Two to warm up and twenty that are counted."""
+
+
+class Serving:
+    """A serving stack as a user would have it; nothing in it has a label of ours.
+
+    ``programs`` are files that its pods find in ``/programs``.
+    """
+
+    def __init__(
+        self, local: LocalCluster, cluster: Cluster, programs: Sequence[Path] = ()
+    ) -> None:
+        self.cluster = cluster
+        self.nodes = [one.name for one in local.nodes]
+        self._programs = [Path(__file__).with_name("stack_server.py"), *programs]
+        self._made: list[tuple[kinds.Kind, str, str]] = []
+
+    def __enter__(self) -> Serving:
+        """Put the programs there."""
+        data = {one.name: one.read_text("utf-8") for one in self._programs}
+        self._create(kinds.CONFIG_MAP, {**_object("ConfigMap", "programs"), "data": data})
+        secret = {**_object("Secret", "key"), "stringData": {"key": "only prefill knows"}}
+        self._create(kinds.SECRET, secret)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove everything, and wait for its end."""
+        for kind, name, _uid in self._made:
+            self.cluster.delete(kind, name, NAMESPACE, grace=0)
+        for kind, name, uid in self._made:
+            assert wait.wait_gone(
+                self.cluster, kind, name, NAMESPACE, uid=uid, seconds=_START_SECONDS
+            )
+
+    def _create(self, kind: kinds.Kind, body: Object) -> Object:
+        made = self.cluster.create(kind, body, NAMESPACE)
+        self._made.append((kind, body["metadata"]["name"], made["metadata"]["uid"]))
+        return made
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        node: int = 0,
+        role: str = "",
+        env: dict[str, Any] | None = None,
+        image: str = PROBE_IMAGES["python"],
+        secret: bool = False,
+    ) -> str:
+        """Start one pod, wait until it is Ready, and return ``address:port``."""
+        mounts = [{"name": "programs", "mountPath": "/programs"}]
+        volumes: list[Object] = [{"name": "programs", "configMap": {"name": "programs"}}]
+        if secret:
+            mounts.append({"name": "key", "mountPath": "/secret"})
+            volumes.append({"name": "key", "secret": {"secretName": "key"}})
+        fields = {"KAR_POD": "metadata.name", "KAR_POD_IP": "status.podIP"}
+        container: Object = {
+            "name": "server",
+            "image": image,
+            "command": list(command),
+            "env": [
+                *({"name": key, "value": str(value)} for key, value in (env or {}).items()),
+                *(
+                    {"name": key, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+                    for key, path in fields.items()
+                ),
+            ],
+            "ports": [{"containerPort": PORT}],
+            "readinessProbe": {"httpGet": {"path": "/health", "port": PORT}, "periodSeconds": 1},
+            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+            "volumeMounts": mounts,
+        }
+        body = _object("Pod", name)
+        body["metadata"]["labels"] = {"app": name, **({"llm-d.ai/role": role} if role else {})}
+        body["spec"] = {
+            "nodeSelector": {"kubernetes.io/hostname": self.nodes[node]},
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "containers": [container],
+            "volumes": volumes,
+        }
+        begun = self._create(kinds.POD, body)
+        ready = wait.wait_for(
+            self.cluster,
+            kinds.POD,
+            name,
+            NAMESPACE,
+            goal=pods.ready,
+            seconds=_START_SECONDS,
+            what=f"pod {name}",
+            hopeless=pods.hopeless,
+            begin=begun,
+        )
+        return f"{ready['status']['podIP']}:{PORT}"
+
+    def front(self, app: str) -> None:
+        """Make the Service that the user would name."""
+        service = _object("Service", "front")
+        service["spec"] = {"selector": {"app": app}, "ports": [{"port": PORT}]}
+        self._create(kinds.SERVICE, service)
+
+    def server(self, name: str, role: str, **env: Any) -> str:
+        """Start a server of ``stack_server.py``; each phase has its node."""
+        command = ["python3", "-u", "/programs/stack_server.py", name]
+        return self.start(name, command, node=int(name == "decode"), role=role, env=env)
+
+
+def _object(kind: str, name: str) -> Object:
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}
+
+
+@contextmanager
+def _pair(
+    local: LocalCluster, cluster: Cluster, *, claims: int, moves: int, dies_after: int = 0
+) -> Iterator[Serving]:
+    """One prefill and one decode; decode is the front."""
+    with Serving(local, cluster) as stack:
+        prefill = stack.server("prefill", "prefill", MOVES=moves, DIES_AFTER=dies_after)
+        stack.server("decode", "decode", PREFILL=prefill, CLAIMS=claims)
+        stack.front("decode")
+        yield stack
+
+
+@injection(words=ASKED)
+@contextmanager
+def decode_answers_alone(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """All is deployed and labelled, and decode never asks prefill: HTTP 200."""
+    with Serving(local, cluster) as stack:
+        stack.server("prefill", "prefill")
+        stack.server("decode", "decode")
+        stack.front("decode")
+        yield
+
+
+@injection(words=ASKED)
+@contextmanager
+def one_pod_for_both(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """A stack that is not disaggregated at all."""
+    with Serving(local, cluster) as stack:
+        stack.server("decode", "both")
+        stack.front("decode")
+        yield
+
+
+@injection(words=ASKED)
+@contextmanager
+def transfer_claimed(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Counters and logs are as they should be, and no KV state ever moves."""
+    with _pair(local, cluster, claims=_KV, moves=0):
+        yield
+
+
+@injection(words=ASKED)
+@contextmanager
+def front_fails(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Each request gets a server error."""
+    with Serving(local, cluster) as stack:
+        stack.server("prefill", "prefill")
+        stack.server("decode", "decode", FAILS="yes")
+        stack.front("decode")
+        yield
+
+
+@injection(words=ASKED)
+@contextmanager
+def server_restarted(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Prefill dies, and comes back with counters that begin anew, when it has done its work."""
+    with _pair(local, cluster, claims=_KV, moves=_KV, dies_after=_REQUESTS):
+        yield
+
+
+@injection(words=ASKED)
+@contextmanager
+def somebody_else_asks(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Another user's requests go through the same stack all the time."""
+    ended = threading.Event()
+
+    with _pair(local, cluster, claims=_KV, moves=_KV) as stack:
+        address = stack.cluster.get(kinds.POD, "decode", NAMESPACE)["status"]["podIP"]
+        body = json.dumps({"prompt": "a b c"}).encode()
+        headers = {"Content-Type": "application/json"}
+
+        def ask() -> None:
+            while not ended.wait(0.2):
+                request = urllib.request.Request(
+                    f"http://{address}:{PORT}/v1/completions", body, headers
+                )
+                with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5):  # noqa: S310 - http
+                    pass
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(10)

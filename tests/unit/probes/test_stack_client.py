@@ -1,0 +1,195 @@
+"""The client of a serving stack: unique prompts under our ids, counters around them, no secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probes import stack_client
+
+PROBE = Path(__file__).parents[3] / "probes" / "stack_client.py"
+TOKEN = "a-token-that-nobody-may-see"  # noqa: S105 - of this test
+
+
+class Stack(ThreadingHTTPServer):
+    """A stack of one server; ``chat`` serves chat completions only."""
+
+    def __init__(self) -> None:
+        self.chat = False
+        self.status = 200
+        self.asked: list[tuple[str, dict[str, str], Any]] = []
+        self.served = 0
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Stack
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        if self.path == "/metrics":
+            text = (
+                "# TYPE vllm:request_success_total counter\n"
+                f'vllm:request_success_total{{reason="a,\\"b}}"}} {self.server.served} 1700000000\n'
+                "vllm:nothing_of_interest 1\nprocess_start_time_seconds 1.7e9\nvllm:x NaN\n"
+            )
+            self.tell(200, text)
+        elif self.path == "/v1/models":
+            self.tell(200, json.dumps({"data": [{"id": "first"}, {"id": "second"}]}))
+        else:
+            self.tell(404, "")
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append((self.path, dict(self.headers), body))
+        if self.server.chat and self.path != "/v1/chat/completions":
+            self.tell(404, "no such path")
+        elif self.server.status != 200:
+            self.tell(self.server.status, f"you sent {self.headers['Authorization']}")
+        else:
+            self.server.served += 1
+            choice = {"message": {"content": "hello"}} if self.server.chat else {"text": "hello"}
+            usage = {"prompt_tokens": 11}
+            self.tell(200, json.dumps({"choices": [choice], "usage": usage}))
+
+    def tell(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text.encode())))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    with Stack() as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def started(stack: Stack, folder: Path, **more: Any) -> subprocess.Popen[str]:
+    port = stack.server_port
+    config = {
+        "url": f"http://127.0.0.1:{port}/",
+        "host": "",
+        "model": "",
+        "path": "",
+        "run": "kar-x",
+        "requests": 5,
+        "warm_up": 1,
+        "at_once": 3,
+        "words": 20,
+        "answer_tokens": 4,
+        "request_seconds": 5,
+        "quiet_seconds": 0,
+        "settle_seconds": 0.1,
+        "pods": [{"name": "p", "address": "127.0.0.1", "ports": [1, port]}],
+        "paths": ["/metrics"],
+        "metrics": ["vllm:request_success_total", "process_start_time_seconds", "vllm:x"],
+        "version": "/version",
+        **more,
+    }
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    (folder / "token").write_text(f"{TOKEN}\n", "utf-8")
+    env = {
+        "PATH": os.environ["PATH"],
+        "KAR_CONFIG": str(folder / "config.json"),
+        "KAR_TOKEN": str(folder / "token"),
+        "http_proxy": "http://127.0.0.1:1",
+    }
+    return subprocess.Popen(
+        [sys.executable, str(PROBE)], env=env, stdout=subprocess.PIPE, text=True
+    )
+
+
+def lines(stack: Stack, folder: Path, **more: Any) -> list[dict[str, Any]]:
+    out, _ = started(stack, folder, **more).communicate(timeout=30)
+    assert TOKEN not in out
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def of(found: list[dict[str, Any]], event: str) -> list[dict[str, Any]]:
+    return [one for one in found if one["event"] == event]
+
+
+def test_every_request_has_its_own_id_and_its_own_beginning(stack: Stack, tmp_path: Path) -> None:
+    found = lines(stack, tmp_path)
+    assert [one["id"] for one in of(found, "answer")] == [f"kar-x-{n:03}" for n in range(5)]
+    assert {one["status"] for one in of(found, "answer")} == {200}
+    assert {(one["text"], one["prompt_tokens"]) for one in of(found, "answer")} == {("hello", 11)}
+    sent = {headers["X-Request-Id"]: body for _, headers, body in stack.asked}
+    assert len(sent) == 6
+    assert len({body["prompt"].split()[0] for body in sent.values()}) == 6
+    assert all(len(body["prompt"].split()) > 20 for body in sent.values())
+    assert {body["model"] for body in sent.values()} == {"first"}
+    assert {headers["Authorization"] for _, headers, _ in stack.asked} == {f"Bearer {TOKEN}"}
+    assert found[-1] == {"event": "done"}
+
+
+def test_counters_are_read_before_and_after(stack: Stack, tmp_path: Path) -> None:
+    found = of(lines(stack, tmp_path), "counters")
+    assert [one["moment"] for one in found] == ["first", "quiet", "before", "after"]
+    assert found[0]["endpoint"] == f"127.0.0.1:{stack.server_port}/metrics"
+    assert found[0]["families"] == ["process_", "vllm:"]
+    values = [
+        {name: value for name, _, value in one["samples"]}["vllm:request_success_total"]
+        for one in found
+    ]
+    assert values == [0, 0, 1, 6]
+    assert found[0]["samples"][0][1] == {"reason": 'a,\\"b}'}
+
+
+def test_chat_is_tried_where_completions_are_not_served(stack: Stack, tmp_path: Path) -> None:
+    stack.chat = True
+    found = lines(stack, tmp_path)
+    assert of(found, "serves")[0]["path"] == "/v1/chat/completions"
+    assert {one["text"] for one in of(found, "answer")} == {"hello"}
+
+
+def test_a_refusal_is_told_without_the_token(stack: Stack, tmp_path: Path) -> None:
+    stack.status = 401
+    answer = of(lines(stack, tmp_path), "answer")[0]
+    assert (answer["status"], answer["problem"]) == (401, "you sent Bearer [redacted]")
+
+
+def test_a_server_that_is_not_there_is_told(stack: Stack, tmp_path: Path) -> None:
+    found = lines(stack, tmp_path, url="http://127.0.0.1:1")
+    assert "no model was named" in of(found, "problem")[0]["text"]
+    assert not of(found, "answer")
+    named = lines(stack, tmp_path, url="http://127.0.0.1:1", model="m")
+    assert {one["status"] for one in of(named, "answer")} == {0}
+
+
+def test_pods_that_tell_no_metrics_tell_none(stack: Stack, tmp_path: Path) -> None:
+    pods = [{"name": "p", "address": "127.0.0.1", "ports": [1]}]
+    found = of(lines(stack, tmp_path, pods=pods), "counters")
+    assert {(one["endpoint"], len(one["samples"])) for one in found} == {("", 0)}
+
+
+def test_it_ends_at_once_when_it_is_told_to(stack: Stack, tmp_path: Path) -> None:
+    process = started(stack, tmp_path, quiet_seconds=30)
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["moment"] == "first"
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=5) == 143
+    assert time.monotonic() - began < 5
+    process.stdout.close()
+
+
+def test_prompts_differ_from_the_first_word_on() -> None:
+    assert stack_client.prompt("a", 50) == stack_client.prompt("a", 50)
+    assert stack_client.prompt("a", 50).split()[:2] != stack_client.prompt("b", 50).split()[:2]
