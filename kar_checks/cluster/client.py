@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Generator, Sequence
@@ -575,11 +576,13 @@ def _json(text: str) -> Object | None:
 
 _SERVER_TROUBLE = ("apiserver not ready", "apiserver is shutting down", "etcd")
 """What an API server says of itself while it comes or goes."""
+_OWN_LOOKUP = re.compile(r'error looking up [^:]+: Get \\?"https?://')
+"""An API server that ends refuses what it cannot look up at itself any more, as if forbidden."""
 
 
 def _passing(status: int, text: str) -> bool:
     """Tell a trouble that passes from a refusal: nobody behind a gateway, too many requests."""
-    if status == 429:
+    if status == 429 or (status in (403, 500) and _OWN_LOOKUP.search(text)):
         return True
     if status not in (502, 503, 504):
         return False

@@ -97,6 +97,13 @@ def test_an_interrupted_run_does_not_wait_for_a_server(tmp_path: Path) -> None:
         refusal(503, "ServiceUnavailable", "apiserver not ready"),
         refusal(503, "ServiceUnavailable", "apiserver is shutting down"),
         refusal(504, "Timeout", "etcdserver: request timed out"),
+        refusal(
+            403,
+            "Forbidden",
+            'pods "a" is forbidden: error looking up service account ns/default: Get '
+            '"https://10.0.0.1:6443/api/v1/namespaces/ns/serviceaccounts/default": dial tcp '
+            "10.0.0.1:6443: connect: connection refused",
+        ),
     ],
 )
 def test_a_passing_trouble_is_tried_again(
@@ -115,6 +122,15 @@ def test_a_passing_trouble_is_tried_again(
             "unreachable",
         ),
         (refusal(500, "InternalError", "boom"), "api_error"),
+        (
+            refusal(
+                403,
+                "Forbidden",
+                'pods "a" is forbidden: error looking up service account ns/default: '
+                'serviceaccount "default" not found',
+            ),
+            "api_error",
+        ),
         (refusal(422, "Invalid", "spec.x: Invalid value"), "api_error"),
         (Answer(500, "<html>sorry</html>"), "api_error"),
         (Answer(403, ""), "api_error"),

@@ -221,7 +221,7 @@ def program_in_pods_changed(_: LocalCluster, cluster: Cluster) -> AbstractContex
             return []
         env = [one["name"] for one in request["object"]["spec"]["containers"][0]["env"]]
         path = f"/spec/containers/0/env/{env.index('KAR_TOKEN_SECONDS')}/value"
-        return [{"op": "replace", "path": path, "value": "0.5"}]
+        return [{"op": "replace", "path": path, "value": "0.021"}]
 
     return webhook(
         cluster, name="change-pods", rules=[_on("", "pods")], respond=change, mutating=True
