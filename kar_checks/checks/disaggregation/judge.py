@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from statistics import median
 from typing import cast
 
@@ -21,24 +20,13 @@ from kar_checks.checks.disaggregation.observation import (
     RequestSeen,
     Scaling,
 )
+from kar_checks.checks.ruling import Ruling
 from kar_checks.cluster.pods import OPT_OUT
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
 LEAST_SCALING_REQUESTS = 10
 _PROGRAM = re.compile(r"(^|\.)spec\.(containers|initContainers)(?!.*\.resources)")
-
-
-@dataclass(frozen=True)
-class Ruling:
-    """A verdict before it knows its check."""
-
-    outcome: Outcome
-    reason: str
-    summary: str
-    help: str = ""
-    would_change: str = ""
-    facts: list[Fact] = field(default_factory=list[Fact])
 
 
 Rule = Callable[[DisaggregationObservation, Profile], Ruling]

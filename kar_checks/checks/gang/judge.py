@@ -8,7 +8,6 @@ explained and room and scheduler were there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import cast
 
 from kar_checks.checks.gang.observation import (
@@ -28,20 +27,9 @@ from kar_checks.checks.gang.observation import (
     Window,
     Witness,
 )
+from kar_checks.checks.ruling import Ruling
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
-
-
-@dataclass(frozen=True)
-class Ruling:
-    """A verdict before it knows its check and its gang scheduler."""
-
-    outcome: Outcome
-    reason: str
-    summary: str
-    help: str = ""
-    would_change: str = ""
-    facts: list[Fact] = field(default_factory=list[Fact])
 
 
 def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:

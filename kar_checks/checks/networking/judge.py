@@ -7,7 +7,7 @@ a measurement, then the control, then the claim.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 from kar_checks.checks.networking.characteristics import NAMED, Characteristic, compare
@@ -22,6 +22,7 @@ from kar_checks.checks.networking.observation import (
     PodOnNetwork,
     Transfer,
 )
+from kar_checks.checks.ruling import Ruling
 from kar_checks.cluster.pods import OPT_OUT
 from kar_checks.model import Fact, Fault, Finding, Mutation, Observation, Outcome
 from kar_checks.profile import Profile
@@ -29,18 +30,6 @@ from kar_checks.profile import Profile
 _CAPACITY = ("Insufficient cpu", "Insufficient memory", "Too many pods", "untolerated taint")
 _MADE = ("macvlan", "macvtap", "ipvlan", "vlan", "bond", "team", "ipoib")
 """Kinds of made interfaces of a host that lead to a network outside of it."""
-
-
-@dataclass(frozen=True)
-class Ruling:
-    """A verdict before it knows its check and its network."""
-
-    outcome: Outcome
-    reason: str
-    summary: str
-    help: str = ""
-    would_change: str = ""
-    facts: list[Fact] = field(default_factory=list[Fact])
 
 
 @dataclass(frozen=True)
