@@ -151,7 +151,7 @@ def kueue_stopped(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         _scale(cluster, 1)
-        wait_ready(KUEUE, local.kubectl)
+        wait_ready(KUEUE, local)
 
 
 def _scale(cluster: Cluster, replicas: int) -> None:

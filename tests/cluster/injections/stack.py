@@ -38,7 +38,7 @@ class Serving:
     ) -> None:
         self.cluster = cluster
         self.nodes = [one.name for one in local.nodes]
-        self._programs = [Path(__file__).with_name("stack_server.py"), *programs]
+        self._programs = [Path(__file__).parents[1] / "programs" / "stack_server.py", *programs]
         self._made: list[tuple[kinds.Kind, str, str]] = []
 
     def __enter__(self) -> Serving:
