@@ -121,17 +121,21 @@ def _line(name: str, pods: list[StackPod], quantity: Quantity) -> Series | None:
     moments = ("first", "quiet", "before", "after")
     points: list[tuple[float, float]] = []
     for moment in moments:
-        values = [_since(one.first, getattr(one, moment), quantity) for one in pods]
+        values = [_since(one, getattr(one, moment), quantity) for one in pods]
         numbers = [one for one in values if one is not None]
         if len(numbers) == len(values):
             points.append((getattr(pods[0], moment).at, sum(numbers)))
     return Series(name=name, points=points) if len(points) > 1 else None
 
 
-def _since(first: Counters, now: Counters, quantity: Quantity) -> float | None:
-    value = quantities(now.families, now.samples).get(quantity)
-    begun = quantities(first.families, first.samples).get(quantity, 0.0)
-    return None if value is None or not first.endpoint else value - begun
+def _since(pod: StackPod, now: Counters, quantity: Quantity) -> float | None:
+    values = [
+        quantities(one.families, one.samples).get(quantity) for one in (pod.first, now, pod.after)
+    ]
+    if values[-1] is None or not pod.first.endpoint or not now.endpoint:
+        return None
+    # A counter that appears with its first event was not there before it.
+    return (values[1] or 0) - (values[0] or 0)
 
 
 def _counted(proof: Proof, lines: list[Series], unit: str) -> Figure:

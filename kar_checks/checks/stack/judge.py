@@ -312,7 +312,7 @@ def seen_tokens(proof: Proof) -> str:
 
 def _moved(proof: Proof) -> str:
     moved = proof.bytes.moved
-    return "nothing that could be read" if moved is None else size(moved)
+    return "an unknown amount" if moved is None else size(moved)
 
 
 def _names(pods: list[StackPod]) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Serving:
         self.cluster = cluster
         self.nodes = [one.name for one in local.nodes]
         self._programs = [Path(__file__).parents[1] / "programs" / "stack_server.py", *programs]
+        self._starting: list[tuple[str, Object]] = []
         self._made: list[tuple[kinds.Kind, str, str]] = []
 
     def __enter__(self) -> Serving:
@@ -86,7 +87,7 @@ class Serving:
         image: str = PROBE_IMAGES["python"],
         secret: bool = False,
     ) -> str:
-        """Start one pod, wait until it is Ready, and return ``address:port``."""
+        """Start one pod and return ``address:port`` as soon as it has one."""
         mounts = [{"name": "programs", "mountPath": "/programs"}]
         volumes: list[Object] = [{"name": "programs", "configMap": {"name": "programs"}}]
         if secret:
@@ -119,21 +120,28 @@ class Serving:
             "volumes": volumes,
         }
         begun = self._create(kinds.POD, body)
-        ready = wait.wait_for(
+        found = self._wait(name, lambda one: "podIP" in one.get("status", {}), begun)
+        self._starting.append((name, found))
+        return f"{found['status']['podIP']}:{PORT}"
+
+    def _wait(self, name: str, goal: Callable[[Object], bool], begin: Object) -> Object:
+        return wait.wait_for(
             self.cluster,
             kinds.POD,
             name,
             NAMESPACE,
-            goal=pods.ready,
+            goal=goal,
             seconds=_START_SECONDS,
             what=f"pod {name}",
             hopeless=pods.hopeless,
-            begin=begun,
+            begin=begin,
         )
-        return f"{ready['status']['podIP']}:{PORT}"
 
     def front(self, name: str, app: str) -> None:
-        """Make the Service that the user would name, before a pod of ``app``."""
+        """Make the Service that the user would name, before ``app``, when all pods are Ready."""
+        for started, begin in self._starting:
+            self._wait(started, pods.ready, begin)
+        self._starting.clear()
         service = _object("Service", name)
         service["spec"] = {"selector": {"app": app}, "ports": [{"port": PORT}]}
         self._create(kinds.SERVICE, service)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kar_checks import profile
 from kar_checks.checks.stack.figures import draw
-from kar_checks.checks.stack.observation import StackObservation
+from kar_checks.checks.stack.observation import Counters, StackObservation
 from kar_checks.model import Figure
 from tests.unit.stack.test_judge import (
     ALONE,
@@ -83,6 +83,16 @@ def test_without_token_accounts_requests_are_drawn() -> None:
         "requests",
         ["p: requests", "d: requests"],
     )
+
+
+def test_a_counter_that_appears_with_its_first_event_begins_at_nothing() -> None:
+    seen = observed(PREFILL, DECODE)
+    late = [
+        pod.model_copy(update={moment: Counters(endpoint="x") for moment in ("first", "quiet")})
+        for pod in seen.pods
+    ]
+    points = drawn(seen.model_copy(update={"pods": late}))["trace"].series[0].points
+    assert [value for _, value in points] == [0, 0, 7 + 2000, 7 + 2000 + TOKENS]
 
 
 def test_many_pods_of_a_phase_are_drawn_as_their_sum() -> None:
