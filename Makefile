@@ -36,7 +36,7 @@ pages: $(VENV)/.ready
 	$(PYTEST) tests/pages -q
 
 cluster-tests: $(VENV)/.ready
-	$(PYTEST) tests/cluster -v --tb=short -m 'not earlier_minor'
+	$(VENV)/bin/python scripts/cluster-tests
 
 docs: $(VENV)/.ready
 	$(VENV)/bin/python scripts/generate.py
