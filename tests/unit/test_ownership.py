@@ -335,11 +335,12 @@ def test_other_runs_at_work_are_noticed_and_dead_ones_are_not(
 ) -> None:
     workspace(cluster).open()
     for name, owner in (("alive", owner_mark(time.time() + 60)), ("dead", "elsewhere/1/2/3")):
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"kar-{name}"}}
-        body["metadata"] |= {  # type: ignore[index]
+        meta = {
+            "name": f"kar-{name}",
             "labels": {"app.kubernetes.io/managed-by": "kar-checks", "kar-checks.dev/run": name},
             "annotations": {"kar-checks.dev/owner": owner},
         }
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
         api.add(body, "namespaces")
     assert runs_at_work(cluster, RUN) == ["alive"]
     assert runs_at_work(cluster, "alive") == [RUN]

@@ -13,9 +13,9 @@ from kar_checks.exits import Exit
 from kar_checks.history import comparison
 from kar_checks.history.comparison import Comparison, UnlikeError
 from kar_checks.history.runs import Past
-from kar_checks.model import Evidence, NodeInfo, Outcome
+from kar_checks.model import Evidence, Finding, NodeInfo, Outcome
 from kar_checks.report import compare_page
-from tests.unit.history.series import FORWARD, LATENCY, Night, night
+from tests.unit.history.series import FORWARD, HERE, LATENCY, Night, night
 
 MEMORY = "resize.memory_up"
 
@@ -71,6 +71,30 @@ def test_equal_runs_have_no_difference(tmp_path: Path) -> None:
     found = of(first.write(parent), second.write(parent))
     assert not any(one.differs for one in found.groups)
     assert not any(one.differs for one in found.figures)
+
+
+def test_three_sabotaged_clusters_differ_just_where_they_were_broken(tmp_path: Path) -> None:
+    """Findings of three real runs of the embedded cluster; their facts were left out."""
+    pasts: list[Past] = []
+    for number, path in enumerate(sorted((HERE / "sabotaged").glob("*.json"))):
+        made = night(number)
+        made.environment(cluster=path.stem)
+        made.findings = [Finding.model_validate(one) for one in json.loads(path.read_text())]
+        made.measures = {}
+        pasts.append(made.write(tmp_path))
+    found = of(*pasts)
+    differing = {
+        one.id: [cell.outcome for cell in one.cells if cell] for one in found.groups if one.differs
+    }
+    assert [one.cluster for one in found.runs] == [
+        "kernel_written_back",
+        "one_binding_refused",
+        "scheduler_ignores_gangs",
+    ]
+    assert differing == {
+        "gang_scheduling": ["pass", "fail", "fail"],
+        "resize": ["fail", "pass", "pass"],
+    }
 
 
 # -- figures ---------------------------------------------------------------------------------------
