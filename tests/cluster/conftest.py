@@ -76,5 +76,13 @@ def leaves_nothing(cluster: Cluster) -> Iterator[Callable[[], None]]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that replace the whole cluster come last: the others can share one."""
-    items.sort(key=lambda item: item.get_closest_marker("localcluster") is not None)
+    """Order the tests by the cluster that they want: one with other add-ons is another one.
+
+    Tests that replace the whole cluster come last.
+    """
+
+    def cluster(item: pytest.Item) -> tuple[bool, tuple[str, ...]]:
+        marker = item.get_closest_marker("addons")
+        return item.get_closest_marker("localcluster") is not None, marker.args if marker else ()
+
+    items.sort(key=cluster)
