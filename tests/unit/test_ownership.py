@@ -14,7 +14,9 @@ from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.ownership import (
+    Leftover,
     Workspace,
+    find_dependents,
     find_leftovers,
     owner_lives,
     owner_mark,
@@ -316,6 +318,21 @@ def test_leftovers_are_found_by_label_with_run_and_owner(cluster: Cluster, api: 
     assert all(owner_lives(one.owner) for one in mine)
     here = find_leftovers(cluster, searched, namespace="ns")
     assert {one.name for one in here} == {"other"}
+
+
+def test_what_a_controller_made_for_ours_is_found_by_its_owner(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    pod = Leftover(kinds.POD, "ns", "gang-0", "u1", RUN, "me")
+    for name, owner in (("ours", "u1"), ("theirs", "u2")):
+        reference = {"apiVersion": "v1", "kind": "Pod", "name": "gang-0", "uid": owner}
+        body = config_map(name, namespace="ns", uid=f"uid-{name}", ownerReferences=[reference])
+        api.add(body, "configmaps")
+    (found,) = find_dependents(cluster, [kinds.CONFIG_MAP], [pod])
+    assert (found.name, found.uid, found.run_id, found.owner) == ("ours", "uid-ours", RUN, "me")
+    asked = len(api.requests)
+    assert find_dependents(cluster, [kinds.CONFIG_MAP], []) == []
+    assert len(api.requests) == asked
 
 
 def test_a_kind_that_is_not_served_is_passed_over(cluster: Cluster, api: ApiServer) -> None:
