@@ -30,7 +30,7 @@ class Simulated(net_probe.Peer):
     """An agent that answers at once, as fast as the slower of the two nodes."""
 
     def __init__(self, name: str, speeds: dict[str, float]) -> None:
-        self.hello = {"name": name, "address": name, "interfaces": []}
+        self.hello = {"name": name, "address": name}
         self._name, self._speeds = name, speeds
 
     async def ask(self, order: dict[str, Any], _: float) -> dict[str, Any]:
@@ -45,8 +45,8 @@ def play(nodes: int, rounds: int, slow: int) -> dict[str, Any]:
     random.seed(1)
     names = [f"node-{number:04}" for number in range(nodes)]
     settings = [f"throughput.mesh_nodes={nodes}", f"throughput.mesh_rounds={rounds}"]
-    agenda = Agenda(profile.load(None, settings), 7, frozenset(["throughput.mesh"]))
-    plan = agenda.mesh(names, "")
+    agenda = Agenda(profile.load(None, settings), 7, frozenset(["throughput.mesh"]), nodes=nodes)
+    plan = agenda.mesh(names)
     speeds = dict.fromkeys(names, 1e10)
     bad = random.sample(names, slow)
     speeds |= dict.fromkeys(bad, 1e9)
