@@ -39,6 +39,7 @@ SEARCHED: tuple[Kind, ...] = (
             ("localqueues", "LocalQueue"),
             ("clusterqueues", "ClusterQueue"),
             ("resourceflavors", "ResourceFlavor"),
+            ("topologies", "Topology"),
         )
         for version in ("v1beta2", "v1beta1")
     ),

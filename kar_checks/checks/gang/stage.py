@@ -364,17 +364,17 @@ class Stage:
 
     def witness(self, group: str, count: int) -> Witness:
         """Create plain pods that should be bound at once, and remove them again."""
-        began = time.monotonic()
         self.plain(group, "witness", count)
+        began = time.monotonic()
         self.own.wait(
             lambda: len(self.bound(group)) == count, self.trial.number("gang.witness_seconds")
         )
         bound = self.own.bound(self.names(group), began)
         self.leave(group)
         complete = len(bound) == count
-        return Witness(
-            asked=count, bound=len(bound), seconds=bound[-1].at if complete and bound else None
-        )
+        # The last one may have its node before the answer to its creation is here.
+        last = max(bound[-1].at, 0) if complete and bound else None
+        return Witness(asked=count, bound=len(bound), seconds=last)
 
     def start(self, group: str, room_at: float) -> Start:
         """Follow a gang that has room until all members completed or cannot any more."""
