@@ -65,10 +65,11 @@ def play(nodes: int, rounds: int, slow: int) -> dict[str, Any]:
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    began = time.monotonic()
+    # Of the processor: other work of the machine does not count.
+    began = time.process_time()
     drawn = mesh_figures("pod network", seen, 7)
     pictures = [figures.svg(one, f"f{number}") for number, one in enumerate(drawn)]
-    rendered = time.monotonic() - began
+    rendered = time.process_time() - began
     found = outliers(node_figures(seen.megabits))
     return {
         "nodes": nodes,
@@ -83,7 +84,7 @@ def play(nodes: int, rounds: int, slow: int) -> dict[str, Any]:
         "memory_of_the_result_bytes": held,
         "memory_while_reading_bytes": peak,
         "slow_nodes_found": sorted(seen.nodes[one] for one in found.nodes) == sorted(bad),
-        "drawing_seconds": round(rendered, 2),
+        "drawing_cpu_seconds": round(rendered, 2),
         "drawing_bytes": sum(len(one) for one in pictures),
     }
 

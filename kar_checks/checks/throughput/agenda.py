@@ -18,7 +18,7 @@ _CELL = re.compile(r"(\d+) (forward|reverse|both|same-node)")
 _MOST_STREAMS = 128
 INTERVALS = 10
 """So many intervals of each run are kept; iperf3's own limit of them is a tenth of a second."""
-_UDP_SECONDS = 1
+UDP_SECONDS = 1
 UDP_BYTES = 1200
 """Fits into the MTU of every network, tunnels included."""
 _LATENCY_SECONDS = 10
@@ -132,7 +132,7 @@ class Agenda:
         if not limit:
             return None
         left = limit - self._latency_bytes
-        cap = 8 * left / max(1.0, self._tcp_seconds + self._udp_runs * _UDP_SECONDS)
+        cap = 8 * left / max(1.0, self._tcp_seconds + self._udp_runs * UDP_SECONDS)
         if cap < _LEAST_PACE:
             raise HarnessError(
                 Reason.UNUSABLE_SETTING,
@@ -206,11 +206,11 @@ class Agenda:
         rounds = self.rounds_of(self._members) if "throughput.mesh" in self._wanted else 0
         each = self._number("seconds") + self._number("omit_seconds") + _OVERHEAD
         seconds = _START_SECONDS + len(self.tcp) * each + rounds * (self.mesh_seconds + _OVERHEAD)
-        seconds += self._udp_runs * (_UDP_SECONDS + _OVERHEAD)
+        seconds += self._udp_runs * (UDP_SECONDS + _OVERHEAD)
         seconds += self._latency_bytes / (2 * LATENCY_BYTES) * 0.0005
         speed = min(self._number("link_gbit") * 1e9, self.cap or math.inf)
         total = self._tcp_seconds * speed / 8 + self._latency_bytes
-        total += self._udp_runs * _UDP_SECONDS * self.udp_rate / 8
+        total += self._udp_runs * UDP_SECONDS * self.udp_rate / 8
         paced = self.cap is not None
         return Estimate(seconds=seconds, bytes=total, paced=paced, rounds=rounds)
 
@@ -253,8 +253,8 @@ class Agenda:
 
     def _udp_order(self, way: str) -> Step:
         args = ["-u", "-b", f"{self.udp_rate:.0f}", "-l", str(UDP_BYTES)]
-        args += ["-t", str(_UDP_SECONDS), *(["-R"] if way == "reverse" else [])]
-        return {"do": "iperf3", "args": args, "seconds": _UDP_SECONDS + 10}
+        args += ["-t", str(UDP_SECONDS), *(["-R"] if way == "reverse" else [])]
+        return {"do": "iperf3", "args": args, "seconds": UDP_SECONDS + 10}
 
     def tcp_order(self, cell: Cell) -> Step:
         """Return what the client of a run does."""

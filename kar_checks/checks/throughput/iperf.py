@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from iperf3 import TestResult
 
-from kar_checks.checks.throughput.agenda import LATENCY_BYTES, UDP_BYTES
+from kar_checks.checks.throughput.agenda import LATENCY_BYTES, UDP_BYTES, UDP_SECONDS
 from kar_checks.checks.throughput.observation import Cell, Direction, TcpRun, UdpRun
 from kar_checks.model import Record
 
@@ -67,7 +67,8 @@ def udp_run(answer: Answer, direction: Direction, repeat: int, *, evidence: str)
                 "packets": int(found.packets),
                 "lost": int(found.lost_packets),
                 "jitter_ms": float(found.jitter_ms),
-                "sent": float(found.bps),
+                # A client that is woken late at the end counts more seconds than it sent for.
+                "sent": int(found.packets) * UDP_BYTES * 8 / UDP_SECONDS,
             }
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:

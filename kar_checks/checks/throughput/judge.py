@@ -21,6 +21,7 @@ from kar_checks.checks.throughput.observation import (
     TcpRun,
     ThroughputObservation,
     Unmeasured,
+    judged_cells,
 )
 from kar_checks.checks.throughput.statistics import Summary
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome, Reason
@@ -90,7 +91,7 @@ def _others(check: str, observed: ThroughputObservation) -> list[Fact]:
     baseline = observed.networks.get(BASELINE)
     if check == "throughput.tcp" and isinstance(baseline, NetworkSeen):
         pods = observed.networks[POD_NETWORK]
-        for cell in dict.fromkeys(one.cell for one in baseline.tcp if one.judged):
+        for cell in judged_cells(baseline.tcp):
             both = [
                 [one for one in seen.tcp if one.judged and one.cell == cell and not one.error]
                 for seen in (pods, baseline)
@@ -213,7 +214,7 @@ def _gigabytes(seen: NetworkSeen) -> str:
 
 
 def _tcp(seen: NetworkSeen, profile: Profile) -> Ruling:
-    judged = list(dict.fromkeys(one.cell for one in seen.tcp if one.judged))
+    judged = judged_cells(seen.tcp)
     if not judged:
         return _not_measured()
     rulings = [

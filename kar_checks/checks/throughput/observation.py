@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from kar_checks.checks.networking.attach import Interface
@@ -75,6 +76,11 @@ class TcpRun(Record):
     """The raw JSON, as a path inside the run folder."""
 
 
+def judged_cells(runs: Iterable[TcpRun]) -> list[Cell]:
+    """Return the cells that decide, in an order that does not depend on that of the runs."""
+    return sorted({one.cell for one in runs if one.judged}, key=lambda one: one.name)
+
+
 class UdpRun(Record):
     """One run of iperf3 with UDP at a stated rate."""
 
@@ -84,6 +90,7 @@ class UdpRun(Record):
     lost: int | None = None
     jitter_ms: float | None = None
     sent: float | None = None
+    """bit/s: the packets over the seconds that were planned."""
     error: str = ""
     evidence: str = ""
 

@@ -37,6 +37,8 @@ DEMANDS = (
     *_settings(
         max_bytes=200000000,
         side_cells="",
+        omit_seconds=0,
+        udp_repeats=1,
         tcp_floor_mbit=40,
         mesh_floor_share=0.5,
         udp_mbit=5,
@@ -94,7 +96,7 @@ def _rules(node: str, hook: str, rule: str) -> Iterator[None]:
 
 
 # What is written above the narrow rate waits in buffers, and the run for them.
-@injection(words=(*QUICK, *_settings(omit_seconds=0, max_bytes=40000000)))
+@injection(words=(*QUICK, *_settings(max_bytes=40000000)))
 @contextmanager
 def node_is_shaped(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """One node's cable carries 20 Mbit/s, as with a wrong limit or a broken port."""
