@@ -19,6 +19,7 @@ SEARCHED: tuple[Kind, ...] = (
     kinds.DEPLOYMENT,
     kinds.JOB,
     kinds.HTTP_ROUTE,
+    kinds.INFERENCE_POOL,
     kinds.GATEWAY,
     kinds.POD,
     kinds.RESOURCE_CLAIM,
@@ -27,6 +28,9 @@ SEARCHED: tuple[Kind, ...] = (
     kinds.CONFIG_MAP,
     kinds.SECRET,
     kinds.NETWORK_POLICY,
+    kinds.ROLE_BINDING,
+    kinds.ROLE,
+    kinds.SERVICE_ACCOUNT,
     *(
         Kind("scheduling.k8s.io", version, "podgroups", "PodGroup")
         for version in ("v1beta1", "v1alpha3", "v1alpha2")

@@ -8,6 +8,7 @@ from localcluster.addons.coredns import COREDNS
 from localcluster.addons.coscheduling import COSCHEDULING
 from localcluster.addons.dranet import DRANET
 from localcluster.addons.gateway import GATEWAY
+from localcluster.addons.inference import ENDPOINT_PICKER
 from localcluster.addons.kueue import KUEUE
 from localcluster.addons.model import Addon
 from localcluster.addons.multus import MULTUS
@@ -17,7 +18,7 @@ from localcluster.errors import ClusterError
 #: Installed on every cluster.
 CORE_ADDONS = (COREDNS,)
 #: Installed when asked for.
-ADDONS: tuple[Addon, ...] = (COSCHEDULING, DRANET, GATEWAY, KUEUE, MULTUS, VOLCANO)
+ADDONS: tuple[Addon, ...] = (COSCHEDULING, DRANET, ENDPOINT_PICKER, GATEWAY, KUEUE, MULTUS, VOLCANO)
 
 
 def find_addons(names: tuple[str, ...]) -> tuple[Addon, ...]:
