@@ -41,15 +41,18 @@ class Picker:
     address: str
     declares_prefix: bool
 
-    def decisions(self, site: Site) -> int | None:
-        """Return how many picks it counts itself, ``None`` if it tells none."""
+    def metrics(self, site: Site) -> str:
+        """Return what it tells of itself; empty if it tells nothing."""
         target = [self.address, METRICS_PORT, "GET", "/metrics", ""]
         ((status, text),) = site.do({"do": "each", "targets": [target]}, inside=True)["answers"]
-        found = _DECISIONS.findall(text) if status == 200 else []
+        return str(text) if status == 200 else ""
+
+    def decisions(self, site: Site) -> int | None:
+        """Return how many picks it counts itself, ``None`` if it tells none."""
+        text = self.metrics(site)
+        found = _DECISIONS.findall(text)
         # A counter without any count yet is not in the text at all.
-        if status == 200 and not found and "scheduler" not in text:
-            return None
-        return int(sum(float(one) for one in found)) if status == 200 else None
+        return int(sum(float(one) for one in found)) if found or "scheduler" in text else None
 
 
 def deploy(trial: Trial, name: str, pool: str) -> Picker:

@@ -11,10 +11,10 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 
-from kar_checks.checks.ingress.figures import shares
 from kar_checks.checks.ingress.records import Sample, Settled
 from kar_checks.checks.ingress.site import PORT, Site, classes, conditions
 from kar_checks.checks.ingress.site import manifests as site_manifests
+from kar_checks.checks.routing.figures import draw
 from kar_checks.checks.routing.observation import (
     ClassObservation,
     Failure,
@@ -32,7 +32,7 @@ from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
-from kar_checks.model import Evidence, Fault, Figure, Reason
+from kar_checks.model import Evidence, Fault, Reason
 from kar_checks.store import now
 
 TOPIC = "routing"
@@ -60,7 +60,9 @@ def run(trial: Trial) -> RoutingObservation:
         HarnessError: the servers or the client could not be started.
     """
     started = now()
-    built_in = trial.profile.text("routing.picker") == BUILT_IN
+    profile = trial.profile
+    built_in = profile.text("routing.picker") == BUILT_IN
+    picker = BUILT_IN if built_in else profile.text("routing.picker_image")
     pool, gateway = kinds.INFERENCE_POOL, kinds.GATEWAY
     served = all(trial.facts.serves(one.group, one.version, one.plural) for one in (pool, gateway))
     found = classes(trial) if served else {}
@@ -75,10 +77,10 @@ def run(trial: Trial) -> RoutingObservation:
         evidence=Evidence.SYNTHETIC,
         started=started,
         finished=now(),
-        figures=_figures(trial, seen),
+        figures=draw(seen, picker, profile.number("routing.confidence")),
         served=served,
-        picker=BUILT_IN if built_in else trial.profile.text("routing.picker_image"),
-        wanted=trial.profile.text("gateway.class"),
+        picker=picker,
+        wanted=profile.text("gateway.class"),
         classes=seen,
     )
 
@@ -237,6 +239,8 @@ class _Place:
             # Nobody reads: then whoever counts requests in flight must see that one is slow.
             slow = partial(self.ask, _HELD_REQUESTS, rate=_HELD_RATE)
             held = [self._phase(f"slow {name[-1]}", name, SLOW, slow) for name in (first, second)]
+        if self.picker:
+            self.trial.evidence(f"{self.picker.name}-metrics.txt", self.picker.metrics(self.site))
         self.site.states(dict.fromkeys(SERVERS, IDLE))
         return Load(
             seed=self.seed,
@@ -325,31 +329,3 @@ class _Place:
 
 def _host(name: str) -> str:
     return f"{name}.kar-checks.test"
-
-
-def _figures(trial: Trial, seen: dict[str, ClassObservation | Fault]) -> list[Figure]:
-    confidence = trial.number("routing.confidence")
-    found: list[Figure] = []
-    for name, one in seen.items():
-        load = one.load if isinstance(one, ClassObservation) else None
-        if isinstance(load, Load):
-            found.append(
-                Figure(
-                    kind="shares",
-                    title=f"Share of each server by phase, {name}, in the order that was drawn",
-                    checks=["routing.follows_load"],
-                    variant=name,
-                    unit="share of the answers",
-                    seconds=0,
-                    shares=[
-                        share
-                        for phase in (*load.phases, *load.held)
-                        for share in shares(
-                            phase.name,
-                            {pod: phase.sample.good(pod=pod) for pod in SERVERS},
-                            confidence,
-                        )
-                    ],
-                )
-            )
-    return found
