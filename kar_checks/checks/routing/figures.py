@@ -70,7 +70,7 @@ def _way(name: str, phase: Phase, address: str, picker: str) -> Figure:
             Hop(source=picks, target=1, label=f"{phase.decisions} picks"),
         ]
     hops += [
-        Hop(source=1, target=servers + number, label=f"{count} requests", heavy=True)
+        Hop(source=1, target=servers + number, label=f"{count} requests", heavy=count > 0)
         for number, count in enumerate(sample.counted.values())
     ]
     hops.append(Hop(source=1, target=0, label=f"{sample.good()} answers"))
