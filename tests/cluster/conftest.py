@@ -76,5 +76,11 @@ def leaves_nothing(cluster: Cluster) -> Iterator[Callable[[], None]]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that replace the whole cluster come last: the others can share one."""
-    items.sort(key=lambda item: item.get_closest_marker("localcluster") is not None)
+    """Tests that want the same cluster come together, those that replace it come last."""
+
+    def cluster(item: pytest.Item) -> tuple[bool, tuple[str, ...]]:
+        marker = item.get_closest_marker("addons")
+        addons = tuple(sorted(marker.args)) if marker else ()
+        return item.get_closest_marker("localcluster") is not None, addons
+
+    items.sort(key=cluster)

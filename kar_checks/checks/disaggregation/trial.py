@@ -28,7 +28,7 @@ from kar_checks.store import now
 PAUSE = 0.25
 """Seconds between blocks of the transfer that is interrupted: 32 blocks take 8 s."""
 _POLL_SECONDS = 0.3
-_STOP = "/work/stop"
+_STOP = "/scratch/stop"
 
 
 def run(trial: Trial) -> DisaggregationObservation:
@@ -50,7 +50,7 @@ def run(trial: Trial) -> DisaggregationObservation:
         started=started,
         finished=now(),
         shape=stage.shape,
-        route="Service",
+        route=stage.entrance.told,
         network=stage.network,
         interface=stage.parts.interface if stage.network else "",
         nodes_usable=stage.nodes_usable,
