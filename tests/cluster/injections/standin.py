@@ -147,8 +147,8 @@ class Standin:
 
     def _pool_status(self, pool: Object) -> None:
         said = [
-            _condition(pool, "Accepted", True),
-            _condition(pool, "ResolvedRefs", not self._picker_missing(pool), "InvalidExtensionRef"),
+            condition(pool, "Accepted", True),
+            condition(pool, "ResolvedRefs", not self._picker_missing(pool), "InvalidExtensionRef"),
         ]
         parent = {
             "parentRef": {"name": "standin"},
