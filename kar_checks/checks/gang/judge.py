@@ -47,7 +47,11 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
             outcome=ruling.outcome,
             reason=ruling.reason,
             summary=ruling.summary,
-            facts=[*_where(check, observed.backends.get(name)), *ruling.facts],
+            facts=[
+                *_where(check, observed.backends.get(name)),
+                *ruling.facts,
+                *_beyond(check, observed.backends.get(name)),
+            ],
             would_change=ruling.would_change,
             help=ruling.help,
             evidence=observed.evidence,
@@ -88,8 +92,6 @@ def _where(check: str, backend: BackendObservation | Fault | None) -> list[Fact]
         return []
     out = [Fact(name="API", value=backend.version, source="discovery")]
     part = getattr(backend, _RULES[check][0])
-    if isinstance(backend.guarantee, Guarantee) and check == "gang.all_or_nothing":
-        out += _guaranteed(backend.guarantee)
     if isinstance(part, Scenario):
         arena: Arena = part.arena
         asked = {
@@ -113,8 +115,13 @@ def _where(check: str, backend: BackendObservation | Fault | None) -> list[Fact]
     return out
 
 
-def _guaranteed(seen: Guarantee) -> list[Fact]:
+def _beyond(check: str, backend: BackendObservation | Fault | None) -> list[Fact]:
     """Return how far the guarantee goes, which the requirement does not ask for."""
+    if not isinstance(backend, BackendObservation) or check != "gang.all_or_nothing":
+        return []
+    seen = backend.guarantee
+    if not isinstance(seen, Guarantee):
+        return []
     source = "a gang of ours with quota for all, and a node for all but one; for information"
     facts = [
         Fact(name="level of the guarantee", value=_level(seen), source=source),

@@ -354,8 +354,15 @@ class Stage:
         self.own.wait(lambda: False, seconds)
 
     def refusal(self, group: str) -> Refusal:
-        """Ask the backend why a gang waits."""
-        return self.backend.refusal(self.trial, self._groups[group].name, self.names(group))
+        """Ask the backend why a gang waits; an event comes some time after its condition."""
+        name, members = self._groups[group].name, self.names(group)
+        deadline = time.monotonic() + self.trial.number("gang.control_seconds")
+        while True:
+            found = self.backend.refusal(self.trial, name, members)
+            missing = found.refused and found.needs_event and not found.events
+            if not missing or time.monotonic() > deadline:
+                return found
+            self.wait(0.5)
 
     def await_refusal(self, group: str) -> None:
         """Wait until the backend says that a gang does not fit, as long as a plain pod gets."""

@@ -69,6 +69,12 @@ class Bytes:
     verdict: Carried
     why: str = ""
 
+    @property
+    def moved(self) -> int | None:
+        """The smaller of what one side sent and the other received; ``None`` if unreadable."""
+        found = [one for one in (self.received, self.sent) if one is not None]
+        return min(found) if found else None
+
 
 class Proof:
     """One observation, calculated."""
@@ -91,7 +97,7 @@ class Proof:
 
     def total(self, pods: Iterable[StackPod], quantity: Quantity) -> float | None:
         """Return the sum over pods, ``None`` unless every one of them counts it."""
-        values = [self.delta(one, quantity) for one in pods]
+        values = [self.delta(one, quantity) for one in counting(pods)]
         numbers = [one for one in values if one is not None]
         return sum(numbers) if values and len(numbers) == len(values) else None
 
@@ -218,6 +224,20 @@ class Proof:
             engine.title for pod in self.seen.pods for engine in engines_of(pod.after.families)
         )
         return ", ".join(found) or "none recognised"
+
+
+def size(value: float) -> str:
+    """Return a number of bytes for people."""
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1024
+    return f"{value:,.2f} GiB"
+
+
+def counting(pods: Iterable[StackPod]) -> list[StackPod]:
+    """Return the pods that have to count: for a worker that exports nothing its leader does."""
+    return [one for one in pods if not one.worker or one.after.endpoint]
 
 
 def evidence(seen: StackObservation, profile: Profile) -> Evidence:

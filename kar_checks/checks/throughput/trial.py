@@ -18,7 +18,7 @@ from kar_checks.checks.networking.find import Published, find, read
 from kar_checks.checks.networking.observation import Attempt, PodOnNetwork
 from kar_checks.checks.networking.stage import Stage
 from kar_checks.checks.networking.trial import offer
-from kar_checks.checks.throughput import figures, iperf
+from kar_checks.checks.throughput import figures, iperf, measures
 from kar_checks.checks.throughput.agenda import Agenda, all_rounds
 from kar_checks.checks.throughput.crew import Crew, hostname
 from kar_checks.checks.throughput.observation import (
@@ -38,7 +38,7 @@ from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import node_info
-from kar_checks.model import Evidence, Fault, Figure, Reason
+from kar_checks.model import Evidence, Fault, Figure, Measure, Reason
 from kar_checks.redact import redact
 from kar_checks.store import now
 
@@ -72,6 +72,7 @@ def run(trial: Trial) -> ThroughputObservation:
     seed = int(trial.number("throughput.seed")) or secrets.randbelow(1 << 31)
     networks: dict[str, NetworkSeen | Unmeasured | Fault] = {}
     drawn: list[Figure] = []
+    measured: list[Measure] = []
     looked_at: list[str] = []
     more: list[str] = []
     for ground in _grounds(trial, looked_at, more):
@@ -84,11 +85,13 @@ def run(trial: Trial) -> ThroughputObservation:
         if isinstance(seen, NetworkSeen):
             trial.keep(ground.group, seen)
             drawn += figures.of(ground.name, seen, seed)
+            measured += measures.of(ground.name, seen)
     return ThroughputObservation(
         evidence=Evidence.SYNTHETIC,
         started=started,
         finished=now(),
         figures=drawn,
+        measures=measured,
         seed=seed,
         networks=networks,
         looked_at=looked_at,

@@ -162,9 +162,7 @@ class Kueue:
         )
 
     @contextmanager
-    def _stage(
-        self, bench: Bench, name: str, *, by_topology: bool = False
-    ) -> Iterator[QuotaStage]:
+    def _stage(self, bench: Bench, name: str, *, by_topology: bool = False) -> Iterator[QuotaStage]:
         """Have a queue, and a node where there is one; leave nothing in them, however it ends.
 
         Raises:
