@@ -14,9 +14,11 @@ from kar_checks.checks.registry import all_checks
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.kinds import Kind
+from kar_checks.local import local_images
 from kar_checks.model import Outcome
-from localcluster import PROBE_IMAGES, LocalCluster
+from localcluster import LocalCluster
 from tests.cluster.injections import SHORT_WINDOWS
+from tests.cluster.injections.throughput import DEMANDS
 from tests.cluster.support import EVERYTHING, Done, Kar
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -63,8 +65,8 @@ def _kubeconfig(cluster: Cluster, local: LocalCluster, meta: dict[str, str], fol
 
 
 def run_as(kar: Kar, kubeconfig: Path, *words: str) -> Done:
-    image = f"python={PROBE_IMAGES['python']}"
-    found = kar("run", "--kubeconfig", str(kubeconfig), "--image", image, "--output",
+    images = [word for one in local_images().items() for word in ("--image", "=".join(one))]
+    found = kar("run", "--kubeconfig", str(kubeconfig), *images, "--output",
                 str(kar.output), *words)  # fmt: skip
     latest = kar.output / "latest"
     return Done(found.code, found.output, latest.resolve() if latest.exists() else None)
@@ -78,7 +80,7 @@ def test_the_printed_rights_are_enough_for_everything(
     everything = [rule for body in printed for rule in body.get("rules", [])]
     assert not any("*" in [*rule["verbs"], *rule["resources"]] for rule in everything)
     with account(cluster, local, printed, tmp_path) as kubeconfig:
-        limited = run_as(kar, kubeconfig, *SHORT_WINDOWS)
+        limited = run_as(kar, kubeconfig, *SHORT_WINDOWS, *DEMANDS)
     assert limited.code == 0, limited.output
     assert {one.outcome for one in limited.run.findings} == {Outcome.PASS, Outcome.NOT_APPLICABLE}
     assert {one.check for one in limited.run.findings} == {check.id for _, check in all_checks()}

@@ -101,7 +101,7 @@ class Crew:
         network.prepare(self.trial)
         for node in self.nodes:
             number = self.numbers[str(node["metadata"]["name"])]
-            joined = network.join(_agent(job, number, hostname(node)), number)
+            joined = network.join(agent(job, number, hostname(node)), number)
             for one in joined.pod["spec"]["containers"][0]["env"]:
                 if one["name"] == "KAR_MEASURE":
                     one["value"] = bare(joined.address) or "other"
@@ -308,7 +308,7 @@ def agents(
     )
 
 
-def _agent(job: Object, number: int, node: str) -> Object:
+def agent(job: Object, number: int, node: str) -> Object:
     """Return one agent of a Job as a pod of its own, on one node."""
     template = copy.deepcopy(job["spec"]["template"])
     terms = template["spec"]["affinity"]["nodeAffinity"][

@@ -453,13 +453,20 @@ def _udp(seen: NetworkSeen, profile: Profile) -> Ruling:
             facts=facts,
         )
     ceiling = profile.number("throughput.udp_loss_ceiling_percent") / 100
+    if lost / packets <= ceiling < high:
+        return _undecided(
+            "too_few_packets",
+            f"{told}; so few packets cannot show that no more than the {ceiling:.2%} of profile "
+            f"{profile.name} are lost",
+            "send more by throughput.udp_repeats or throughput.udp_mbit",
+            facts=facts,
+        )
     if high > ceiling:
         return Ruling(
             Outcome.FAIL,
             "loses_packets",
-            f"{told}; the interval's upper bound is above the ceiling of {ceiling:.2%} of profile "
-            f"{profile.name}",
-            would_change="less loss, or more packets where none was lost",
+            f"{told}; the ceiling of profile {profile.name} is {ceiling:.2%}",
+            would_change=f"an interval of the loss that ends at {ceiling:.2%} or below",
             facts=facts,
         )
     demanded = ceiling < 1
