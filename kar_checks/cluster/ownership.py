@@ -11,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -319,4 +319,57 @@ def find_leftovers(
                     owner=str((meta.get("annotations") or {}).get(OWNER, "")),
                 )
             )
+    return out
+
+
+def runs_at_work(cluster: Cluster, run_id: str, namespace: str = "") -> list[str]:
+    """Return the ids of other runs of ours that may be at work on this cluster now.
+
+    What we may not list tells nothing; a run in a namespace that we may not see is not noticed.
+
+    Raises:
+        HarnessError: the server did not answer.
+    """
+    found: set[str] = set()
+    for kind in (kinds.NAMESPACE, kinds.POD):
+        try:
+            there = find_leftovers(cluster, [kind], namespace=namespace)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            continue
+        found.update(one.run_id for one in there if owner_lives(one.owner))
+    return sorted(found - {run_id, ""})
+
+
+def find_dependents(
+    cluster: Cluster, searched: Iterable[Kind], found: Sequence[Leftover]
+) -> list[Leftover]:
+    """Return what a controller made for leftovers, and without whose end they do not go.
+
+    It carries no label of ours, but is owned by one of them.
+
+    Raises:
+        ApiError: a list was refused.
+    """
+    owners = {one.uid: one for one in found}
+    out: list[Leftover] = []
+    for kind in searched:
+        for namespace in sorted({one.namespace for one in found if one.namespace}):
+            try:
+                items = cluster.list(kind, namespace).items
+            except ApiError as error:
+                if error.status in (404, 405):
+                    break
+                raise
+            for item in items:
+                meta = item["metadata"]
+                ours = [
+                    owners[one["uid"]]
+                    for one in meta.get("ownerReferences") or []
+                    if one["uid"] in owners
+                ]
+                if ours:
+                    name, uid = str(meta["name"]), str(meta["uid"])
+                    out.append(Leftover(kind, namespace, name, uid, ours[0].run_id, ours[0].owner))
     return out

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.connect import connect
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
-from kar_checks.cluster.ownership import Leftover, find_leftovers, owner_lives, remove_all
+from kar_checks.cluster.ownership import (
+    Leftover,
+    find_dependents,
+    find_leftovers,
+    owner_lives,
+    remove_all,
+)
 from kar_checks.exits import Exit
 from kar_checks.model import Reason
 from kar_checks.options import Options
@@ -43,12 +50,21 @@ SEARCHED: tuple[Kind, ...] = (
             ("localqueues", "LocalQueue"),
             ("clusterqueues", "ClusterQueue"),
             ("resourceflavors", "ResourceFlavor"),
+            ("topologies", "Topology"),
         )
         for version in ("v1beta2", "v1beta1")
     ),
     kinds.NAMESPACE,
 )
 """Every kind that some check creates, in the order in which they are deleted."""
+
+MADE_FOR_OURS: tuple[Kind, ...] = tuple(
+    Kind("kueue.x-k8s.io", version, "workloads", "Workload") for version in ("v1beta2", "v1beta1")
+)
+"""Kueue keeps the pods of a group by a finalizer as long as their Workload is there.
+
+It goes after them: while they are there, Kueue makes another one.
+"""
 
 
 def remove_leftovers(options: Options, *, run_id: str, yes: bool, dry_run: bool) -> int:
@@ -84,14 +100,21 @@ def remove_leftovers(options: Options, *, run_id: str, yes: bool, dry_run: bool)
 
 def _find(cluster: Cluster, run_id: str, namespace: str) -> list[Leftover]:
     found: dict[str, Leftover] = {}
-    for kind in SEARCHED:
+
+    def search(kind: Kind, look: Callable[[], list[Leftover]]) -> None:
         try:
-            for one in find_leftovers(cluster, [kind], run_id=run_id, namespace=namespace):
+            for one in look():
                 found.setdefault(one.uid, one)
         except HarnessError as error:
             if error.fault.reason is not Reason.FORBIDDEN:
                 raise
             print(f"not searched: {kind.plural}: {error.fault.message}", file=sys.stderr)
+
+    for kind in SEARCHED:
+        search(kind, partial(find_leftovers, cluster, [kind], run_id=run_id, namespace=namespace))
+    labelled = list(found.values())
+    for kind in MADE_FOR_OURS:
+        search(kind, partial(find_dependents, cluster, [kind], labelled))
     return list(found.values())
 
 

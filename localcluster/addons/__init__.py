@@ -7,8 +7,9 @@ imports, applies and waits is in `localcluster.addons.install` and does not grow
 from localcluster.addons.coredns import COREDNS
 from localcluster.addons.coscheduling import COSCHEDULING
 from localcluster.addons.dranet import DRANET
+from localcluster.addons.endpoint_picker import ENDPOINT_PICKER
 from localcluster.addons.gateway import GATEWAY
-from localcluster.addons.inference import ENDPOINT_PICKER
+from localcluster.addons.inference_sim import INFERENCE_SIM
 from localcluster.addons.kueue import KUEUE
 from localcluster.addons.model import Addon
 from localcluster.addons.multus import MULTUS
@@ -17,13 +18,27 @@ from localcluster.errors import ClusterError
 
 #: Installed on every cluster.
 CORE_ADDONS = (COREDNS,)
-#: Installed when asked for.
-ADDONS: tuple[Addon, ...] = (COSCHEDULING, DRANET, ENDPOINT_PICKER, GATEWAY, KUEUE, MULTUS, VOLCANO)
+#: Installed when asked for, in this order: Kueue's webhook wants to be asked about every Job, and
+#: does not answer at first.
+ADDONS: tuple[Addon, ...] = (
+    COSCHEDULING,
+    DRANET,
+    GATEWAY,
+    ENDPOINT_PICKER,
+    INFERENCE_SIM,
+    MULTUS,
+    VOLCANO,
+    KUEUE,
+)
 
 
 def find_addons(names: tuple[str, ...]) -> tuple[Addon, ...]:
-    """The core add-ons, those that were asked for by name, and before each what it requires."""
+    """The core add-ons, those that were asked for by name, and before each what it requires.
+
+    In the order in which they are installed, whatever the order of the names.
+    """
     known = {addon.name: addon for addon in ADDONS}
+    order = list(known)
     found = {addon.name: addon for addon in CORE_ADDONS}
 
     def add(name: str) -> None:
@@ -34,6 +49,6 @@ def find_addons(names: tuple[str, ...]) -> tuple[Addon, ...]:
             add(other)
         found[name] = known[name]
 
-    for name in names:
+    for name in sorted(names, key=lambda one: order.index(one) if one in known else -1):
         add(name)
     return tuple(found.values())

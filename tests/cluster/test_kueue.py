@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import yaml
 
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
-from kar_checks.cluster.connect import connect
 from kar_checks.cluster.kinds import Kind
 from kar_checks.model import Outcome
-from localcluster.settings import Settings
-from tests.cluster.injections import SHORT_WINDOWS
-from tests.cluster.support import Kar, Machine, ours
+from localcluster import LocalCluster
+from tests.cluster.injections.gang_backends import ADDONS, SHORT
+from tests.cluster.support import Kar
 from tests.cluster.test_rights import account, run_as
 
+pytestmark = [pytest.mark.addons(*ADDONS), pytest.mark.usefixtures("leaves_nothing")]
 
-def test_a_users_queue_needs_rights_in_its_namespace_only(machine: Machine, tmp_path: Path) -> None:
-    local = machine.up(Settings(addons=("kueue",)))
+
+def test_a_users_queue_needs_rights_in_its_namespace_only(
+    kar: Kar, cluster: Cluster, local: LocalCluster, tmp_path: Path
+) -> None:
     words = (
         *("gang", "--namespace", "team-b", "--set", "gang.backends=kueue"),
-        *("--set", "gang.kueue_local_queue=shared"),
-        # A queue that is used in turns must not fail for a slow machine.
-        *("--set", "gang.witness_seconds=30", *SHORT_WINDOWS),
+        *("--set", "gang.kueue_local_queue=shared", *SHORT),
     )
-    kar = Kar(tmp_path / "runs")
-    with contextlib.closing(Cluster(connect(local.kubeconfig, None), run_id="tests")) as cluster:
-        with users_queue(cluster, "team-b", "shared"):
-            printed = list(yaml.safe_load_all(kar("rbac", *words).output))
-            assert {body["kind"] for body in printed} == {"ServiceAccount", "Role", "RoleBinding"}
-            with account(cluster, local, printed, tmp_path) as kubeconfig:
-                done = run_as(kar, kubeconfig, *words)
-            left = cluster.list(_KUEUE["workloads"], "team-b").items
-        assert ours(cluster) == []
+    with users_queue(cluster, "team-b", "shared"):
+        printed = list(yaml.safe_load_all(kar("rbac", *words).output))
+        assert {body["kind"] for body in printed} == {"ServiceAccount", "Role", "RoleBinding"}
+        with account(cluster, local, printed, tmp_path) as kubeconfig:
+            done = run_as(kar, kubeconfig, *words)
+        left = cluster.list(_KUEUE["workloads"], "team-b").items
     assert done.code == 0, done.output
     assert {(one.variant, one.outcome) for one in done.run.findings} == {("kueue", Outcome.PASS)}
     assert len(done.run.findings) == 5

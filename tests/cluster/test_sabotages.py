@@ -21,11 +21,13 @@ _BY_INJECTION: dict[str, list[dict[str, Any]]] = defaultdict(list)
 for _row in sabotages():
     _BY_INJECTION[_row["injection"]].append(_row)
 _INJECTIONS = injections()
-# A cluster with other add-ons is another cluster: those that share one come together.
-_ORDER = sorted(_BY_INJECTION, key=lambda name: _INJECTIONS[name].addons)
+_EACH = [
+    pytest.param(name, marks=pytest.mark.addons(*_INJECTIONS[name].addons))
+    for name in _BY_INJECTION
+]
 
 
-@pytest.mark.parametrize("name", _ORDER)
+@pytest.mark.parametrize("name", _EACH)
 def test_each_check_says_what_was_broken(name: str, machine: Machine, tmp_path: Path) -> None:
     wanted = _BY_INJECTION[name]
     found = _INJECTIONS[name]

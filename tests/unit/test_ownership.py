@@ -14,11 +14,14 @@ from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.ownership import (
+    Leftover,
     Workspace,
+    find_dependents,
     find_leftovers,
     owner_lives,
     owner_mark,
     remove_all,
+    runs_at_work,
 )
 from kar_checks.cluster.target import Target
 from tests.unit.apiserver import HANG_UP, LOSE, Answer, ApiServer, refusal
@@ -317,6 +320,21 @@ def test_leftovers_are_found_by_label_with_run_and_owner(cluster: Cluster, api: 
     assert {one.name for one in here} == {"other"}
 
 
+def test_what_a_controller_made_for_ours_is_found_by_its_owner(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    pod = Leftover(kinds.POD, "ns", "gang-0", "u1", RUN, "me")
+    for name, owner in (("ours", "u1"), ("theirs", "u2")):
+        reference = {"apiVersion": "v1", "kind": "Pod", "name": "gang-0", "uid": owner}
+        body = config_map(name, namespace="ns", uid=f"uid-{name}", ownerReferences=[reference])
+        api.add(body, "configmaps")
+    (found,) = find_dependents(cluster, [kinds.CONFIG_MAP], [pod])
+    assert (found.name, found.uid, found.run_id, found.owner) == ("ours", "uid-ours", RUN, "me")
+    asked = len(api.requests)
+    assert find_dependents(cluster, [kinds.CONFIG_MAP], []) == []
+    assert len(api.requests) == asked
+
+
 def test_a_kind_that_is_not_served_is_passed_over(cluster: Cluster, api: ApiServer) -> None:
     api.answers.append(refusal(404, "NotFound", "the server could not find the resource"))
     assert find_leftovers(cluster, [kinds.LEASE, kinds.POD]) == []
@@ -327,3 +345,27 @@ def test_a_kind_that_may_not_be_listed_is_an_error(cluster: Cluster, api: ApiSer
     api.answers.append(refusal(403, "Forbidden", 'User "x" cannot list resource "pods"'))
     with pytest.raises(ApiError):
         find_leftovers(cluster, [kinds.POD])
+
+
+def test_other_runs_at_work_are_noticed_and_dead_ones_are_not(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    workspace(cluster).open()
+    for name, owner in (("alive", owner_mark(time.time() + 60)), ("dead", "elsewhere/1/2/3")):
+        meta = {
+            "name": f"kar-{name}",
+            "labels": {"app.kubernetes.io/managed-by": "kar-checks", "kar-checks.dev/run": name},
+            "annotations": {"kar-checks.dev/owner": owner},
+        }
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
+        api.add(body, "namespaces")
+    assert runs_at_work(cluster, RUN) == ["alive"]
+    assert runs_at_work(cluster, "alive") == [RUN]
+
+
+def test_what_may_not_be_listed_tells_nothing(cluster: Cluster, api: ApiServer) -> None:
+    api.answers += [refusal(403, "Forbidden", 'User "x" cannot list')] * 2
+    assert runs_at_work(cluster, RUN) == []
+    api.answers.append(refusal(500, "InternalError", "etcd"))
+    with pytest.raises(ApiError):
+        runs_at_work(cluster, RUN)

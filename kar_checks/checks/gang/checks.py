@@ -45,7 +45,7 @@ _NEEDS = Needs(
                 cluster=resource != "localqueues",
                 unless="gang.kueue_local_queue",
             )
-            for resource in ("localqueues", "clusterqueues", "resourceflavors")
+            for resource in ("localqueues", "clusterqueues", "resourceflavors", "topologies")
         ),
     ),
 )

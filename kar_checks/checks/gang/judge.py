@@ -17,7 +17,9 @@ from kar_checks.checks.gang.observation import (
     Contest,
     Disturbance,
     Fits,
+    Fragmented,
     GangObservation,
+    Guarantee,
     Incomplete,
     Problem,
     Refusal,
@@ -45,7 +47,11 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
             outcome=ruling.outcome,
             reason=ruling.reason,
             summary=ruling.summary,
-            facts=[*_where(check, observed.backends.get(name)), *ruling.facts],
+            facts=[
+                *_where(check, observed.backends.get(name)),
+                *ruling.facts,
+                *_beyond(check, observed.backends.get(name)),
+            ],
             would_change=ruling.would_change,
             help=ruling.help,
             evidence=observed.evidence,
@@ -107,6 +113,78 @@ def _where(check: str, backend: BackendObservation | Fault | None) -> list[Fact]
             )
         )
     return out
+
+
+def _beyond(check: str, backend: BackendObservation | Fault | None) -> list[Fact]:
+    """Return how far the guarantee goes, which the requirement does not ask for."""
+    if not isinstance(backend, BackendObservation) or check != "gang.all_or_nothing":
+        return []
+    seen = backend.guarantee
+    if not isinstance(seen, Guarantee):
+        return []
+    source = "a gang of ours with quota for all, and a node for all but one; for information"
+    facts = [
+        Fact(name="level of the guarantee", value=_level(seen), source=source),
+        Fact(name="waitForPodsReady", value=_pods_ready(seen), source="Kueue's configuration"),
+    ]
+    if isinstance(seen.by_topology, Fragmented):
+        told = "the same gang in a queue of ours with a topology: "
+        facts.insert(
+            1,
+            Fact(
+                name="topology-aware scheduling",
+                value=told + _fragmented(seen.by_topology),
+                source=seen.by_topology.said or "conditions of the Workload",
+            ),
+        )
+    elif isinstance(seen.by_topology, Problem):
+        facts.insert(
+            1,
+            Fact(
+                name="topology-aware scheduling",
+                value=f"could not be tried: {seen.by_topology.text}",
+                source="a queue of ours",
+            ),
+        )
+    if seen.nodes is not None and seen.quota > seen.nodes:
+        facts.append(
+            Fact(
+                name="quota larger than the cluster",
+                value=f"{seen.quota} m CPU can be given, and the nodes have {seen.nodes} m: a gang "
+                "may be admitted that has no room",
+                source="the queue's refusal of more; allocatable of the nodes",
+            )
+        )
+    return facts
+
+
+def _level(seen: Guarantee) -> str:
+    if not seen.by_quota.admitted:
+        return f"placement: the gang was {_fragmented(seen.by_quota)}"
+    if seen.pods_ready is not None and seen.pods_ready.on:
+        name = "quota, and a timeout until all pods are ready"
+    elif seen.pods_ready is not None:
+        name = "quota only"
+    else:
+        name = "quota; whether there is a timeout until all pods are ready is unknown"
+    return f"{name}: the gang was {_fragmented(seen.by_quota)}"
+
+
+def _fragmented(seen: Fragmented) -> str:
+    if not seen.admitted:
+        return "held back as a whole"
+    return f"admitted, and {seen.bound} of its {seen.size} pods got a node"
+
+
+def _pods_ready(seen: Guarantee) -> str:
+    found = seen.pods_ready
+    if found is None:
+        return "could not be read"
+    if not found.on:
+        return "off: nothing takes back an admitted gang that does not start as a whole"
+    return f"on: such a gang is taken back after {found.timeout}" + (
+        ", and nothing else is admitted meanwhile" if found.blocks else ""
+    )
 
 
 # -- the checks -----------------------------------------------------------------------------
@@ -311,6 +389,13 @@ def _witnessed(witness: Witness | None, profile: Profile) -> Ruling | None:
     limit = profile.number("gang.witness_seconds")
     if witness is not None and witness.seconds is not None and witness.seconds <= limit:
         return None
+    if witness is not None and witness.seconds is not None:
+        return _undecided(
+            "witness_did_not_bind",
+            f"plain pods beside the waiting gang were bound after {witness.seconds:.1f} s, and at "
+            f"once means {limit:g} s: whether room and scheduler were there all the time is open",
+            "run again at a quieter time",
+        )
     bound, asked = (witness.bound, witness.asked) if witness else (0, 0)
     return _undecided(
         "witness_did_not_bind",

@@ -105,7 +105,7 @@ class Witness(Record):
     asked: int
     bound: int
     seconds: float | None = None
-    """Until the last of them was bound; ``None`` if not all were in time."""
+    """From the creation of the last until all were bound; ``None`` if they never were."""
 
 
 class Start(Record):
@@ -193,6 +193,40 @@ class Contest(Scenario):
     """What was bound when neither was complete in time."""
 
 
+class Fragmented(Record):
+    """A gang with quota for all of its members, one of which fits on no node."""
+
+    size: int
+    bound: int
+    admitted: bool
+    said: str = ""
+    """How its waiting was explained."""
+
+
+class PodsReady(Record):
+    """What Kueue does with an admitted gang whose pods do not all become ready."""
+
+    on: bool
+    timeout: str = ""
+    """After which it is taken back, as it is written in Kueue's configuration."""
+    blocks: bool = False
+    """Nothing else is admitted meanwhile."""
+
+
+class Guarantee(Record):
+    """How far all-or-nothing goes where a gang is admitted by quota."""
+
+    by_quota: Fragmented
+    by_topology: Fragmented | Problem | None = None
+    """The same in a queue of ours whose flavor knows the nodes; not tried in the user's queue."""
+    pods_ready: PodsReady | None = None
+    """``None`` if it could not be read."""
+    quota: int
+    """Millicores that the queue can give."""
+    nodes: int | None = None
+    """Millicores that all nodes for our pods have together; ``None`` if they cannot be listed."""
+
+
 class BackendObservation(Record):
     """One gang scheduler. A scenario that was not asked for is ``None``."""
 
@@ -203,6 +237,8 @@ class BackendObservation(Record):
     fits: Fits | Problem | Fault | None = None
     incomplete: Incomplete | Problem | Fault | None = None
     contest: Contest | Problem | Fault | None = None
+    guarantee: Guarantee | Problem | Fault | None = None
+    """Only where gangs are admitted by quota."""
 
 
 class GangObservation(Observation):

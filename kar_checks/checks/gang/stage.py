@@ -354,8 +354,15 @@ class Stage:
         self.own.wait(lambda: False, seconds)
 
     def refusal(self, group: str) -> Refusal:
-        """Ask the backend why a gang waits."""
-        return self.backend.refusal(self.trial, self._groups[group].name, self.names(group))
+        """Ask the backend why a gang waits; an event comes some time after its condition."""
+        name, members = self._groups[group].name, self.names(group)
+        deadline = time.monotonic() + self.trial.number("gang.control_seconds")
+        while True:
+            found = self.backend.refusal(self.trial, name, members)
+            missing = found.refused and found.needs_event and not found.events
+            if not missing or time.monotonic() > deadline:
+                return found
+            self.wait(0.5)
 
     def await_refusal(self, group: str) -> None:
         """Wait until the backend says that a gang does not fit, as long as a plain pod gets."""
@@ -364,17 +371,17 @@ class Stage:
 
     def witness(self, group: str, count: int) -> Witness:
         """Create plain pods that should be bound at once, and remove them again."""
-        began = time.monotonic()
         self.plain(group, "witness", count)
+        began = time.monotonic()
         self.own.wait(
             lambda: len(self.bound(group)) == count, self.trial.number("gang.witness_seconds")
         )
         bound = self.own.bound(self.names(group), began)
         self.leave(group)
         complete = len(bound) == count
-        return Witness(
-            asked=count, bound=len(bound), seconds=bound[-1].at if complete and bound else None
-        )
+        # The last one may have its node before the answer to its creation is here.
+        last = max(bound[-1].at, 0) if complete and bound else None
+        return Witness(asked=count, bound=len(bound), seconds=last)
 
     def start(self, group: str, room_at: float) -> Start:
         """Follow a gang that has room until all members completed or cannot any more."""

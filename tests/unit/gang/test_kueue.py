@@ -9,12 +9,17 @@ import pytest
 
 from kar_checks.checks.gang import judge as judging
 from kar_checks.checks.gang.kueue import api
+from kar_checks.checks.gang.kueue.guarantee import wait_for_pods_ready
 from kar_checks.checks.gang.kueue.queue import Queue, QueueRoom
 from kar_checks.checks.gang.kueue.stage import Groups, not_taken
 from kar_checks.checks.gang.observation import (
     Arena,
     BackendObservation,
+    Fragmented,
     GangObservation,
+    Guarantee,
+    PodsReady,
+    Problem,
     Refusal,
     Squeeze,
     Window,
@@ -169,6 +174,22 @@ def test_a_job_that_kueue_holds_is_known_by_its_workload() -> None:
         group.make(trial, "g", body)
 
 
+def test_a_job_that_may_start_in_part_is_no_gang() -> None:
+    group = groups()
+    nothing: Any = None
+    group.create_group(nothing, "g", 4)
+
+    def create(_: object, body: Object) -> Object:
+        body["metadata"] |= {"uid": "p", "annotations": {api.MIN_PARALLELISM: "1"}}
+        body["spec"]["suspend"] = True
+        return body
+
+    trial = cast("Trial", SimpleNamespace(workspace=SimpleNamespace(create=create)))
+    with pytest.raises(ProblemError) as found:
+        group.make(trial, "g", job(SHAPE, group="g", size=4, meet="10.0.0.1", hold=0))
+    assert found.value.problem.reason == "partial_admission"
+
+
 def test_the_pods_of_a_job_know_their_rank() -> None:
     template = job(SHAPE, group="g", size=4, meet="10.0.0.1", hold=2)["spec"]["template"]
     env = {one["name"]: one for one in template["spec"]["containers"][0]["env"]}
@@ -222,6 +243,110 @@ def test_admission_is_a_word_of_its_own() -> None:
     assert api.waits(WAITS)
     assert not api.waits(ADMITTED)
     assert not api.waits(workload())
+
+
+EVICTED = workload(Evicted=("True", "Preempted", "Preempted to accommodate a workload"))
+PREEMPTS = workload(
+    QuotaReserved=("False", "Pending", f"{SENTENCE}. Pending the preemption of 2 workload(s)")
+)
+
+
+def test_preemption_is_told_once_and_by_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    Follows.made = []
+    monkeypatch.setattr("kar_checks.checks.gang.kueue.api.Follower", Follows)
+    nothing: Any = None
+    workloads = api.Workloads(nothing, api.Api("v1beta2"), "n", 1)
+    note = Follows.made[0].note
+    for state in (WAITS, PREEMPTS, PREEMPTS, ADMITTED, EVICTED, EVICTED):
+        note("MODIFIED", state)
+    found = workloads.losses(["p"], 0)
+    assert {one.reason for one in found} == {"preempted"}
+    assert [one.text.split(" (")[0] for one in found] == [
+        "Kueue preempts others for our Workload g",
+        "Kueue took back the quota of our Workload g",
+    ]
+    assert workloads.losses(["somebody else"], 0) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("health: {}", PodsReady(on=False)),
+        ("waitForPodsReady: {enable: false, timeout: 5m}", PodsReady(on=False)),
+        ("waitForPodsReady: {timeout: 5m}", PodsReady(on=True, timeout="5m")),
+        (
+            "waitForPodsReady: {enable: true, blockAdmission: true}",
+            PodsReady(on=True, timeout="30m", blocks=True),
+        ),
+        ("- a list", None),
+        ("a: [", None),
+    ],
+)
+def test_the_configuration_says_what_becomes_of_a_gang_that_is_not_ready(
+    config: str, expected: PodsReady | None
+) -> None:
+    assert wait_for_pods_ready(config) == expected
+
+
+RAN = Fragmented(size=4, bound=3, admitted=True)
+HELD = Fragmented(size=4, bound=0, admitted=False, said="no fit")
+OFF, ON = PodsReady(on=False), PodsReady(on=True, timeout="5m")
+
+
+@pytest.mark.parametrize(
+    ("by_quota", "ready", "expected"),
+    [
+        (RAN, OFF, "quota only: the gang was admitted, and 3 of its 4 pods got a node"),
+        (RAN, ON, "quota, and a timeout until all pods are ready: the gang was admitted, and 3 "),
+        (RAN, None, "quota; whether there is a timeout until all pods are ready is unknown: "),
+        (HELD, OFF, "placement: the gang was held back as a whole"),
+    ],
+)
+def test_the_level_of_the_guarantee_in_words(
+    by_quota: Fragmented, ready: PodsReady | None, expected: str
+) -> None:
+    guarantee = Guarantee(by_quota=by_quota, pods_ready=ready, quota=225)
+    assert guaranteed(guarantee)["level of the guarantee"].startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("topology", "nodes", "expected"),
+    [
+        (HELD, 1800, {"topology-aware scheduling": "the same gang in a queue of ours with a "
+                      "topology: held back as a whole"}),
+        (Problem(reason="no_topology", text="not served"), 1800,
+         {"topology-aware scheduling": "could not be tried: not served"}),
+        (None, 1800, {}),
+        (None, None, {}),
+        (None, 200, {"quota larger than the cluster": "225 m CPU can be given, and the nodes have "
+                     "200 m: a gang may be admitted that has no room"}),
+    ],
+)  # fmt: skip
+def test_what_else_is_told_of_the_guarantee(
+    topology: Fragmented | Problem | None, nodes: int | None, expected: dict[str, str]
+) -> None:
+    guarantee = Guarantee(
+        by_quota=RAN, by_topology=topology, pods_ready=OFF, quota=225, nodes=nodes
+    )
+    found = guaranteed(guarantee)
+    always = {"API", "level of the guarantee", "waitForPodsReady"}
+    assert {key: value for key, value in found.items() if key not in always} == expected
+
+
+def guaranteed(guarantee: Guarantee) -> dict[str, str]:
+    """The facts of a finding that has nothing but this."""
+    backend = BackendObservation(version="kueue.x-k8s.io/v1beta2", guarantee=guarantee)
+    seen = GangObservation(
+        trial="gang",
+        evidence=Evidence.SYNTHETIC,
+        started=now(),
+        finished=now(),
+        looked_for=[],
+        backends={"kueue": backend},
+    )
+    (found,) = judging.judge("gang.all_or_nothing", seen, default())
+    assert found.outcome.value == "not_run"
+    return {one.name: one.value for one in found.facts}
 
 
 class Follows:

@@ -27,6 +27,10 @@ def test_an_unknown_addon_is_refused() -> None:
         find_addons(("unheard-of",))
 
 
+def test_a_webhook_that_is_asked_about_everything_comes_last() -> None:
+    assert [one.name for one in find_addons(("kueue", "volcano"))][-2:] == ["volcano", "kueue"]
+
+
 def test_every_image_has_a_full_name() -> None:
     for addon in (*CORE_ADDONS, *ADDONS):
         for image in addon.images:

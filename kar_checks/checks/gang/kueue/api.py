@@ -9,10 +9,10 @@ import copy
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from kar_checks.checks.gang.observation import Refusal
+from kar_checks.checks.gang.observation import Disturbance, Refusal
 from kar_checks.checks.gang.watching import Follower
 from kar_checks.cluster import pods
 from kar_checks.cluster.client import Cluster, Object
@@ -27,8 +27,11 @@ QUEUE_LABEL = f"{GROUP}/queue-name"
 GROUP_LABEL = f"{GROUP}/pod-group-name"
 COUNT = f"{GROUP}/pod-group-total-count"
 GATE = f"{GROUP}/admission"
+MIN_PARALLELISM = f"{GROUP}/job-min-parallelism"
+"""With it a Job may be admitted with fewer pods than it wants."""
 _NO_QUOTA = ("WaitingForQuota", "ExceedsMaxQuota")
 """Since 0.19; before, the reason was Pending for everything, and only the message said why."""
+_PREEMPTS = "Pending the preemption of"
 _SHORT = re.compile(r"insufficient (unused )?quota")
 _MOST = re.compile(r"insufficient quota for cpu in flavor (\S+), .*?> maximum capacity \(([^)]+)\)")
 
@@ -108,6 +111,21 @@ def admitted(workload: Object) -> bool:
     return pods.is_true(workload, "Admitted")
 
 
+def lost_quota(workload: Object) -> str:
+    """Say how Kueue took the quota of an admitted Workload back; empty if it did not."""
+    said = pods.condition(workload, "Evicted") or {}
+    if said.get("status") != "True":
+        return ""
+    return f"Evicted, {said.get('reason')}: {said.get('message')}"
+
+
+def would_preempt(workload: Object) -> str:
+    """Return Kueue's words if a Workload of ours waits for the quota of others to be taken."""
+    said = pods.condition(workload, "QuotaReserved") or {}
+    message = str(said.get("message", ""))
+    return message if said.get("status") == "False" and _PREEMPTS in message else ""
+
+
 def waits(workload: Object) -> bool:
     """Say whether Kueue looked at a Workload and gave it no quota."""
     said = pods.condition(workload, "QuotaReserved") or {}
@@ -140,6 +158,7 @@ class Workloads:
     def __init__(self, cluster: Cluster, api: Api, namespace: str, seconds: float) -> None:
         self._cluster = cluster
         self._latest: dict[str, Object] = {}
+        self._lost: list[tuple[float, str, Disturbance]] = []
         self._changed = threading.Condition()
         self._follower = Follower(cluster, api.workload, namespace, self._note, seconds=seconds)
 
@@ -173,8 +192,37 @@ class Workloads:
                 self._changed.wait(min(left, 0.5))
         return True
 
+    def losses(self, owners: Collection[str], zero: float) -> list[Disturbance]:
+        """Return what preemption did to the Workloads of these objects, or would do for them."""
+        with self._changed:
+            return [
+                one.model_copy(update={"at": round(moment - zero, 2)})
+                for moment, owner, one in self._lost
+                if owner in owners
+            ]
+
+    def _note_preemption(self, item: Object) -> None:
+        """Take note of a state when it begins."""
+        before = self._latest.get(item["metadata"]["uid"], {})
+        name = item["metadata"]["name"]
+        found: list[str] = []
+        if (said := lost_quota(item)) and not lost_quota(before):
+            found.append(f"Kueue took back the quota of our Workload {name} ({said})")
+        if (said := would_preempt(item)) and not would_preempt(before):
+            found.append(f"Kueue preempts others for our Workload {name} ({said})")
+        self._lost += [
+            (
+                time.monotonic(),
+                str(owner.get("uid")),
+                Disturbance(at=0, reason="preempted", text=text),
+            )
+            for text in found
+            for owner in item["metadata"].get("ownerReferences") or []
+        ]
+
     def _note(self, change: str, item: Object) -> None:
         with self._changed:
+            self._note_preemption(item)
             if change == "DELETED":
                 self._latest.pop(item["metadata"]["uid"], None)
             else:

@@ -9,6 +9,7 @@ from functools import partial
 
 from kar_checks.checks.gang.bench import WATCH_SECONDS, Bench
 from kar_checks.checks.gang.kueue import api as kueue
+from kar_checks.checks.gang.kueue.guarantee import all_nodes, fragmented, pods_ready
 from kar_checks.checks.gang.kueue.queue import (
     NOWHERE,
     Queue,
@@ -18,7 +19,7 @@ from kar_checks.checks.gang.kueue.queue import (
     users_queue,
 )
 from kar_checks.checks.gang.kueue.stage import Groups, QuotaStage
-from kar_checks.checks.gang.observation import Canary, Problem, Scenario
+from kar_checks.checks.gang.observation import Canary, Fragmented, Guarantee, Problem, Scenario
 from kar_checks.checks.gang.placement import (
     SCENARIOS,
     SIZE,
@@ -32,7 +33,7 @@ from kar_checks.checks.gang.pods import Shape, pod
 from kar_checks.checks.gang.stage import HALF, Place, ProblemError
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
-from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.model import Reason, Record
 
@@ -93,11 +94,14 @@ class Kueue:
             "incomplete": incomplete,
             "fits": fits,
         }
-        return {
+        scenarios: dict[str, Callable[[], Record]] = {
             name: partial(self._play, bench, name, scripts[name])
             for name, (_, checks) in SCENARIOS.items()
             if selected.intersection(checks)
         }
+        if "gang.all_or_nothing" in selected:
+            scenarios["guarantee"] = partial(self._guarantee, bench)
+        return scenarios
 
     @contextmanager
     def _workloads(self, trial: Trial) -> Iterator[kueue.Workloads]:
@@ -108,44 +112,21 @@ class Kueue:
             found.close()
 
     @contextmanager
-    def _queue(self, trial: Trial, workloads: kueue.Workloads, name: str) -> Iterator[Queue]:
+    def _queue(
+        self, trial: Trial, workloads: kueue.Workloads, name: str, *, by_topology: bool
+    ) -> Iterator[Queue]:
         if self._local_queue:
             with self._users_turn:
                 yield users_queue(trial, self._api, workloads, self._local_queue)
             return
         free = int((SIZE + HALF) * trial.number("gang.member_millicores"))
-        with own_queue(trial, self._api, name, free) as queue:
+        with own_queue(trial, self._api, name, free, by_topology=by_topology) as queue:
             yield queue
 
     def _play(self, bench: Bench, name: str, script: Script) -> Scenario | Problem:
-        """Run one scenario, and leave nothing in its queue, however it ended."""
-        trial = bench.trial
-        with ExitStack() as stack:
-            node = stack.enter_context(_node(bench))
-            workloads = stack.enter_context(self._workloads(trial))
-            try:
-                queue = stack.enter_context(self._queue(trial, workloads, name))
-                room = QueueRoom(
-                    trial, self._api, queue, node.room if node else None, WATCH_SECONDS
-                )
-                stack.callback(room.close)
-                stage = QuotaStage(
-                    name,
-                    trial,
-                    Groups(self._api, workloads, queue.name),
-                    Place(
-                        hostname=node.hostname if node else "",
-                        room=room,
-                        around=node.around if node else Undisturbed(),
-                    ),
-                    bench.own,
-                    queue=queue,
-                    workloads=workloads,
-                    jobs=JOBS.get(name, ()),
-                )
-            except ProblemError as error:
-                return error.problem
-            try:
+        """Run one scenario."""
+        try:
+            with self._stage(bench, name) as stage:
                 seen = script(stage)
                 # What we remove ourselves from here on is no disturbance, nor in the picture.
                 seen = seen.model_copy(
@@ -153,8 +134,65 @@ class Kueue:
                 )
                 bench.figures.append(stage.figure(*SCENARIOS[name]))
                 return seen
+        except ProblemError as error:
+            return error.problem
+
+    def _guarantee(self, bench: Bench) -> Guarantee | Problem:
+        """Find out what holds beyond the quota."""
+        try:
+            with self._stage(bench, "fragmented") as stage:
+                by_quota, quota = fragmented(stage), stage.free
+        except ProblemError as error:
+            return error.problem
+        by_topology: Fragmented | Problem | None = None
+        if not self._local_queue:
+            try:
+                with self._stage(bench, "topology", by_topology=True) as stage:
+                    by_topology = fragmented(stage)
             except ProblemError as error:
-                return error.problem
+                by_topology = error.problem
+            except ApiError as error:
+                by_topology = Problem(reason="no_topology", text=error.server_message)
+        return Guarantee(
+            by_quota=by_quota,
+            by_topology=by_topology,
+            pods_ready=pods_ready(bench.trial),
+            quota=quota,
+            nodes=all_nodes(bench.trial),
+        )
+
+    @contextmanager
+    def _stage(self, bench: Bench, name: str, *, by_topology: bool = False) -> Iterator[QuotaStage]:
+        """Have a queue, and a node where there is one; leave nothing in them, however it ends.
+
+        Raises:
+            ProblemError: there is no queue to work in.
+        """
+        trial = bench.trial
+        with ExitStack() as stack:
+            node = stack.enter_context(_node(bench))
+            workloads = stack.enter_context(self._workloads(trial))
+            queue = stack.enter_context(
+                self._queue(trial, workloads, name, by_topology=by_topology)
+            )
+            room = QueueRoom(trial, self._api, queue, node.room if node else None, WATCH_SECONDS)
+            stack.callback(room.close)
+            stage = QuotaStage(
+                name,
+                trial,
+                Groups(self._api, workloads, queue.name),
+                Place(
+                    hostname=node.hostname if node else "",
+                    room=room,
+                    around=node.around if node else Undisturbed(),
+                ),
+                bench.own,
+                queue=queue,
+                workloads=workloads,
+                jobs=JOBS.get(name, ()),
+            )
+            try:
+                yield stage
             finally:
                 # What cannot be removed stays registered: the cleanup tries again, and tells.
                 with suppress(HarnessError):

@@ -46,8 +46,12 @@ class Queue:
 
 
 @contextmanager
-def own_queue(trial: Trial, api: Api, name: str, free: int) -> Iterator[Queue]:
+def own_queue(
+    trial: Trial, api: Api, name: str, free: int, *, by_topology: bool = False
+) -> Iterator[Queue]:
     """Make a queue with a quota of ``free`` millicores, and ask for its end.
+
+    With ``by_topology`` its flavor knows the nodes and what is free on them.
 
     Raises:
         ProblemError: it does not become active, or was changed on its way in.
@@ -61,8 +65,11 @@ def own_queue(trial: Trial, api: Api, name: str, free: int) -> Iterator[Queue]:
         "coveredResources": ["cpu", "memory"],
         "flavors": [{"name": unique, "resources": quota}],
     }
+    levels = {"spec": {"levels": [{"nodeLabel": "kubernetes.io/hostname"}]}}
+    nodes = {"nodeLabels": {"kubernetes.io/os": "linux"}, "topologyName": unique}
     wanted: tuple[tuple[Kind, Object], ...] = (
-        (api.flavor, {"spec": {}}),
+        *(((api.topology, levels),) if by_topology else ()),
+        (api.flavor, {"spec": nodes if by_topology else {}}),
         (api.cluster_queue, {"spec": {"namespaceSelector": {}, "resourceGroups": [group]}}),
         (api.local_queue, {"spec": {"clusterQueue": unique}}),
     )

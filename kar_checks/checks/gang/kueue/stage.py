@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from kar_checks.checks.gang import pods as objects
 from kar_checks.checks.gang.kueue import api as kueue
 from kar_checks.checks.gang.kueue.queue import NOWHERE, Queue
-from kar_checks.checks.gang.observation import Arena, Problem, Refusal, Start
+from kar_checks.checks.gang.observation import Arena, Disturbance, Problem, Refusal, Start
 from kar_checks.checks.gang.pods import DEFAULT_SCHEDULER, JOB_RANK_LABEL
 from kar_checks.checks.gang.stage import Place, ProblemError, Stage, size_changed
 from kar_checks.checks.gang.watching import OwnPods
@@ -70,6 +71,8 @@ class Groups:
         self._owners[group] = str(stored["metadata"]["uid"])
         if not kueue.asks(stored, self._queue) or not stored["spec"].get("suspend"):
             raise ProblemError(not_taken(stored, self._queue))
+        if kueue.MIN_PARALLELISM in (stored["metadata"].get("annotations") or {}):
+            raise ProblemError(_partial(stored))
         if stored["spec"].get("parallelism") != self._sizes[group]:
             raise ProblemError(
                 size_changed(self._sizes[group], int(stored["spec"].get("parallelism", 0)))
@@ -77,7 +80,11 @@ class Groups:
 
     def workload(self, group: str) -> Object | None:
         """Return the group's Workload, if it has one yet."""
-        return self._workloads.of(self._owners.get(group, ""))
+        return self._workloads.of(self.owner(group))
+
+    def owner(self, group: str) -> str:
+        """Return the UID of what its Workload belongs to, empty before that is made."""
+        return self._owners.get(group, "")
 
     def refusal(self, trial: Trial, group: str, pods: Sequence[str]) -> Refusal:
         """Read the Workload's condition and the events on it."""
@@ -192,6 +199,24 @@ class QuotaStage(Stage):
                 ),
             )
 
+    def add_homeless(self, group: str, rank: int) -> None:
+        """Create a member that fits on no node.
+
+        Raises:
+            ProblemError: Kueue does not hold it.
+        """
+        one = self._groups[group]
+        shape = replace(self._shape, hostname=NOWHERE)
+        body = objects.pod(shape, group=one.name, role="gang", rank=rank, size=one.size)
+        stored = self.trial.workspace.create(kinds.POD, self.backend.join(body, one.name))
+        self.own.expect(stored)
+        one.names.append(str(stored["metadata"]["name"]))
+        self._require_taken(stored)
+
+    def workload(self, group: str) -> Object | None:
+        """Return what Kueue made of a gang."""
+        return self.backend.workload(self._groups[group].name)
+
     def names(self, *groups: str) -> list[str]:
         """Return the names of all pods of these groups, whoever made them."""
         return [
@@ -237,6 +262,14 @@ class QuotaStage(Stage):
         self.leave(group)
         return moment
 
+    def disturbances(self) -> list[Disturbance]:
+        """Return what others did here; preemption by Kueue explains what became of the pods."""
+        owners = {self.backend.owner(one.name) for one in self._groups.values()} | {
+            str(self.own.latest(name)["metadata"]["uid"]) for name in self.names(*self._groups)
+        }
+        found = [*super().disturbances(), *self._workloads.losses(owners, self.zero)]
+        return sorted(found, key=lambda one: one.at)
+
     def arena(self, places: float) -> Arena:
         """Return the record of the quota."""
         return Arena(
@@ -277,6 +310,16 @@ class QuotaStage(Stage):
         for group in groups:
             if group not in self._jobs and self._groups[group].min_count is not None:
                 self.backend.delete_group(self.trial, self._groups[group].name)
+
+
+def _partial(job: Object) -> Problem:
+    """Return the problem of a Job of which Kueue may admit a part: that is no gang."""
+    return Problem(
+        reason="partial_admission",
+        text=f"the Job {job['metadata']['name']} got the annotation {kueue.MIN_PARALLELISM} on its "
+        "way in, which asks Kueue to admit it in part where there is no quota for all",
+        help="let Jobs of this namespace pass the admission webhook or policy unchanged",
+    )
 
 
 def not_taken(stored: Object, queue: str) -> Problem:

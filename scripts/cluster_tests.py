@@ -18,7 +18,11 @@ from pathlib import Path
 from localcluster.addons import ADDONS
 
 ROOT = Path(__file__).parents[1]
-PYTEST = (sys.executable, "-m", "pytest", "-v", "--tb=short", "--durations=15", "-m", "not earlier_minor")  # fmt: skip
+PYTEST = (
+    sys.executable,
+    *("-m", "pytest", "-v", "--tb=short", "--durations=15"),
+    *("-m", "not earlier_minor"),
+)
 SABOTAGES = "tests/cluster/test_sabotages.py"
 HALVES = {
     "sabotages": (*PYTEST, SABOTAGES),
@@ -42,9 +46,8 @@ def enough_watchers() -> Iterator[None]:
 
 def follow(name: str, process: subprocess.Popen[str]) -> None:
     """Print what a half says, each line with its name and the time since the start."""
-    assert process.stdout is not None
     begin = time.monotonic()
-    for line in process.stdout:
+    for line in process.stdout or ():
         print(f"[{name} {time.monotonic() - begin:5.0f}s] {line}", end="", flush=True)
 
 
@@ -60,7 +63,7 @@ def main() -> int:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-            )  # fmt: skip
+            )
             for name, words in HALVES.items()
         }
         readers = [threading.Thread(target=follow, args=one) for one in started.items()]
