@@ -90,12 +90,12 @@ class Workspace:
         self._owned: list[_Owned] = []
         self._lock = threading.Lock()
 
-    def open(self) -> None:
-        """Make the run's namespace, at Pod Security level ``restricted``, if none was named."""
+    def open(self, pod_security: str = "restricted") -> None:
+        """Make the run's namespace at a level of Pod Security, if none was named."""
         if self.target.namespace:
             return
         labels = {
-            f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")
+            f"pod-security.kubernetes.io/{mode}": pod_security for mode in ("enforce", "warn")
         }
         self.create(
             kinds.NAMESPACE,
