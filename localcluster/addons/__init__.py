@@ -7,8 +7,8 @@ imports, applies and waits is in `localcluster.addons.install` and does not grow
 from localcluster.addons.coredns import COREDNS
 from localcluster.addons.coscheduling import COSCHEDULING
 from localcluster.addons.dranet import DRANET
+from localcluster.addons.endpoint_picker import ENDPOINT_PICKER
 from localcluster.addons.gateway import GATEWAY
-from localcluster.addons.inference import ENDPOINT_PICKER
 from localcluster.addons.inference_sim import INFERENCE_SIM
 from localcluster.addons.kueue import KUEUE
 from localcluster.addons.model import Addon
@@ -23,8 +23,8 @@ CORE_ADDONS = (COREDNS,)
 ADDONS: tuple[Addon, ...] = (
     COSCHEDULING,
     DRANET,
-    ENDPOINT_PICKER,
     GATEWAY,
+    ENDPOINT_PICKER,
     INFERENCE_SIM,
     MULTUS,
     VOLCANO,

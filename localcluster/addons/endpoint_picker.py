@@ -1,4 +1,4 @@
-"""Endpoint pickers: images that the checks deploy themselves, beside a pool of their own.
+"""The endpoint picker of the inference extension: an image that checks deploy themselves.
 
 A picker belongs to the namespace of whoever tests with it, so nothing of it is installed; it is
 put on the nodes under the name that upstream gives.
@@ -9,7 +9,7 @@ from localcluster.gobuild import GoBuild
 
 _EXTENSION = "sigs.k8s.io/gateway-api-inference-extension"
 
-#: The last endpoint picker of the inference extension that reads what model servers report.
+#: The last one that reads what model servers report; later ones only take turns.
 ENDPOINT_PICKER = Addon(
     name="endpoint-picker",
     requires=("gateway",),
