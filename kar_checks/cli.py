@@ -228,6 +228,57 @@ def judge(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders or ids.")],
+    output: OutputOption = Path("runs"),
+    into: Annotated[Path, typer.Option(help="Where page, CSV and JSON go.")] = Path("comparison"),
+    allow_different: Annotated[
+        bool,
+        typer.Option(
+            "--allow-different", help="Compare runs that are not alike; the page says so."
+        ),
+    ] = False,
+    max_days_apart: Annotated[float, typer.Option(min=0, help="Further apart is not alike.")] = 7,
+) -> None:
+    """Show stored runs side by side, differences first; the first is the base for figures."""
+    with _one_sentence():
+        from kar_checks.commands.series import compare_runs
+
+        code = compare_runs(
+            runs, output, into, allow_different=allow_different, most_days_apart=max_days_apart
+        )
+    raise typer.Exit(code)
+
+
+@app.command()
+def regress(
+    output: OutputOption = Path("runs"),
+    into: Annotated[
+        Path | None, typer.Option(help="Where page, JSON, summary and metrics go.")
+    ] = None,
+) -> None:
+    """Tell what changed with the latest run of a history; exit code 1 if something got worse."""
+    with _one_sentence():
+        from kar_checks.commands import series
+
+        code = series.regress(output, into or output / "history")
+    raise typer.Exit(code)
+
+
+@app.command()
+def prune(
+    keep: Annotated[int, typer.Option(help="Runs of each cluster that stay.")],
+    output: OutputOption = Path("runs"),
+) -> None:
+    """Remove the oldest runs of a history."""
+    with _one_sentence():
+        from kar_checks.commands import series
+
+        code = series.prune(output, keep)
+    raise typer.Exit(code)
+
+
+@app.command()
 def sign(
     key: Annotated[Path, typer.Option(help="Private key (PEM: Ed25519, ECDSA or RSA).")],
     run: RunArgument = "latest",

@@ -227,6 +227,23 @@ class Figure(Record):
     marks: list[Mark] = []
 
 
+class Measure(Record):
+    """A quantity that a trial measured several times, so that runs can be compared by it.
+
+    The samples are repeats that are as independent as one run can make them: the medians of
+    repeated measurements, not the requests inside one of them.
+    """
+
+    name: str
+    """Stays the same from run to run: ``TCP, 1 stream forward``."""
+    variant: str = ""
+    unit: str
+    better: Literal["higher", "lower"]
+    samples: list[float]
+    how: str
+    """How a sample was taken."""
+
+
 class Observation(Record):
     """What one trial stored. Facts only; topics derive their own class with typed cases.
 
@@ -243,6 +260,7 @@ class Observation(Record):
     """What else happened in the cluster meanwhile (a node added, a foreign pod placed, …)."""
     commands: list[Command] = []
     figures: list[Figure] = []
+    measures: list[Measure] = []
 
 
 class Fact(Record):
@@ -353,6 +371,8 @@ class Environment(Record):
     server_version: str = ""
     user: str = ""
     nodes: list[NodeInfo] = []
+    apis: list[str] = []
+    """Group/version of every API that is served: tells which add-ons there are."""
     images: dict[str, str] = {}
     options: dict[str, Any] = {}
     """The target options that reached every object."""
@@ -394,6 +414,8 @@ class RunInfo(Record):
     """``None`` as long as it runs, and for ever if it was killed."""
     interrupted: str = ""
     """The signal or the trouble that ended it early."""
+    beside: list[str] = []
+    """Ids of other runs of this suite that were seen at work on the same cluster meanwhile."""
     kubernetes_minor: str
     """The checklist that applies, e.g. ``1.37``."""
     profile: dict[str, Any]

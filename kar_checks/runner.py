@@ -21,7 +21,7 @@ from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.connect import connect
 from kar_checks.cluster.errors import HarnessError, internal
 from kar_checks.cluster.facts import Facts
-from kar_checks.cluster.ownership import Workspace
+from kar_checks.cluster.ownership import Workspace, runs_at_work
 from kar_checks.exits import Exit, objective
 from kar_checks.model import (
     Cleanup,
@@ -122,6 +122,7 @@ class Preflight:
             server_version=self.facts.version,
             user=self.facts.user,
             nodes=[cluster_facts.node_info(one) for one in self.facts.nodes or []],
+            apis=sorted({f"{group}/{version}" for group, version, _ in self.facts.served if group}),
             images=plan.needed_images(self.selection, self.options.target),
             options=self.options.target.model_dump(exclude_defaults=True),
             local_cluster=self.options.local_cluster,
@@ -145,6 +146,7 @@ class Runner:
         self._planned = {one.check: one for one in preflight.plan}
         self._observations: dict[str, Observation | HarnessError] = {}
         self.run = Run.create(self.options.output, self._info())
+        self._look_for_others()
         budget = sum(check.budget_seconds for _, check in preflight.selection)
         self.workspace = Workspace(
             preflight.cluster,
@@ -170,6 +172,17 @@ class Runner:
             checks=[topic.check_info(check) for topic, check in all_checks()],
             plan=before.plan,
         )
+
+    def _look_for_others(self) -> None:
+        """Note other runs at work: of two that overlap, each sees the other at its start or end."""
+        before = self.preflight
+        try:
+            there = runs_at_work(before.cluster, before.run_id, self.options.target.namespace)
+        except HarnessError:
+            return  # whoever needs the server next tells this better
+        if new := [one for one in there if one not in self.run.info.beside]:
+            self.report(f"not alone: run {', '.join(new)} is at work on this cluster, too")
+            self.run.update(beside=[*self.run.info.beside, *new])
 
     # -- planning ---------------------------------------------------------------------------
 
@@ -305,6 +318,7 @@ class Runner:
         cluster = self.preflight.cluster
         cluster.resume()
         cluster.work_for("cleanup")
+        self._look_for_others()
         cleanup = self._clean()
         code = self._exit_code(pytest_exit, cleanup)
         self.run.update(

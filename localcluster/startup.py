@@ -18,7 +18,7 @@ from localcluster.gobuild import build, build_key, exclusively, go_version
 from localcluster.images import PAUSE, PROBE, debian_image, program_image
 from localcluster.layout import CONTROL_PLANE_CGROUP, NODES, NodeLayout
 from localcluster.lifecycle import start_component
-from localcluster.paths import CREATED_FOLDERS, LOGS, cache, private_file, private_folder
+from localcluster.paths import CREATED_FOLDERS, LOCK, LOGS, cache, private_file, private_folder
 from localcluster.progress import Progress
 from localcluster.resources import share_machine, this_machine
 from localcluster.settings import Settings
@@ -43,7 +43,7 @@ class Parts:
 @contextmanager
 def single() -> Generator[None]:
     """Let only one command change the cluster at a time."""
-    with exclusively(private_folder(cache()) / "local-cluster.lock"):
+    with exclusively(LOCK):
         yield
 
 

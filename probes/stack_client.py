@@ -9,11 +9,12 @@ id), ``requests``, ``warm_up``, ``at_once``, ``words`` (length of a prompt), ``a
 
 Prints one JSON object a line: ``counters`` of every pod at four moments (``first``, ``quiet``,
 ``before``, ``after``), ``version``, ``serves``, ``warm_up``, ``answer`` for each counted request,
-``problem``, and ``done``.
+``problem``, and ``done``. ``at`` is in seconds after the program's start.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
@@ -38,8 +39,18 @@ _WORDS = (
     *("knoll", "larch", "north", "ocean", "ridge", "tundra", "valley", "willow", "zephyr"),
 )
 
+STARTED = time.monotonic()
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: it would turn a request into another, and hand the token to others."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Leave the answer as it is."""
+
+
 # Addresses inside a cluster are never behind the proxy that the environment may name.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay)
 
 Object = dict[str, Any]
 
@@ -51,10 +62,20 @@ def token() -> str:
 
 
 def say(event: str, **more: Any) -> None:
-    """Print one line about what happened; a server may send our token back to us."""
-    line = json.dumps({"event": event, **more})
+    """Print one line about what happened."""
+    print(json.dumps({"event": event, **more}), flush=True)
+
+
+def since() -> float:
+    """Return the seconds since the start."""
+    return round(time.monotonic() - STARTED, 3)
+
+
+def _read(answer: Any) -> str:
+    """Return what a server sent, without our token, before anything cuts it in two."""
+    text: str = answer.read().decode("utf-8", "replace")
     secret = token()
-    print(line.replace(secret, "[redacted]") if secret else line, flush=True)
+    return text.replace(secret, "[redacted]") if secret else text
 
 
 def fetch(
@@ -66,11 +87,11 @@ def fetch(
     request = urllib.request.Request(url, data=data, headers={**sent, **(headers or {})})  # noqa: S310
     try:
         with _OPENER.open(request, timeout=seconds) as answer:
-            return answer.status, answer.read().decode("utf-8", "replace")
+            return answer.status, _read(answer)
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, error.read().decode("utf-8", "replace")
-    except (OSError, ValueError) as error:
+            return error.code, _read(error)
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return 0, str(getattr(error, "reason", error)) or type(error).__name__
 
 
@@ -150,7 +171,7 @@ def snapshot(pods: list[Pod], moment: str) -> dict[str, Object]:
     with ThreadPoolExecutor(max_workers=8) as pool:
         found = dict(zip((one.name for one in pods), pool.map(Pod.counters, pods), strict=True))
     for name, counters in found.items():
-        say("counters", moment=moment, pod=name, **counters)
+        say("counters", moment=moment, at=since(), pod=name, **counters)
     return found
 
 
@@ -216,7 +237,7 @@ class Client:
             body["messages"] = [{"role": "user", "content": text}]
         else:
             body["prompt"] = text
-        began = time.monotonic()
+        began = since()
         status, answer = fetch(
             f"{self.base}{self.path}",
             body=body,
@@ -225,8 +246,9 @@ class Client:
         )
         line: Object = {
             "id": name,
+            "at": began,
             "status": status,
-            "seconds": round(time.monotonic() - began, 3),
+            "seconds": round(since() - began, 3),
             "text": "",
             "prompt_tokens": None,
             "problem": "",

@@ -84,6 +84,31 @@ class ExecResult:
     stderr: str
 
 
+def exit_code(status: str, pod: str, program: str) -> int | None:
+    """Return the exit code that the end of an exec tells; ``None`` if it was broken off.
+
+    Raises:
+        HarnessError: the program could not even be started.
+    """
+    if not status:
+        return None
+    told = json.loads(status)
+    if told.get("status") == "Success":
+        return 0
+    for cause in (told.get("details") or {}).get("causes") or []:
+        if cause.get("reason") == "ExitCode":
+            return int(cause["message"])
+    text = str(told.get("message", ""))
+    # Runtimes that cannot start a program say so in words of their own, without an exit code.
+    missing = "not found" in text or "no such file" in text
+    raise HarnessError(
+        Reason.IMAGE_LACKS_TOOL if missing else Reason.API_ERROR,
+        f"exec in pod {pod}: the image has no {program}"
+        if missing
+        else f"exec in pod {pod}: {_first_line(text)}",
+    )
+
+
 class Cluster:
     """One API server. Safe to share between threads; close it at the end."""
 
@@ -439,8 +464,7 @@ class Cluster:
             out, err = channel.read_stdout(timeout=0) or "", channel.read_stderr(timeout=0) or ""
             code: int | None = None
             if not channel.is_open():
-                with contextlib.suppress(TypeError, KeyError):
-                    code = int(channel.returncode)
+                code = exit_code(channel.read_channel(ws_client.ERROR_CHANNEL), pod, argv[0])
         except (websocket.WebSocketException, OSError) as error:
             raise HarnessError(
                 Reason.API_ERROR, f"exec in pod {pod}: broken off: {_first_line(error)}"

@@ -353,3 +353,23 @@ def find_dependents(
                     name, uid = str(meta["name"]), str(meta["uid"])
                     out.append(Leftover(kind, namespace, name, uid, ours[0].run_id, ours[0].owner))
     return out
+
+
+def runs_at_work(cluster: Cluster, run_id: str, namespace: str = "") -> list[str]:
+    """Return the ids of other runs of ours that may be at work on this cluster now.
+
+    What we may not list tells nothing; a run in a namespace that we may not see is not noticed.
+
+    Raises:
+        HarnessError: the server did not answer.
+    """
+    found: set[str] = set()
+    for kind in (kinds.NAMESPACE, kinds.POD):
+        try:
+            there = find_leftovers(cluster, [kind], namespace=namespace)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            continue
+        found.update(one.run_id for one in there if owner_lives(one.owner))
+    return sorted(found - {run_id, ""})

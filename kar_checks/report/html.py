@@ -37,28 +37,10 @@ LIMITS = {
 
 def render(run: StoredRun, base: str = "") -> str:
     """Return the page; ``base`` leads from it to the run folder, for links to raw files."""
-    printer = _Printer()
-    environment = Environment(
-        loader=FileSystemLoader(paths.data("reports")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Whatever a template prints goes through here, so that none can forget to redact.
-        finalize=printer,
-    )
-    environment.filters.update(
-        word=words.outcome,
-        date=_date,
-        seconds=words.seconds,
-        size=words.size,
-        command=_command,
-        prose=printer.prose,
-    )
-    template = environment.get_template("scorecard.html.j2")
+    template = environment().get_template("scorecard.html.j2")
     page = template.render(
         card=Scorecard(run),
-        css=Markup(paths.data("reports", "scorecard.css").read_text("utf-8")),  # noqa: S704 - ours
+        css=css("scorecard.css"),
         draw=_Drawer(),
         rows=figures.rows,
         alternative=figures.alternative,
@@ -70,6 +52,35 @@ def render(run: StoredRun, base: str = "") -> str:
         limit=LIMITS,
     )
     return page.lstrip()
+
+
+def environment() -> Environment:
+    """Return what renders a page: everything that it prints is redacted, escaped and cut."""
+    printer = _Printer()
+    made = Environment(
+        loader=FileSystemLoader(paths.data("reports")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Whatever a template prints goes through here, so that none can forget to redact.
+        finalize=printer,
+    )
+    made.filters.update(
+        word=words.outcome,
+        date=_date,
+        seconds=words.seconds,
+        size=words.size,
+        command=_command,
+        prose=printer.prose,
+    )
+    return made
+
+
+def css(*names: str) -> Markup:
+    """Return style sheets of ours, to stand inside a page."""
+    texts = (paths.data("reports", one).read_text("utf-8") for one in names)
+    return Markup("\n".join(texts))  # noqa: S704 - ours
 
 
 def write(run: StoredRun, path: Path) -> None:

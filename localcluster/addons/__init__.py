@@ -8,6 +8,7 @@ from localcluster.addons.coredns import COREDNS
 from localcluster.addons.coscheduling import COSCHEDULING
 from localcluster.addons.dranet import DRANET
 from localcluster.addons.gateway import GATEWAY
+from localcluster.addons.inference_sim import INFERENCE_SIM
 from localcluster.addons.kueue import KUEUE
 from localcluster.addons.model import Addon
 from localcluster.addons.multus import MULTUS
@@ -18,7 +19,15 @@ from localcluster.errors import ClusterError
 CORE_ADDONS = (COREDNS,)
 #: Installed when asked for, in this order: Kueue's webhook wants to be asked about every Job, and
 #: does not answer at first.
-ADDONS: tuple[Addon, ...] = (COSCHEDULING, DRANET, GATEWAY, MULTUS, VOLCANO, KUEUE)
+ADDONS: tuple[Addon, ...] = (
+    COSCHEDULING,
+    DRANET,
+    GATEWAY,
+    INFERENCE_SIM,
+    MULTUS,
+    VOLCANO,
+    KUEUE,
+)
 
 
 def find_addons(names: tuple[str, ...]) -> tuple[Addon, ...]:

@@ -76,13 +76,11 @@ def leaves_nothing(cluster: Cluster) -> Iterator[Callable[[], None]]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests by the cluster that they want: one with other add-ons is another one.
-
-    Tests that replace the whole cluster come last.
-    """
+    """Tests that want the same cluster come together, those that replace it come last."""
 
     def cluster(item: pytest.Item) -> tuple[bool, tuple[str, ...]]:
         marker = item.get_closest_marker("addons")
-        return item.get_closest_marker("localcluster") is not None, marker.args if marker else ()
+        addons = tuple(sorted(marker.args)) if marker else ()
+        return item.get_closest_marker("localcluster") is not None, addons
 
     items.sort(key=cluster)

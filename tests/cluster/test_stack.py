@@ -9,14 +9,16 @@ import pytest
 
 from kar_checks import paths
 from kar_checks.cluster.client import Cluster
-from kar_checks.model import Evidence
+from kar_checks.model import Evidence, Outcome
 from localcluster import LocalCluster
-from tests.cluster.injections.stack import ASKED, PORT, Serving
+from localcluster.addons.inference_sim import INFERENCE_SIM
+from tests.cluster.injections.stack import PORT, Serving, asked
 from tests.cluster.support import Kar
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 TOKEN = "a-token-that-nobody-may-see"  # noqa: S105 - of this test
+SIMULATOR = INFERENCE_SIM.images[0].name
 SHAPE = {"LAYERS": 8, "KV_HEADS": 4, "HEAD_DIM": 64, "DTYPE_BYTES": 2, "BLOCK_TOKENS": 64}
 """8 KiB for each prompt token."""
 
@@ -44,7 +46,7 @@ def probe_workload(local: LocalCluster, cluster: Cluster, *, hide_ids: bool) -> 
         }
         env = {f"KAR_{role.upper()}": address for role, address in engines.items()}
         stack.start("router", command("router"), env={"KAR_PORT": PORT, **env})
-        stack.front("router")
+        stack.front("hidden" if hide_ids else "shown", "router")
         yield
 
 
@@ -65,7 +67,8 @@ def test_the_grade_says_what_was_proved(
 ) -> None:
     monkeypatch.setenv("STACK_TOKEN", TOKEN)
     with probe_workload(local, cluster, hide_ids=hide_ids):
-        done = kar.run("stack", *ASKED, "--target-credential", "STACK_TOKEN")
+        words = asked("hidden" if hide_ids else "shown")
+        done = kar.run("stack", *words, "--target-credential", "STACK_TOKEN")
     assert done.code == 0, done.output
     found = done.finding("stack.transferred")
     assert found.reason == "transferred"
@@ -78,3 +81,39 @@ def test_the_grade_says_what_was_proved(
     files = [one for one in done.folder.rglob("*") if one.is_file()]
     assert files
     assert not [one.name for one in files if TOKEN.encode() in one.read_bytes()]
+
+
+@contextmanager
+def simulators(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """A pair of llm-d-inference-sim, behind a front that asks both and one that asks decode."""
+    words = ["--port", str(PORT), "--model", "none", "--mode", "echo", "--force-dummy-tokenizer"]
+    command = ["/app/llm-d-inference-sim", *words, "--max-model-len", "32768"]
+    with Serving(local, cluster) as stack:
+        pair = {
+            role: stack.start(role, command, node=node, role=role, image=SIMULATOR)
+            for node, role in enumerate(("prefill", "decode"))
+        }
+        stack.server("legs", "", **{role.upper(): address for role, address in pair.items()})
+        stack.front("legs", "legs")
+        stack.front("alone-sim", "decode")
+        yield
+
+
+@pytest.mark.addons("inference-sim")
+def test_a_simulator_never_passes(kar: Kar, local: LocalCluster, cluster: Cluster) -> None:
+    with simulators(local, cluster):
+        both = kar.run("stack", *asked("legs"))
+        alone = kar.run("stack", *asked("alone-sim"))
+    for done in (both, alone):
+        assert done.finding("stack.served").outcome is Outcome.PASS, done.output
+        row = next(one for one in done.run.requirements if one.id == "disaggregated_inference")
+        assert (row.outcome.value != "pass", row.evidence, row.counts) == (
+            True,
+            Evidence.SIMULATED,
+            False,
+        )
+    found = both.finding("stack.transferred")
+    assert (found.outcome, found.reason) == (Outcome.INCONCLUSIVE, "simulator"), both.output
+    assert "llm-d-inference-sim" in found.summary
+    fallback = alone.finding("stack.transferred")
+    assert (fallback.outcome, fallback.reason) == (Outcome.FAIL, "decode_only"), alone.output

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from kar_checks import __version__
 from kar_checks.cluster import kinds
-from kar_checks.cluster.client import Cluster, Object
+from kar_checks.cluster.client import Cluster, Object, exit_code
 from kar_checks.cluster.connect import connect
 from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.model import Reason
@@ -454,3 +454,40 @@ def test_stop_ends_a_quiet_watch_and_later_requests_work(cluster: Cluster, api: 
     cluster.resume()
     api.streams.append([at("ADDED", 2), GONE])
     assert until_gone(cluster) == [("ADDED", "2")]
+
+
+def ended(**more: object) -> str:
+    return json.dumps({"kind": "Status", "apiVersion": "v1", "status": "Failure", **more})
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ('{"kind": "Status", "status": "Success"}', 0),
+        (ended(details={"causes": [{"reason": "ExitCode", "message": "7"}]}), 7),
+        ("", None),
+    ],
+)
+def test_the_end_of_an_exec_tells_its_exit_code(status: str, code: int | None) -> None:
+    assert exit_code(status, "p", "sh") == code
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "words"),
+    [
+        (
+            'OCI runtime exec failed: exec: "sh": executable file not found in $PATH',
+            Reason.IMAGE_LACKS_TOOL,
+            "exec in pod p: the image has no sh",
+        ),
+        ("task is paused", Reason.API_ERROR, "exec in pod p: task is paused"),
+    ],
+)
+def test_a_program_that_could_not_be_started_is_told(
+    message: str, reason: Reason, words: str
+) -> None:
+    # The kubelet puts the runtime's words where an exit code would be, without its reason.
+    status = ended(message=message, details={"causes": [{"message": message}]})
+    with pytest.raises(HarnessError) as caught:
+        exit_code(status, "p", "sh")
+    assert (caught.value.fault.reason, caught.value.fault.message) == (reason, words)

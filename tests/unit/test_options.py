@@ -67,7 +67,9 @@ def test_what_means_nothing_is_named(select: str) -> None:
     assert select in str(caught.value)
 
 
-@pytest.mark.parametrize("select", ["59", "KAR-59", "accelerator_metrics", "secure_accelerator_access"])
+@pytest.mark.parametrize(
+    "select", ["59", "KAR-59", "accelerator_metrics", "secure_accelerator_access"]
+)
 def test_a_requirement_without_a_check_says_so(select: str) -> None:
     assert not any(topic.requirement == "accelerator_metrics" for topic in topics())
     with pytest.raises(UsageError, match=f"{select} has no check in this suite yet"):

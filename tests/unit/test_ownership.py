@@ -21,6 +21,7 @@ from kar_checks.cluster.ownership import (
     owner_lives,
     owner_mark,
     remove_all,
+    runs_at_work,
 )
 from kar_checks.cluster.target import Target
 from tests.unit.apiserver import HANG_UP, LOSE, Answer, ApiServer, refusal
@@ -344,3 +345,27 @@ def test_a_kind_that_may_not_be_listed_is_an_error(cluster: Cluster, api: ApiSer
     api.answers.append(refusal(403, "Forbidden", 'User "x" cannot list resource "pods"'))
     with pytest.raises(ApiError):
         find_leftovers(cluster, [kinds.POD])
+
+
+def test_other_runs_at_work_are_noticed_and_dead_ones_are_not(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    workspace(cluster).open()
+    for name, owner in (("alive", owner_mark(time.time() + 60)), ("dead", "elsewhere/1/2/3")):
+        meta = {
+            "name": f"kar-{name}",
+            "labels": {"app.kubernetes.io/managed-by": "kar-checks", "kar-checks.dev/run": name},
+            "annotations": {"kar-checks.dev/owner": owner},
+        }
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
+        api.add(body, "namespaces")
+    assert runs_at_work(cluster, RUN) == ["alive"]
+    assert runs_at_work(cluster, "alive") == [RUN]
+
+
+def test_what_may_not_be_listed_tells_nothing(cluster: Cluster, api: ApiServer) -> None:
+    api.answers += [refusal(403, "Forbidden", 'User "x" cannot list')] * 2
+    assert runs_at_work(cluster, RUN) == []
+    api.answers.append(refusal(500, "InternalError", "etcd"))
+    with pytest.raises(ApiError):
+        runs_at_work(cluster, RUN)

@@ -28,7 +28,7 @@ from kar_checks.store import now
 PAUSE = 0.25
 """Seconds between blocks of the transfer that is interrupted: 32 blocks take 8 s."""
 _POLL_SECONDS = 0.3
-_STOP = "/work/stop"
+_STOP = "/scratch/stop"
 
 
 def run(trial: Trial) -> DisaggregationObservation:

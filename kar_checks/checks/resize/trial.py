@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from kar_checks.checks.resize import plans
@@ -18,7 +18,7 @@ from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
-from kar_checks.model import Evidence, Reason
+from kar_checks.model import Evidence, Measure, Reason
 from kar_checks.store import now
 
 FILLER = "resize-filler"
@@ -46,8 +46,31 @@ def run(trial: Trial) -> ResizeObservation:
             for plan in plans.ALL
             if isinstance(case := cases.get(plan.name), Case)
         ],
+        measures=measures([one for one in cases.values() if isinstance(one, Case)]),
         cases=cases,
     )
+
+
+def measures(cases: Iterable[Case]) -> list[Measure]:
+    """Return how long resizes took, but for those that had to wait for room."""
+    samples = [
+        (step.looks[-1].at - step.patch.at).total_seconds()
+        for case in cases
+        if case.name != plans.DEFERRED.name
+        for step in case.steps
+        if step.expect == "resize" and step.settled and step.looks
+    ]
+    if not samples:
+        return []
+    return [
+        Measure(
+            name="a resize settles",
+            unit="s",
+            better="lower",
+            samples=samples,
+            how="from the patch to the pod's last change of state, one sample for each resize",
+        )
+    ]
 
 
 def manifests(target: Target) -> list[tuple[Kind, Object]]:

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from kar_checks.profile import Profile, ProfileError
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+"""A bearer token (RFC 6750, section 2.1); nothing in it looks otherwise inside JSON."""
 _SELECTORS = ("stack.prefill", "stack.decode")
 
 
@@ -52,4 +54,9 @@ def _credential(variable: str) -> None:
         raise ProfileError(
             "stack.credential (--target-credential) must be the name of an environment variable "
             "that is set; the token itself belongs in no option"
+        )
+    if not _BEARER.fullmatch(os.environ[variable].strip()):
+        raise ProfileError(
+            "the environment variable that stack.credential (--target-credential) names holds no "
+            "bearer token: letters, digits and -._~+/ with = at the end"
         )

@@ -106,6 +106,7 @@ def read(lines: Iterable[dict[str, Any]], quiet_seconds: float) -> Told:
         event = line.get("event")
         if event == "counters":
             counters[line["moment"], line["pod"]] = Counters(
+                at=line["at"],
                 endpoint=line["endpoint"],
                 families=line["families"],
                 samples=[

@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from kar_checks.checks.stack.observation import StackObservation, StackPod
-from kar_checks.checks.stack.proof import Carried, Grade, Proof, evidence, foreign, restarted
+from kar_checks.checks.stack.proof import (
+    Carried,
+    Grade,
+    Proof,
+    evidence,
+    foreign,
+    restarted,
+    size,
+)
 from kar_checks.model import Fact, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
@@ -74,11 +82,13 @@ def _served(seen: StackObservation, proof: Proof, _: Profile) -> Ruling:
         return _undecided(
             "not_reached", told, "look whether the URL is reached from a pod in the cluster"
         )
-    if all(400 <= one.status < 500 for one in bad):
+    # A redirect is not followed: it would hand the credential to somebody else.
+    if all(300 <= one.status < 500 for one in bad):
         return _undecided(
             "refused",
             told,
-            "give what the stack wants: --target-model, --target-credential, a shorter prompt by "
+            "give what the stack wants: the address to which a redirect points, --target-model, "
+            "--target-credential, a shorter prompt by "
             "--set stack.prompt_words=…, fewer requests at once by --set stack.at_once=…",
         )
     return Ruling(
@@ -301,17 +311,8 @@ def seen_tokens(proof: Proof) -> str:
 
 
 def _moved(proof: Proof) -> str:
-    found = [one for one in (proof.bytes.received, proof.bytes.sent) if one is not None]
-    return size(min(found)) if found else "nothing that could be read"
-
-
-def size(value: float) -> str:
-    """Return a number of bytes for people."""
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
-        value /= 1024
-    return f"{value:,.2f} GiB"
+    moved = proof.bytes.moved
+    return "nothing that could be read" if moved is None else size(moved)
 
 
 def _names(pods: list[StackPod]) -> str:

@@ -9,6 +9,8 @@ from kar_checks.model import Observation, Record
 class Counters(Record):
     """What one pod told at one moment. ``endpoint`` is empty if it told no metrics."""
 
+    at: float = 0.0
+    """Seconds after the client's start."""
     endpoint: str = ""
     families: list[str] = []
     """Beginnings of the names of everything that it exports."""
@@ -75,6 +77,8 @@ class Answer(Record):
 
     number: int
     id: str
+    at: float = 0.0
+    """When it was sent, in seconds after the client's start."""
     status: int
     """HTTP status; 0 if there was no answer."""
     seconds: float

@@ -69,6 +69,12 @@ class Bytes:
     verdict: Carried
     why: str = ""
 
+    @property
+    def moved(self) -> int | None:
+        """The smaller of what one side sent and the other received; ``None`` if unreadable."""
+        found = [one for one in (self.received, self.sent) if one is not None]
+        return min(found) if found else None
+
 
 class Proof:
     """One observation, calculated."""
@@ -218,6 +224,15 @@ class Proof:
             engine.title for pod in self.seen.pods for engine in engines_of(pod.after.families)
         )
         return ", ".join(found) or "none recognised"
+
+
+def size(value: float) -> str:
+    """Return a number of bytes for people."""
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1024
+    return f"{value:,.2f} GiB"
 
 
 def evidence(seen: StackObservation, profile: Profile) -> Evidence:

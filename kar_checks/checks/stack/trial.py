@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from kar_checks.checks.stack import client, pods
+from kar_checks.checks.stack import client, figures, pods
 from kar_checks.checks.stack.engines import Role
 from kar_checks.checks.stack.observation import Counters, StackObservation, StackPod, Traffic
 from kar_checks.checks.stack.proof import evidence
@@ -68,7 +69,12 @@ def run(trial: Trial) -> StackObservation:
         batch=asked.told.batch,
         problem=asked.told.problem,
     )
-    return seen.model_copy(update={"evidence": evidence(seen, trial.profile)})
+    return seen.model_copy(
+        update={
+            "evidence": evidence(seen, trial.profile),
+            "figures": figures.draw(seen, trial.profile),
+        }
+    )
 
 
 def _each(found: Found, work: Callable[[Object], T]) -> dict[str, T]:
@@ -99,6 +105,7 @@ def _ask(trial: Trial, found: Found) -> _Asked:
         seconds=trial.number("stack.batch_seconds"),
     )
     lines = trial.log_lines(client.NAME)
+    trial.evidence("client.jsonl", "".join(f"{json.dumps(one)}\n" for one in lines))
     if not any(one.get("event") == "done" for one in lines):
         raise HarnessError(Reason.POD_FAILED, "the client in the cluster did not come to its end")
     told = client.read(lines, trial.number("stack.quiet_seconds"))
@@ -107,7 +114,7 @@ def _ask(trial: Trial, found: Found) -> _Asked:
 
 def _token(variable: str) -> str:
     try:
-        return os.environ[variable]
+        return os.environ[variable].strip()
     except KeyError as error:
         raise HarnessError(
             Reason.FORBIDDEN,

@@ -6,7 +6,7 @@ import json
 import secrets
 from typing import Any
 
-from kar_checks.checks.throughput import figures, iperf
+from kar_checks.checks.throughput import figures, iperf, measures
 from kar_checks.checks.throughput.agenda import Agenda, all_rounds
 from kar_checks.checks.throughput.crew import Crew
 from kar_checks.checks.throughput.observation import (
@@ -22,7 +22,7 @@ from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import node_info
-from kar_checks.model import Evidence, Fault, Figure, Reason
+from kar_checks.model import Evidence, Fault, Figure, Measure, Reason
 from kar_checks.redact import redact
 from kar_checks.store import now
 
@@ -39,6 +39,7 @@ def run(trial: Trial) -> ThroughputObservation:
     seed = int(trial.number("throughput.seed")) or secrets.randbelow(1 << 31)
     networks: dict[str, NetworkSeen | Fault] = {}
     drawn: list[Figure] = []
+    measured: list[Measure] = []
     for name, group, interface in ((POD_NETWORK, "pods", ""),):
         try:
             seen = _network(trial, seed, group, interface)
@@ -48,11 +49,13 @@ def run(trial: Trial) -> ThroughputObservation:
         trial.keep(group, seen)
         networks[name] = seen
         drawn += figures.of(name, seen, seed)
+        measured += measures.of(name, seen)
     return ThroughputObservation(
         evidence=Evidence.SYNTHETIC,
         started=started,
         finished=now(),
         figures=drawn,
+        measures=measured,
         seed=seed,
         networks=networks,
     )

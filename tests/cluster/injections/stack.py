@@ -18,13 +18,24 @@ from tests.cluster.injections import injection
 
 NAMESPACE = "default"
 PORT = 8000
-URL = f"http://front.{NAMESPACE}.svc:{PORT}"
-ASKED = ("--target-url", URL, "--set", "stack.quiet_seconds=1", "--set", "stack.prompt_words=500")
 _START_SECONDS = 60
 _KV = 2_000_000
 """Bytes for each request: 4 KB for each of its tokens."""
 _REQUESTS = 22
 """Two to warm up and twenty that are counted."""
+
+
+def asked(front: str, *, settle: int = 1) -> tuple[str, ...]:
+    """Return the words for ``kar run`` that name a front; what is here counts at once.
+
+    Each stack has a front of another name: a DNS server answers with the address of one that is
+    gone for half a minute.
+    """
+    settings = {"quiet_seconds": 1, "settle_seconds": settle, "prompt_words": 500}
+    words = ["--target-url", f"http://{front}.{NAMESPACE}.svc:{PORT}"]
+    for name, value in settings.items():
+        words += ["--set", f"stack.{name}={value}"]
+    return tuple(words)
 
 
 class Serving:
@@ -120,9 +131,9 @@ class Serving:
         )
         return f"{ready['status']['podIP']}:{PORT}"
 
-    def front(self, app: str) -> None:
-        """Make the Service that the user would name."""
-        service = _object("Service", "front")
+    def front(self, name: str, app: str) -> None:
+        """Make the Service that the user would name, before a pod of ``app``."""
+        service = _object("Service", name)
         service["spec"] = {"selector": {"app": app}, "ports": [{"port": PORT}]}
         self._create(kinds.SERVICE, service)
 
@@ -138,71 +149,65 @@ def _object(kind: str, name: str) -> Object:
 
 @contextmanager
 def _pair(
-    local: LocalCluster, cluster: Cluster, *, claims: int, moves: int, dies_after: int = 0
+    local: LocalCluster,
+    cluster: Cluster,
+    front: str,
+    *,
+    claims: int = _KV,
+    moves: int = _KV,
+    dies_after: int = 0,
 ) -> Iterator[Serving]:
     """One prefill and one decode; decode is the front."""
     with Serving(local, cluster) as stack:
         prefill = stack.server("prefill", "prefill", MOVES=moves, DIES_AFTER=dies_after)
         stack.server("decode", "decode", PREFILL=prefill, CLAIMS=claims)
-        stack.front("decode")
+        stack.front(front, "decode")
         yield stack
 
 
-@injection(words=ASKED)
+@injection(words=asked("alone"))
 @contextmanager
 def decode_answers_alone(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """All is deployed and labelled, and decode never asks prefill: HTTP 200."""
     with Serving(local, cluster) as stack:
         stack.server("prefill", "prefill")
         stack.server("decode", "decode")
-        stack.front("decode")
+        stack.front("alone", "decode")
         yield
 
 
-@injection(words=ASKED)
+@injection(words=asked("both"))
 @contextmanager
-def one_pod_for_both(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
-    """A stack that is not disaggregated at all."""
+def one_pod_for_both_fails(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """A stack that is not disaggregated at all, and answers each request with a server error."""
     with Serving(local, cluster) as stack:
-        stack.server("decode", "both")
-        stack.front("decode")
+        stack.server("decode", "both", FAILS="yes")
+        stack.front("both", "decode")
         yield
 
 
-@injection(words=ASKED)
+@injection(words=asked("claims"))
 @contextmanager
 def transfer_claimed(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """Counters and logs are as they should be, and no KV state ever moves."""
-    with _pair(local, cluster, claims=_KV, moves=0):
+    with _pair(local, cluster, "claims", moves=0):
         yield
 
 
-@injection(words=ASKED)
-@contextmanager
-def front_fails(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
-    """Each request gets a server error."""
-    with Serving(local, cluster) as stack:
-        stack.server("prefill", "prefill")
-        stack.server("decode", "decode", FAILS="yes")
-        stack.front("decode")
-        yield
-
-
-@injection(words=ASKED)
+@injection(words=asked("restarts", settle=10))
 @contextmanager
 def server_restarted(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """Prefill dies, and comes back with counters that begin anew, when it has done its work."""
-    with _pair(local, cluster, claims=_KV, moves=_KV, dies_after=_REQUESTS):
+    with _pair(local, cluster, "restarts", dies_after=_REQUESTS):
         yield
 
 
-@injection(words=ASKED)
+@injection(words=asked("shared"))
 @contextmanager
 def somebody_else_asks(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """Another user's requests go through the same stack all the time."""
     ended = threading.Event()
-
-    with _pair(local, cluster, claims=_KV, moves=_KV) as stack:
+    with _pair(local, cluster, "shared") as stack:
         address = stack.cluster.get(kinds.POD, "decode", NAMESPACE)["status"]["podIP"]
         body = json.dumps({"prompt": "a b c"}).encode()
         headers = {"Content-Type": "application/json"}

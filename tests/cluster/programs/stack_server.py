@@ -40,7 +40,9 @@ def ask(
     connection = http.client.HTTPConnection(address, timeout=30)
     try:
         headers = {"Content-Type": "application/json", "X-Request-Id": request_id}
-        connection.request(method, path, json.dumps(body), headers)
+        # A body that nobody reads would make the other side reset the connection.
+        data = None if body is None else json.dumps(body)
+        connection.request(method, path, data, headers)
         response = connection.getresponse()
         return response.status, response.read()
     finally:

@@ -28,6 +28,7 @@ class Stack(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.chat = False
         self.status = 200
+        self.dots = 0
         self.asked: list[tuple[str, dict[str, str], Any]] = []
         self.served = 0
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -57,8 +58,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.path, dict(self.headers), body))
         if self.server.chat and self.path != "/v1/chat/completions":
             self.tell(404, "no such path")
+        elif 300 <= self.server.status < 400:
+            self.send_response(self.server.status)
+            self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
         elif self.server.status != 200:
-            self.tell(self.server.status, f"you sent {self.headers['Authorization']}")
+            sent = self.headers["Authorization"]
+            self.tell(self.server.status, f"you sent {sent} {'.' * self.server.dots}{sent}")
         else:
             self.server.served += 1
             choice = {"message": {"content": "hello"}} if self.server.chat else {"text": "hello"}
@@ -162,7 +169,28 @@ def test_chat_is_tried_where_completions_are_not_served(stack: Stack, tmp_path: 
 def test_a_refusal_is_told_without_the_token(stack: Stack, tmp_path: Path) -> None:
     stack.status = 401
     answer = of(lines(stack, tmp_path), "answer")[0]
-    assert (answer["status"], answer["problem"]) == (401, "you sent Bearer [redacted]")
+    assert answer["status"] == 401
+    assert answer["problem"] == "you sent Bearer [redacted] Bearer [redacted]"
+
+
+def test_no_piece_of_the_token_is_left_where_a_long_answer_is_cut(
+    stack: Stack, tmp_path: Path
+) -> None:
+    stack.status, stack.dots = 500, stack_client.MOST_TEXT - 40
+    problem = of(lines(stack, tmp_path), "answer")[0]["problem"]
+    assert len(problem) == stack_client.MOST_TEXT
+    assert TOKEN[:6] not in problem
+
+
+def test_a_redirect_is_told_and_not_followed(stack: Stack, tmp_path: Path) -> None:
+    stack.status = 307
+    found = lines(stack, tmp_path, path="/v1/completions")
+    assert {one["status"] for one in of(found, "answer")} == {307}
+    assert {path for path, _, _ in stack.asked} == {"/v1/completions"}
+    stack.asked.clear()
+    stack.status = 302
+    assert {one["status"] for one in of(lines(stack, tmp_path), "answer")} == {302}
+    assert all(path.startswith("/v1/") for path, _, _ in stack.asked)
 
 
 def test_a_server_that_is_not_there_is_told(stack: Stack, tmp_path: Path) -> None:

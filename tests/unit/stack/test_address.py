@@ -61,6 +61,18 @@ def test_a_variable_that_is_set_names_the_credential(monkeypatch: pytest.MonkeyP
     assert asked(url="http://router.serving.svc", credential="STACK_TOKEN") == "serving"
 
 
+@pytest.mark.parametrize(
+    "token", [f'{SECRET}"quoted"', f"{SECRET}\nX-Other: 1", f"{SECRET} two", ""]
+)
+def test_what_is_no_bearer_token_is_refused_without_repeating_it(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACK_TOKEN", token)
+    with pytest.raises(ProfileError, match="no bearer token") as caught:
+        asked(url="http://router.serving.svc", credential="STACK_TOKEN")
+    assert SECRET not in str(caught.value)
+
+
 def test_the_options_become_settings_and_reach_the_target() -> None:
     options = build(
         ClusterOptions(),

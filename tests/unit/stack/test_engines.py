@@ -48,7 +48,7 @@ def sample(name: str, value: float, **labels: str) -> Sample:
                 sample("sglang:realtime_tokens_total", 40, mode="decode"),
                 sample("sglang:kv_transfer_total_mb_sum", 1.5),
             ],
-            {"requests": 2, "computed": 30, "bytes": 1_500_000},
+            {"requests": 2, "computed": 30, "bytes": 1_572_864},
         ),
         # A gauge of the last transfer counts nothing.
         (["sglang:"], [sample("sglang:kv_transfer_total_mb", 12)], {}),

@@ -11,7 +11,7 @@ import pytest
 from kar_checks import profile
 from kar_checks.checks.stack.checks import TOPIC
 from kar_checks.checks.stack.engines import Role, Sample
-from kar_checks.checks.stack.judge import judge, size
+from kar_checks.checks.stack.judge import judge
 from kar_checks.checks.stack.observation import (
     Answer,
     Batch,
@@ -21,7 +21,7 @@ from kar_checks.checks.stack.observation import (
     StackPod,
     Traffic,
 )
-from kar_checks.checks.stack.proof import Grade, Proof, evidence
+from kar_checks.checks.stack.proof import Grade, Proof, evidence, size
 from kar_checks.model import Finding
 
 MOMENT = datetime(2026, 11, 22, tzinfo=UTC)

@@ -1,0 +1,376 @@
+"""Runs side by side: requirement by requirement, check by check, figure by figure."""
+
+from __future__ import annotations
+
+import statistics as plain
+from collections import Counter
+from collections.abc import Sequence
+
+from kar_checks import programme
+from kar_checks.history import statistics
+from kar_checks.history.runs import Past, setting_changes, shapes
+from kar_checks.history.statistics import ALPHA, Tested
+from kar_checks.model import Record
+from kar_checks.report import words
+from kar_checks.store import now
+
+_MOST_NAMED = 4
+
+
+class UnlikeError(ValueError):
+    """The runs are not alike, so that comparing them could mislead."""
+
+
+class Head(Record):
+    """A compared run."""
+
+    id: str
+    label: str
+    cluster: str
+    cluster_uid: str
+    date: str
+    age_days: float
+    kubernetes: str
+    checklist: str
+    suite: str
+    profile: str
+    nodes: list[str]
+    """Kinds of nodes with their number."""
+    local_cluster: bool
+
+
+class Cell(Record):
+    """What one run came to in one row; a run that knows no such row has none."""
+
+    outcome: str
+    reason: str
+    evidence: str = ""
+
+
+class Row(Record):
+    """A requirement, or a check of it."""
+
+    id: str
+    title: str
+    group: str
+    """MUST, SHOULD, or the title of a topic beside the checklist."""
+    cells: list[Cell | None]
+    differs: bool
+
+
+class Group(Row):
+    """A requirement or a topic beside the checklist, with its checks."""
+
+    checks: list[Row]
+
+
+class Figures(Record):
+    """What one run measured of a figure."""
+
+    count: int
+    median: float
+    least: float
+    most: float
+
+
+class Verdict(Record):
+    """What may be said of a run's figure against the first run's."""
+
+    word: str
+    """``better``, ``worse``, ``no difference shown`` or ``too few repeats``."""
+    shift_percent: float
+    p: float
+    adjusted_p: float | None
+    """Corrected for the number of comparisons; ``None`` where there were too few repeats."""
+    told: str
+
+
+class FigureRow(Record):
+    """A figure over all runs."""
+
+    topic: str
+    name: str
+    variant: str
+    unit: str
+    better: str
+    how: str
+    cells: list[Figures | None]
+    verdicts: list[Verdict | None]
+    """One for each run; of the first and of runs without the figure there is none."""
+    differs: bool
+
+
+class Comparison(Record):
+    """All of it, differences first."""
+
+    runs: list[Head]
+    unlike: list[str]
+    """Why the runs are not alike; empty where they are."""
+    notes: list[str]
+    groups: list[Group]
+    figures: list[FigureRow]
+
+
+def compare(pasts: Sequence[Past], *, allow_different: bool, most_days_apart: float) -> Comparison:
+    """Compare two runs or more; the first is what figures are tested against.
+
+    Raises:
+        UnlikeError: they are not alike, and that was not allowed.
+        ValueError: there are fewer than two, or one is given twice.
+    """
+    if len(pasts) < 2:
+        raise ValueError("at least two runs are compared")
+    twice = [name for name, number in Counter(one.id for one in pasts).items() if number > 1]
+    if twice:
+        raise ValueError(f"run {twice[0]} was given twice")
+    unlike = _unlike(pasts, most_days_apart)
+    if unlike and not allow_different:
+        raise UnlikeError(
+            f"these runs are not alike: {'; '.join(unlike)}; --allow-different compares them all "
+            "the same and says so on the page"
+        )
+    return Comparison(
+        runs=_heads(pasts),
+        unlike=unlike,
+        notes=_notes(pasts),
+        groups=_groups(pasts),
+        figures=_figures(pasts),
+    )
+
+
+def _heads(pasts: Sequence[Past]) -> list[Head]:
+    names = Counter(one.run.info.environment.cluster for one in pasts)
+    found: list[Head] = []
+    for one in pasts:
+        info = one.run.info
+        name = info.environment.cluster
+        same = names[name] > 1
+        found.append(
+            Head(
+                id=info.id,
+                label=f"{name} ({info.id[-4:]})" if same else name,
+                cluster=name,
+                cluster_uid=info.environment.cluster_uid,
+                date=f"{info.started:%Y-%m-%d %H:%M} UTC",
+                age_days=round((now() - info.started).total_seconds() / 86400, 1),
+                kubernetes=info.environment.server_version,
+                checklist=info.kubernetes_minor,
+                suite=info.suite_version,
+                profile=str(info.profile.get("name", "unnamed")),
+                nodes=shapes(info.environment.nodes) or ["nodes not seen"],
+                local_cluster=info.environment.local_cluster,
+            )
+        )
+    return found
+
+
+def _unlike(pasts: Sequence[Past], most_days_apart: float) -> list[str]:
+    infos = [one.run.info for one in pasts]
+    out: list[str] = []
+    for what, values in (
+        ("Kubernetes minors", [one.kubernetes_minor for one in infos]),
+        ("versions of the suite", [one.suite_version for one in infos]),
+    ):
+        if len(set(values)) > 1:
+            out.append(f"{what} {', '.join(sorted(set(values)))}")
+    for one in pasts[1:]:
+        changed = setting_changes(pasts[0], one)
+        if changed:
+            more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
+            named = ", ".join(changed[:_MOST_NAMED])
+            out.append(f"run {one.id} had another profile ({named}{more})")
+    days = (
+        max(one.started for one in infos) - min(one.started for one in infos)
+    ).total_seconds() / 86400
+    if days > most_days_apart:
+        out.append(f"they lie {days:.0f} days apart (at most {most_days_apart:g})")
+    kinds = {"the embedded local cluster" if one.environment.local_cluster else "" for one in infos}
+    if len(kinds) > 1:
+        out.append("one is of the embedded local cluster and another is not")
+    out += [f"run {one.id} did not go to its end" for one in pasts if not one.complete]
+    levels: dict[str, set[str]] = {}
+    for one in pasts:
+        for row in one.run.requirements:
+            if row.evidence:
+                levels.setdefault(row.id, set()).add(row.evidence.value)
+    out += [
+        f"{name} rests on {' and '.join(sorted(found))} evidence"
+        for name, found in levels.items()
+        if len(found) > 1
+    ]
+    return out
+
+
+def _notes(pasts: Sequence[Past]) -> list[str]:
+    names: dict[str, set[str]] = {}
+    clusters = Counter(one.cluster for one in pasts)
+    for one in pasts:
+        place = one.run.info.environment
+        names.setdefault(place.cluster, set()).add(place.cluster_uid)
+    out = [
+        f"{len(uids)} different clusters are all called {name}: look at their ids"
+        for name, uids in names.items()
+        if len(uids) > 1
+    ]
+    if max(clusters.values()) > 1:
+        out.append("some of these runs are of the same cluster")
+    out += [
+        f"run {one.id} was not alone: {', '.join(one.run.info.beside)} ran at the same time"
+        for one in pasts
+        if one.run.info.beside
+    ]
+    return out
+
+
+# -- requirements and checks -----------------------------------------------------------------------
+
+
+def _groups(pasts: Sequence[Past]) -> list[Group]:
+    found: list[Group] = []
+    minors = sorted({one.run.info.kubernetes_minor for one in pasts}, key=_minor)
+    titles = {line.id: line for minor in minors for line in programme.requirements(minor)}
+    for name, line in titles.items():
+        rows = [next((r for r in one.run.requirements if r.id == name), None) for one in pasts]
+        cells = [
+            Cell(outcome=row.outcome, reason=row.reason, evidence=row.evidence or "")
+            if row
+            else None
+            for row in rows
+        ]
+        levels = [row.level for row in rows if row]
+        topics = [
+            topic.id for one in pasts for topic in one.run.info.topics if topic.requirement == name
+        ]
+        found.append(
+            _group(name, f"{line.title} ({line.label})", levels[0], cells, _checks(pasts, topics))
+        )
+    beside = {
+        topic.id: topic.title
+        for one in pasts
+        for topic in one.run.info.topics
+        if topic.requirement not in titles
+    }
+    for topic, title in beside.items():
+        checks = _checks(pasts, [topic])
+        if checks:
+            found.append(_group(topic, title, "beside the checklist", _worst(checks), checks))
+    order = {"MUST": 0, "SHOULD": 1}
+    return sorted(found, key=lambda one: (not one.differs, order.get(one.group, 2)))
+
+
+def _minor(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def _group(name: str, title: str, group: str, cells: list[Cell | None], checks: list[Row]) -> Group:
+    differs = _differ(cells) or any(one.differs for one in checks)
+    return Group(id=name, title=title, group=group, cells=cells, differs=differs, checks=checks)
+
+
+def _differ(cells: Sequence[Cell | None]) -> bool:
+    return len({one.outcome if one else "" for one in cells}) > 1
+
+
+def _worst(checks: Sequence[Row]) -> list[Cell | None]:
+    """Return one cell a run for a topic that has no requirement: how many checks came to what."""
+    cells: list[Cell | None] = []
+    for column in zip(*(one.cells for one in checks), strict=True):
+        counted = Counter(cell.outcome for cell in column if cell)
+        order = [one for one in ("fail", "error", "inconclusive", "pass") if counted[one]]
+        others = [one for one in counted if one not in order]
+        told = ", ".join(f"{counted[one]} {words.outcome(one)}" for one in [*order, *others])
+        cells.append(Cell(outcome=(order or others)[0], reason=told) if counted else None)
+    return cells
+
+
+def _checks(pasts: Sequence[Past], topics: Sequence[str]) -> list[Row]:
+    infos = {
+        check.id: check for one in pasts for check in one.run.info.checks if check.topic in topics
+    }
+    keys = dict.fromkeys(
+        key for check in infos for one in pasts for key in sorted(one.findings) if key[0] == check
+    )
+    rows: list[Row] = []
+    for check, variant in keys:
+        cells: list[Cell | None] = []
+        for one in pasts:
+            found = one.findings.get((check, variant))
+            cells.append(
+                Cell(outcome=found.outcome, reason=found.summary, evidence=found.evidence or "")
+                if found
+                else None
+            )
+        about = f"{check}[{variant}]" if variant else check
+        differs = _differ(cells)
+        title = infos[check].title
+        rows.append(Row(id=about, title=title, group=check, cells=cells, differs=differs))
+    return sorted(rows, key=lambda row: not row.differs)
+
+
+# -- figures ---------------------------------------------------------------------------------------
+
+
+def _figures(pasts: Sequence[Past]) -> list[FigureRow]:
+    keys = dict.fromkeys(key for one in pasts for key in one.measures)
+    tests: dict[tuple[tuple[str, str, str], int], Tested] = {}
+    for key in keys:
+        base = pasts[0].measures.get(key)
+        for index, one in enumerate(pasts[1:], 1):
+            mine = one.measures.get(key)
+            if base and mine and base.unit == mine.unit:
+                tests[(key, index)] = statistics.compare(base.samples, mine.samples)
+    able = [place for place, one in tests.items() if one.least_p <= ALPHA]
+    corrected = dict(zip(able, statistics.adjusted([tests[one].p for one in able]), strict=True))
+    rows: list[FigureRow] = []
+    for key in keys:
+        all_ = [one.measures.get(key) for one in pasts]
+        first = next(one for one in all_ if one)
+        verdicts = [
+            _verdict(tests[(key, index)], corrected.get((key, index)), first.better)
+            if (key, index) in tests
+            else None
+            for index in range(len(pasts))
+        ]
+        rows.append(
+            FigureRow(
+                topic=key[0],
+                name=key[1],
+                variant=key[2],
+                unit=first.unit,
+                better=first.better,
+                how=first.how,
+                cells=[
+                    Figures(
+                        count=len(one.samples),
+                        median=plain.median(one.samples),
+                        least=min(one.samples),
+                        most=max(one.samples),
+                    )
+                    if one
+                    else None
+                    for one in all_
+                ],
+                verdicts=verdicts,
+                differs=any(one and one.word in ("better", "worse") for one in verdicts),
+            )
+        )
+    return sorted(rows, key=lambda row: not row.differs)
+
+
+def _verdict(tested: Tested, corrected: float | None, better: str) -> Verdict:
+    percent = 100 * tested.shift
+    if corrected is None:
+        word = "too few repeats"
+        told = (
+            f"so few repeats give p = {tested.least_p:.2g} at best, even if all of them differ: "
+            "nothing can be said"
+        )
+    elif corrected > ALPHA:
+        word, told = "no difference shown", f"p = {corrected:.2g}, corrected"
+    else:
+        higher = percent > 0
+        word = "better" if higher == (better == "higher") else "worse"
+        told = f"{abs(percent):.1f} % {'higher' if higher else 'lower'}, p = {corrected:.2g}"
+    return Verdict(
+        word=word, shift_percent=round(percent, 2), p=tested.p, adjusted_p=corrected, told=told
+    )
