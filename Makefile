@@ -6,8 +6,9 @@ VENV := .venv
 KAR := $(VENV)/bin/kar
 PYTEST := $(VENV)/bin/python -m pytest
 ARGS ?=
-# What the local cluster has beyond its core; without a network driver KAR-10 finds nothing.
-ADDONS ?= dranet
+# What the local cluster has beyond its core; without a network driver KAR-10 finds nothing, without
+# a gateway ai_inference.
+ADDONS ?= dranet endpoint-picker
 
 .PHONY: scorecard test lint unit pages cluster-tests docs lock clean
 

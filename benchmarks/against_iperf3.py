@@ -66,10 +66,7 @@ class Alternating(net_probe.Conductor):
         return run.received
 
     async def _by_hand(self) -> float:
-        pod, host = str(self.peers[FIRST].hello["pod"]), str(self.peers[SECOND].hello["address"])
-        listed = self.cluster.list(kinds.POD, self.namespace).items
-        names = [str(one["metadata"]["name"]) for one in listed]
-        name = next(one for one in names if one.startswith(pod))
+        name, host = str(self.peers[FIRST].hello["pod"]), self.peers[SECOND].address
         argv = ["iperf3", "-J", "-c", host, "-p", str(net_probe.IPERF3), *self.order["args"]]
         while True:
             done = await asyncio.to_thread(
@@ -88,7 +85,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3)
     given = parser.parse_args()
     settings = [f"throughput.seconds={given.seconds}", "throughput.cells=4 forward"]
-    agenda = Agenda(profile.load(None, settings), 1, frozenset(["throughput.tcp"]))
+    agenda = Agenda(profile.load(None, settings), 1, frozenset(["throughput.tcp"]), nodes=2)
     order = agenda.tcp_order(CELL)
     target = Target(images=local_images())
     with contextlib.closing(
@@ -111,6 +108,7 @@ def main() -> None:
                     MACHINE_ADDRESS,
                     image=target.image("net"),
                     probe=meta["name"],
+                    host_network=False,
                 ),
             )
             conductor = Alternating(given.pairs, order, cluster, workspace.namespace)

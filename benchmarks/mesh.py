@@ -30,7 +30,7 @@ class Simulated(net_probe.Peer):
     """An agent that answers at once, as fast as the slower of the two nodes."""
 
     def __init__(self, name: str, speeds: dict[str, float]) -> None:
-        self.hello = {"name": name, "address": name, "interfaces": []}
+        self.hello = {"name": name, "address": name}
         self._name, self._speeds = name, speeds
 
     async def ask(self, order: dict[str, Any], _: float) -> dict[str, Any]:
@@ -45,8 +45,8 @@ def play(nodes: int, rounds: int, slow: int) -> dict[str, Any]:
     random.seed(1)
     names = [f"node-{number:04}" for number in range(nodes)]
     settings = [f"throughput.mesh_nodes={nodes}", f"throughput.mesh_rounds={rounds}"]
-    agenda = Agenda(profile.load(None, settings), 7, frozenset(["throughput.mesh"]))
-    plan = agenda.mesh(names, "")
+    agenda = Agenda(profile.load(None, settings), 7, frozenset(["throughput.mesh"]), nodes=nodes)
+    plan = agenda.mesh(names)
     speeds = dict.fromkeys(names, 1e10)
     bad = random.sample(names, slow)
     speeds |= dict.fromkeys(bad, 1e9)
@@ -65,10 +65,11 @@ def play(nodes: int, rounds: int, slow: int) -> dict[str, Any]:
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    began = time.monotonic()
+    # Of the processor: other work of the machine does not count.
+    began = time.process_time()
     drawn = mesh_figures("pod network", seen, 7)
     pictures = [figures.svg(one, f"f{number}") for number, one in enumerate(drawn)]
-    rendered = time.monotonic() - began
+    rendered = time.process_time() - began
     found = outliers(node_figures(seen.megabits))
     return {
         "nodes": nodes,
@@ -83,7 +84,7 @@ def play(nodes: int, rounds: int, slow: int) -> dict[str, Any]:
         "memory_of_the_result_bytes": held,
         "memory_while_reading_bytes": peak,
         "slow_nodes_found": sorted(seen.nodes[one] for one in found.nodes) == sorted(bad),
-        "drawing_seconds": round(rendered, 2),
+        "drawing_cpu_seconds": round(rendered, 2),
         "drawing_bytes": sum(len(one) for one in pictures),
     }
 

@@ -270,7 +270,7 @@ class Runner:
     def _open_workspace(self) -> None:
         if not self._opened:
             self._opened = True
-            self.workspace.open()
+            self.workspace.open(self.preflight.profile.text("namespace.pod_security"))
 
     def _outages(self, since: float) -> list[str]:
         """Tell each outage once, however many requests ran into it."""

@@ -76,6 +76,8 @@ def ask(job: Json, number: int) -> Json:
     headers = {
         "Content-Type": "application/json",
         "X-Request-Id": request_id,
+        # A gateway at the edge may put an id of its own into the other (Envoy's usual way).
+        "X-Kar-Request-Id": request_id,
         **cast("Json", job.get("headers") or {}),
     }
     seen: Json = {"request_id": request_id, "at": round(time.time(), 4), "status": 0, "text": ""}

@@ -752,7 +752,11 @@ def router_handler(prefill: str, decode: str, pod: str, node: str) -> type[Handl
 
         def _forward(self, body: bytes) -> None:
             began = time.monotonic()
-            request_id = self.headers.get("X-Request-Id") or str(uuid.uuid4())
+            request_id = (
+                self.headers.get("X-Kar-Request-Id")
+                or self.headers.get("X-Request-Id")
+                or str(uuid.uuid4())
+            )
             headers = {
                 "Content-Type": self.headers.get("Content-Type") or "application/json",
                 "X-Request-Id": request_id,

@@ -2,8 +2,9 @@
 
 Every task has ``do``, ``address``, ``port``, and for the first two ``host`` (the Host header),
 ``method``, ``path``, ``headers`` and ``body`` (text; ``{n}`` in it, in the path or in a header is
-the request's number, ``{r}`` 400 characters that no other request has, ``{p}`` 6000 that follow
-from ``prefix``). Prints one JSON object.
+the request's number, ``{k}`` its group, the number modulo ``groups``, ``{r}`` 400 characters that
+no other request has, ``{p}`` 6000 that follow from ``prefix`` and the group). Prints one JSON
+object.
 
 - ``ask``: ``count`` requests by ``workers`` threads, every second one on a new connection if
   ``fresh`` is true. With ``rate`` they start that many a second, whether earlier ones are answered
@@ -49,19 +50,22 @@ def connect(task: Task) -> http.client.HTTPConnection:
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 
 
-def filled(text: str, number: int, prefix: str = "") -> str:
-    """Put the request's number, something unique and a long prefix into a text."""
+def filled(text: str, number: int, task: Task) -> str:
+    """Put the request's number, its group, something unique and a long prefix into a text."""
+    group = number % int(task.get("groups", 1))
     if "{p}" in text:
-        fixed = random.Random(prefix)
+        fixed = random.Random(f"{task.get('prefix', '')} {group}")
         text = text.replace("{p}", "".join(fixed.choices(LETTERS, k=6000)))
     if "{r}" in text:
         text = text.replace("{r}", "".join(random.choices(LETTERS, k=400)))
-    return text.replace("{n}", str(number))
+    return text.replace("{n}", str(number)).replace("{k}", str(group))
 
 
 def headers_of(task: Task, number: int) -> dict[str, str]:
     """Return the headers of one request."""
-    out = {name: filled(str(value), number) for name, value in task.get("headers", {}).items()}
+    out = {
+        name: filled(str(value), number, task) for name, value in task.get("headers", {}).items()
+    }
     if task.get("host"):
         out["Host"] = str(task["host"])
     return out
@@ -70,11 +74,14 @@ def headers_of(task: Task, number: int) -> dict[str, str]:
 def once(connection: http.client.HTTPConnection, task: Task, number: int, fresh: bool) -> Answer:
     """Send one request and read its answer to the end."""
     began = time.monotonic()
-    text = filled(str(task.get("body", "")), number, str(task.get("prefix", "")))
+    text = filled(str(task.get("body", "")), number, task)
     body = text.encode() or None
     try:
         connection.request(
-            task.get("method", "GET"), filled(task["path"], number), body, headers_of(task, number)
+            task.get("method", "GET"),
+            filled(task["path"], number, task),
+            body,
+            headers_of(task, number),
         )
         response = connection.getresponse()
         response.read()

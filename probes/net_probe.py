@@ -8,11 +8,13 @@
                   conductor says. Two agents never measure with a third at the same time.
 
 The plan is a JSON file: ``expect`` (names of agents), ``wait_seconds``, ``steps`` (one after the
-other; ``client`` and ``server`` name agents, ``interface`` an interface, empty for the pod's own
-address) and ``mesh`` (all pairs of ``nodes`` in the given ``rounds`` of a round-robin tournament,
-pairs of a round at once). Nothing here judges: what went wrong is an ``error`` beside the result.
+other; ``client`` and ``server`` name agents) and ``mesh`` (all pairs of ``nodes`` in the given
+``rounds`` of a round-robin tournament, pairs of a round at once). Nothing here judges: what went
+wrong is an ``error`` beside the result.
 
-Environment of an agent: ``KAR_CONDUCTOR`` (address), ``KAR_NAME``, ``KAR_NODE``, ``KAR_ADDRESS``.
+Environment of an agent: ``KAR_CONDUCTOR`` (address), ``KAR_NAME``, ``KAR_NODE``, ``KAR_POD``,
+``KAR_ADDRESS`` (the pod's own) and ``KAR_MEASURE``: which address is measured, ``own``, ``other``
+(the first of another interface) or an address. Orders and answers always take the pod's own.
 Only the standard library and the program iperf3. SIGTERM ends everything at once (code 143).
 """
 
@@ -43,7 +45,9 @@ BUSY_PAUSE = 0.25
 LEEWAY = 15.0
 DATAGRAM_TRIES = 5
 DATAGRAM_SECONDS = 0.3
-_SIOCGIFADDR = 0x8915
+_SIOCGIFCONF = 0x8912
+_IFREQ = 40
+_MOST_ADDRESSES = 256
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PROBE = 10, 23, 3
 """Linux: set the don't-fragment bit, and send whatever the path's MTU is believed to be."""
 _CPU_STAT = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
@@ -63,24 +67,29 @@ def say(**more: Any) -> None:
 def interfaces(root: str = "/sys/class/net") -> list[Message]:
     """Return name, MTU and addresses of every interface but the loopback."""
     found: list[Message] = []
-    sixes = _addresses_6()
+    fours, sixes = _addresses_4(), _addresses_6()
     for path in sorted(Path(root).iterdir()):
         if path.name == "lo":
             continue
         with contextlib.suppress(OSError):
-            addresses = [*_address_4(path.name), *sixes.get(path.name, [])]
+            addresses = [*fours.get(path.name, []), *sixes.get(path.name, [])]
             mtu = int((path / "mtu").read_text())
             found.append({"name": path.name, "mtu": mtu, "addresses": addresses})
     return found
 
 
-def _address_4(name: str) -> list[str]:
+def _addresses_4() -> dict[str, list[str]]:
+    """Return all IPv4 addresses of each interface; ``eth0:1`` is a further one of eth0."""
+    room = array.array("B", bytes(_IFREQ * _MOST_ADDRESSES))
+    address, size = room.buffer_info()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        try:
-            answer = fcntl.ioctl(one, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-        except OSError:
-            return []
-    return [socket.inet_ntoa(answer[20:24])]
+        answer = fcntl.ioctl(one, _SIOCGIFCONF, struct.pack("iP", size, address))
+    found: dict[str, list[str]] = {}
+    for start in range(0, struct.unpack("iP", answer)[0], _IFREQ):
+        entry = room.tobytes()[start : start + _IFREQ]
+        name = entry[:16].partition(b"\0")[0].decode().partition(":")[0]
+        found.setdefault(name, []).append(socket.inet_ntoa(entry[20:24]))
+    return found
 
 
 def _addresses_6(path: str = "/proc/net/if_inet6") -> dict[str, list[str]]:
@@ -92,6 +101,16 @@ def _addresses_6(path: str = "/proc/net/if_inet6") -> dict[str, list[str]]:
                 address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))
                 found.setdefault(name, []).append(address)
     return found
+
+
+def measured(wanted: str, own: str, known: list[Message]) -> Message:
+    """Return the ``interface`` and the ``address`` that are measured; empty if there is no such."""
+    address = own if wanted == "own" else wanted
+    for one in known:
+        for each in one["addresses"]:
+            if each == address or (wanted == "other" and own not in one["addresses"]):
+                return {"interface": one["name"], "address": each}
+    return {"interface": "", "address": own if wanted == "own" else ""}
 
 
 def mtu_of(address: str) -> int:
@@ -300,14 +319,15 @@ def agent() -> int:
     version = iperf3_version()
     if version:
         threading.Thread(target=serve_iperf3, daemon=True).start()
+    known = interfaces()
     hello = {
         "name": os.environ["KAR_NAME"],
         "node": os.environ["KAR_NODE"],
-        "pod": socket.gethostname(),
-        "address": os.environ["KAR_ADDRESS"],
+        "pod": os.environ["KAR_POD"],
         "iperf3": version,
         "cores": len(os.sched_getaffinity(0)),
-        "interfaces": interfaces(),
+        "interfaces": known,
+        **measured(os.environ["KAR_MEASURE"], os.environ["KAR_ADDRESS"], known),
     }
     with _connected(os.environ["KAR_CONDUCTOR"]) as connection:
         stream = connection.makefile("rwb")
@@ -380,14 +400,10 @@ class Peer:
         self._reader = reader
         self._writer = writer
 
-    def address(self, interface: str) -> str:
-        """Return its first address on an interface; without one the pod's own. Empty if none."""
-        if not interface:
-            return str(self.hello["address"])
-        for one in self.hello["interfaces"]:
-            if one["name"] == interface and one["addresses"]:
-                return str(one["addresses"][0])
-        return ""
+    @property
+    def address(self) -> str:
+        """The address that is measured; empty if it has none."""
+        return str(self.hello["address"])
 
     async def ask(self, order: Message, seconds: float) -> Message:
         """Give an order and return the answer.
@@ -463,20 +479,18 @@ class Conductor:
         assert client and server  # noqa: S101 - for the type checker: nobody is absent
         try:
             before = await self._counters(client, server)
-            answer = await self._measure(client, server, step)
+            answer = await self._measure(client, server, step["order"])
             after = await self._counters(client, server)
         except (OSError, TimeoutError) as error:
             say(**found, error=f"an agent was lost: {error or type(error).__name__}")
             return
         say(**found, before=before, after=after, **answer)
 
-    async def _measure(self, client: Peer, server: Peer, step: Message) -> Message:
-        interface = step.get("interface", "")
-        host, bind = server.address(interface), client.address(interface)
-        if not host or not bind:
-            who = server if not host else client
-            return {"error": f"{who.hello['name']} has no address on {interface}"}
-        order = {**step["order"], "host": host, "bind": bind}
+    async def _measure(self, client: Peer, server: Peer, order: Message) -> Message:
+        for one in (client, server):
+            if not one.address:
+                return {"error": f"{one.hello['name']} has no address on the network"}
+        order = {**order, "host": server.address, "bind": client.address}
         return await client.ask(order, 2 * order["seconds"] + LEEWAY)
 
     async def _counters(self, client: Peer, server: Peer) -> Message:
@@ -503,7 +517,7 @@ class Conductor:
         if client is None or server is None:
             return one, other, None, "there is no agent"
         try:
-            answer = await self._measure(client, server, mesh)
+            answer = await self._measure(client, server, mesh["order"])
             if answer.get("error"):
                 return one, other, None, str(answer["error"])[:120]
             speed = answer["json"]["end"]["sum_received"]["bits_per_second"]

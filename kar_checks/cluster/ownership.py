@@ -90,12 +90,12 @@ class Workspace:
         self._owned: list[_Owned] = []
         self._lock = threading.Lock()
 
-    def open(self) -> None:
-        """Make the run's namespace, at Pod Security level ``restricted``, if none was named."""
+    def open(self, pod_security: str = "restricted") -> None:
+        """Make the run's namespace at a level of Pod Security, if none was named."""
         if self.target.namespace:
             return
         labels = {
-            f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")
+            f"pod-security.kubernetes.io/{mode}": pod_security for mode in ("enforce", "warn")
         }
         self.create(
             kinds.NAMESPACE,
@@ -322,6 +322,26 @@ def find_leftovers(
     return out
 
 
+def runs_at_work(cluster: Cluster, run_id: str, namespace: str = "") -> list[str]:
+    """Return the ids of other runs of ours that may be at work on this cluster now.
+
+    What we may not list tells nothing; a run in a namespace that we may not see is not noticed.
+
+    Raises:
+        HarnessError: the server did not answer.
+    """
+    found: set[str] = set()
+    for kind in (kinds.NAMESPACE, kinds.POD):
+        try:
+            there = find_leftovers(cluster, [kind], namespace=namespace)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            continue
+        found.update(one.run_id for one in there if owner_lives(one.owner))
+    return sorted(found - {run_id, ""})
+
+
 def find_dependents(
     cluster: Cluster, searched: Iterable[Kind], found: Sequence[Leftover]
 ) -> list[Leftover]:
@@ -353,23 +373,3 @@ def find_dependents(
                     name, uid = str(meta["name"]), str(meta["uid"])
                     out.append(Leftover(kind, namespace, name, uid, ours[0].run_id, ours[0].owner))
     return out
-
-
-def runs_at_work(cluster: Cluster, run_id: str, namespace: str = "") -> list[str]:
-    """Return the ids of other runs of ours that may be at work on this cluster now.
-
-    What we may not list tells nothing; a run in a namespace that we may not see is not noticed.
-
-    Raises:
-        HarnessError: the server did not answer.
-    """
-    found: set[str] = set()
-    for kind in (kinds.NAMESPACE, kinds.POD):
-        try:
-            there = find_leftovers(cluster, [kind], namespace=namespace)
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            continue
-        found.update(one.run_id for one in there if owner_lives(one.owner))
-    return sorted(found - {run_id, ""})

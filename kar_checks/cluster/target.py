@@ -74,7 +74,10 @@ class Target(Record):
         """Return the reference of one of :data:`IMAGES` on this cluster."""
         if name in self.images:
             return self.images[name]
-        reference = IMAGES[name]
+        return self.mirrored(IMAGES[name])
+
+    def mirrored(self, reference: str) -> str:
+        """Return an image's reference as the user's registry has it."""
         if not self.image_prefix:
             return reference
         return f"{self.image_prefix.rstrip('/')}/{reference.split('/', 1)[1]}"

@@ -117,7 +117,7 @@ def _probe(before: Preflight, options: Options, console: Console) -> list[tuple[
     sent = 0
     cleanup = Cleanup(verdict="clean")
     try:
-        workspace.open()
+        workspace.open(before.profile.text("namespace.pod_security"))
         for kind, body in _manifests(before):
             name = f"{kind.kind}/{body['metadata']['name']}"
             sent += 1

@@ -26,6 +26,7 @@ SEARCHED: tuple[Kind, ...] = (
     kinds.DEPLOYMENT,
     kinds.JOB,
     kinds.HTTP_ROUTE,
+    kinds.INFERENCE_POOL,
     kinds.GATEWAY,
     kinds.POD,
     kinds.RESOURCE_CLAIM,
@@ -34,6 +35,9 @@ SEARCHED: tuple[Kind, ...] = (
     kinds.CONFIG_MAP,
     kinds.SECRET,
     kinds.NETWORK_POLICY,
+    kinds.ROLE_BINDING,
+    kinds.ROLE,
+    kinds.SERVICE_ACCOUNT,
     *(
         Kind("scheduling.k8s.io", version, "podgroups", "PodGroup")
         for version in ("v1beta1", "v1alpha3", "v1alpha2")

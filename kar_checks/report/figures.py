@@ -474,7 +474,7 @@ def _shares(axes: Axes, figure: Figure) -> None:
         axes.annotate(
             f"{one.value:.0%}",
             (at, one.value),
-            xytext=(6, -3),
+            xytext=(6, 4),
             textcoords="offset points",
             fontsize=8,
             zorder=5,

@@ -8,6 +8,7 @@ from localcluster.addons.coredns import COREDNS
 from localcluster.addons.coscheduling import COSCHEDULING
 from localcluster.addons.dranet import DRANET
 from localcluster.addons.gateway import GATEWAY
+from localcluster.addons.inference import ENDPOINT_PICKER
 from localcluster.addons.inference_sim import INFERENCE_SIM
 from localcluster.addons.kueue import KUEUE
 from localcluster.addons.model import Addon
@@ -22,6 +23,7 @@ CORE_ADDONS = (COREDNS,)
 ADDONS: tuple[Addon, ...] = (
     COSCHEDULING,
     DRANET,
+    ENDPOINT_PICKER,
     GATEWAY,
     INFERENCE_SIM,
     MULTUS,

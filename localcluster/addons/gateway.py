@@ -31,7 +31,8 @@ _EXTENSION_HOST, _EXTENSION_PORT = f"{_EXTENSION}.{_NAMESPACE}.svc.{DNS_DOMAIN}"
 _POOLS = {"apiGroups": ["inference.networking.k8s.io"], "resources": ["inferencepools"]}
 _READ = {"verbs": ["get", "list", "watch"]}
 
-# Where proxies ask for the pods of a pool; Envoy wants such a place to be known from its start.
+# Where proxies ask for the pods of a pool and for its picker; Envoy wants such a place to be known
+# from its start.
 _BOOTSTRAP = {
     "static_resources": {
         "clusters": [
@@ -83,6 +84,7 @@ def _extension() -> list[dict[str, Any]]:
         },
         {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["httproutes"]} | _READ,
         {"apiGroups": [""], "resources": ["pods", "services"]} | _READ,
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"]} | _READ,
     ]
     container = {
         "name": _EXTENSION,

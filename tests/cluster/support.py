@@ -21,7 +21,7 @@ from localcluster.startup import bring_down, bring_up
 
 RUN_SECONDS = 400
 
-EVERYTHING = ("dranet", "gateway")
+EVERYTHING = ("dranet", "endpoint-picker")
 """The add-ons without which some topic has nothing to assess."""
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from kar_checks.checks.registry import all_checks
 from kar_checks.model import Outcome, RequirementOutcome
+from tests.cluster.injections.throughput import DEMANDS
 from tests.cluster.support import EVERYTHING, Kar
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -15,9 +16,7 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 @pytest.mark.addons(*EVERYTHING)
 def test_every_check_passes_with_its_control(kar: Kar) -> None:
-    # The nodes of this cluster share the CPU of a machine that does other work, too: how steady its
-    # throughput is must not decide whether the suite is right.
-    done = kar.run("--set", "throughput.unstable_percent=1000")
+    done = kar.run(*DEMANDS)
     outcomes = {one.check: (one.outcome, one.reason) for one in done.run.findings}
     assert done.code == 0, done.output
     assert set(outcomes) == {check.id for _, check in all_checks()}

@@ -18,6 +18,7 @@ from tests.cluster.support import Kar
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 TOKEN = "a-token-that-nobody-may-see"  # noqa: S105 - of this test
+_ROLE_LABELS = {False: "llm-d.ai/role", True: "disaggregatedset.x-k8s.io/role"}
 SIMULATOR = INFERENCE_SIM.images[0].name
 SHAPE = {"LAYERS": 8, "KV_HEADS": 4, "HEAD_DIM": 64, "DTYPE_BYTES": 2, "BLOCK_TOKENS": 64}
 """8 KiB for each prompt token."""
@@ -25,7 +26,10 @@ SHAPE = {"LAYERS": 8, "KV_HEADS": 4, "HEAD_DIM": 64, "DTYPE_BYTES": 2, "BLOCK_TO
 
 @contextmanager
 def probe_workload(local: LocalCluster, cluster: Cluster, *, hide_ids: bool) -> Iterator[None]:
-    """Router, prefill and decode; their logs can be hidden, as vLLM's are by default."""
+    """Router, prefill and decode; their logs can be hidden, as vLLM's are by default.
+
+    Those with hidden logs are labelled as the pods of a DisaggregatedSet.
+    """
 
     def command(role: str) -> list[str]:
         words = ["python3", "-u", "/programs/disagg_server.py", role]
@@ -39,6 +43,7 @@ def probe_workload(local: LocalCluster, cluster: Cluster, *, hide_ids: bool) -> 
                 command("engine"),
                 node=node,
                 role=role,
+                label=_ROLE_LABELS[hide_ids],
                 env={f"KAR_{key}": value for key, value in SHAPE.items()},
                 secret=role == "prefill",
             )
@@ -74,6 +79,8 @@ def test_the_grade_says_what_was_proved(
     assert found.reason == "transferred"
     assert found.summary.startswith(f"proved by {grade}")
     assert ("Missing: 0 of 20 request ids" in found.summary) is hide_ids
+    sources = " ".join(one.source for one in found.facts)
+    assert f"by {_ROLE_LABELS[hide_ids]}=decode" in sources
     row = next(one for one in done.run.requirements if one.id == "disaggregated_inference")
     assert (row.outcome.value, row.evidence, row.counts) == ("pass", Evidence.REAL, True)
     assert TOKEN not in done.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kar_checks.checks.registry import Check, Needs, Right, Topic
 
+_GATEWAYS = "gateway.networking.k8s.io"
 _NEEDS = Needs(
     rights=(
         Right(("create", "get", "patch", "watch", "delete"), "apps", "deployments"),
@@ -14,6 +15,10 @@ _NEEDS = Needs(
         Right(("create", "get", "delete"), "", "configmaps"),
         Right(("create", "get", "delete"), "", "secrets"),
         Right(("create", "get", "watch", "delete"), "networking.k8s.io", "networkpolicies"),
+        # The way in; without them requests come by the router's Service.
+        Right(("create", "get", "watch", "delete"), _GATEWAYS, "gateways", optional=True),
+        Right(("create", "get", "watch", "delete"), _GATEWAYS, "httproutes", optional=True),
+        Right(("list",), _GATEWAYS, "gatewayclasses", cluster=True, optional=True),
     ),
 )
 

@@ -41,7 +41,10 @@ def _way(request: RequestSeen, seen: DisaggregationObservation) -> Figure:
     """Return the way of one request between the pods, with what each step took and carried."""
     route, decode, prefill = (request.of(one)[0] for one in ("route", "decode", "prefill"))
     nodes = {one.name: one.node for one in seen.pods}
-    client, router, decoder, prefiller = range(4)
+    # A Gateway is a stop between client and router.
+    entrance = [Stop(name="Gateway")] if seen.route.startswith("Gateway") else []
+    client, before = 0, len(entrance)
+    router, decoder, prefiller = (before + number for number in (1, 2, 3))
 
     def hop(source: int, target: int, label: str, *, heavy: bool = False) -> Hop:
         return Hop(source=source, target=target, label=label, heavy=heavy)
@@ -55,19 +58,22 @@ def _way(request: RequestSeen, seen: DisaggregationObservation) -> Figure:
         seconds=request.seconds,
         stops=[
             Stop(name="client", detail=nodes.get(CLIENT, "")),
+            *entrance,
             Stop(name="router", detail=nodes.get(route.pod, "")),
             Stop(name="decode", detail=nodes.get(decode.pod, "")),
             Stop(name="prefill", detail=nodes.get(prefill.pod, "")),
         ],
         hops=[
-            hop(client, router, f"prompt, {request.tokens} tokens"),
+            hop(client, client + 1, f"prompt, {request.tokens} tokens"),
+            *([hop(before, router, "the same")] if entrance else []),
             hop(router, decoder, "prompt + prefill address"),
             hop(decoder, prefiller, "prefill leg"),
             hop(prefiller, decoder, f"block ids, {prefill.seconds:.2f} s"),
             hop(decoder, prefiller, "pull"),
             hop(prefiller, decoder, state, heavy=True),
             hop(decoder, router, f"{words} words"),
-            hop(router, client, f"answer, {request.seconds:.2f} s"),
+            *([hop(router, before, "answer")] if entrance else []),
+            hop(client + 1, client, f"answer, {request.seconds:.2f} s"),
         ],
     )
 

@@ -36,6 +36,7 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     """Judge one check."""
     observed = cast("DisaggregationObservation", seen)
     parts, rule = _RULES[check]
+    way = Fact(name="way to the router", value=observed.route, source="disaggregation.gateway")
     ruling = _measured(observed, parts) or _mutated(observed) or rule(observed, profile)
     return [
         Finding(
@@ -43,7 +44,7 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
             outcome=ruling.outcome,
             reason=ruling.reason,
             summary=ruling.summary,
-            facts=ruling.facts,
+            facts=[way, *ruling.facts],
             would_change=ruling.would_change,
             help=ruling.help,
             evidence=observed.evidence,

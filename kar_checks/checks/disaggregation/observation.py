@@ -149,7 +149,8 @@ class DisaggregationObservation(Observation):
 
     shape: Shape
     route: str
-    """How requests came to the router, e.g. ``Service``."""
+    """How requests came to the router, e.g. ``Gateway of class envoy``, ``Service (no Gateway
+    API)``."""
     network: str
     """Which network the state was meant to take; empty for the pod network."""
     interface: str

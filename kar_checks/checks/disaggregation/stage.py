@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from kar_checks.checks.disaggregation import kv, workload
+from kar_checks.checks.disaggregation.entrance import HOST, Entrance
 from kar_checks.checks.disaggregation.observation import (
     Batch,
     Counters,
@@ -74,6 +75,7 @@ class Stage:
         )
         self.pods: dict[str, Object] = {}
         """Every pod of the workload that was seen, by name."""
+        self.entrance = Entrance(trial)
         self._number = 0
         self._addresses: dict[str, str] = {}
         self._pool = ThreadPoolExecutor(2)
@@ -83,6 +85,9 @@ class Stage:
 
     def deploy(self) -> None:
         """Create everything, and wait until a request through the router is answered.
+
+        By its Service first, so that a Gateway that does not work is told apart from a workload
+        that does not.
 
         Raises:
             HarnessError: something was refused, cannot start, or did not become reachable.
@@ -96,6 +101,7 @@ class Stage:
             host = str(made["spec"]["clusterIP"])
             address = f"[{host}]" if ":" in host else host
             self._addresses[part] = f"{address}:{workload.PORT}"
+        self.entrance.begin()
         client = space.create(kinds.POD, self.parts.client())
         templates = {
             "prefill": self.parts.engine("prefill"),
@@ -108,6 +114,13 @@ class Stage:
                 space.mutations.extend(_admitted_otherwise(body, pod))
         self.pods[workload.CLIENT] = trial.wait_pod(client, pods.ready)
         self._await_route()
+        if self.entrance.ready():
+            try:
+                self._await_route()
+            except HarnessError as error:
+                if error.fault.reason is not Reason.TIMEOUT:
+                    raise
+                self.entrance.close(error)
 
     def close(self) -> None:
         """Let go of what belongs to this process; objects are the workspace's."""
@@ -240,8 +253,10 @@ class Stage:
         run = f"kar-{self.trial.workspace.run_id}"
         limit = self.trial.number("disaggregation.request_seconds") if seconds is None else seconds
         path = "/v1/chat/completions" if chat else "/v1/completions"
+        entered = part == "router" and self.entrance.address
         job = {
-            "url": f"http://{self._addresses[part]}{path}",
+            "url": f"http://{entered or self._addresses[part]}{path}",
+            "headers": {"Host": HOST} if entered else {},
             "run": run,
             "first": first,
             "count": count,

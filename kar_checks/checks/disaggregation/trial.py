@@ -50,7 +50,7 @@ def run(trial: Trial) -> DisaggregationObservation:
         started=started,
         finished=now(),
         shape=stage.shape,
-        route="Service",
+        route=stage.entrance.told,
         network=stage.network,
         interface=stage.parts.interface if stage.network else "",
         nodes_usable=stage.nodes_usable,

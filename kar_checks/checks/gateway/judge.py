@@ -19,6 +19,7 @@ from kar_checks.checks.gateway.observation import (
     Reach,
     Routes,
     Sent,
+    Slow,
     Stream,
     Streaming,
     Unmatched,
@@ -55,7 +56,8 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     else:
         rulings = {
             name: _rule(check, one, observed, profile) for name, one in observed.classes.items()
-        } or {"": _none_found(observed)}
+        }
+        rulings |= _missing(observed)
     return [
         ruling.finding(
             check, name, _where(observed.classes.get(name)), observed.evidence, observed.trial
@@ -70,12 +72,19 @@ def _where(seen: ClassObservation | Fault | None) -> list[Fact]:
     return [Fact(name="controller", value=seen.controller, source="spec.controllerName")]
 
 
-def _none_found(seen: GatewayObservation) -> Ruling:
+def _missing(seen: GatewayObservation) -> dict[str, Ruling]:
+    """Return a verdict for each class that the user named and that is not there."""
     if not seen.served:
-        return undecided("no_gateway_api", "the Gateway API is not served in version v1", _INSTALL)
-    if seen.wanted:
-        return undecided("no_gateway_class", f"there is no GatewayClass {seen.wanted}", _INSTALL)
-    return undecided("no_gateway_class", "there is no GatewayClass", _INSTALL)
+        said = "the Gateway API is not served in version v1"
+        return {"": undecided("no_gateway_api", said, _INSTALL)}
+    named = [one.strip() for one in seen.wanted.split(",") if one.strip()]
+    if not named and not seen.classes:
+        return {"": undecided("no_gateway_class", "there is no GatewayClass", _INSTALL)}
+    return {
+        name: undecided("no_gateway_class", f"there is no GatewayClass {name}", _INSTALL)
+        for name in named
+        if name not in seen.classes
+    }
 
 
 def _rule(
@@ -416,7 +425,7 @@ def _unmatched(found: Unmatched, _: ClassObservation, __: Profile) -> Ruling:
     )
 
 
-def _streaming(found: Streaming, _: ClassObservation, profile: Profile) -> Ruling:
+def _streaming(found: Streaming, seen: ClassObservation, profile: Profile) -> Ruling:
     if ruling := unsettled(found.settled):
         return ruling
     if found.direct is None or found.through is None:
@@ -437,7 +446,7 @@ def _streaming(found: Streaming, _: ClassObservation, profile: Profile) -> Rulin
             source="server-sent events, each with the time of its production",
         ),
         Fact(name="events without it", value=direct, source="the same, directly"),
-        *(_informational(one) for one in found.informational),
+        *_informational(seen.slow),
     ]
     if len(found.through.events) < found.expected:
         return failed(
@@ -486,15 +495,22 @@ def _events(stream: Stream) -> str:
     )
 
 
-def _informational(one: Sent) -> Fact:
-    whole = one.status == 200 and one.got in (None, one.sent)
-    how = f"passed, {one.seconds:.1f} s" if whole else f"did not pass: status {one.status}"
-    return Fact(
-        name=f"informational: {one.what}",
-        value=f"{how} {one.error}".rstrip(),
-        source="not in the requirement, decides nothing; the route's timeout was set where the "
-        "class claims to support that",
-    )
+def _informational(slow: Slow | Fault | None) -> list[Fact]:
+    source = "not in the requirement, decides nothing; the route's own timeout allows it"
+    name = "informational"
+    if slow is None:
+        return []
+    if isinstance(slow, Fault) or slow.why_not:
+        why = slow.message if isinstance(slow, Fault) else slow.why_not
+        value = f"large body and long answer were not tried: {why}"
+        return [Fact(name=name, value=value, source=source)]
+    return [Fact(name=f"{name}: {one.what}", value=_went(one), source=source) for one in slow.sent]
+
+
+def _went(one: Sent) -> str:
+    if one.status == 200 and one.got in (None, one.sent):
+        return f"passed, {one.seconds:.1f} s"
+    return f"did not pass: status {one.status} after {one.seconds:.1f} s {one.error}".rstrip()
 
 
 def _claimed_features(found: Features, _: ClassObservation, __: Profile) -> Ruling:

@@ -109,14 +109,21 @@ class Sent(Record):
     error: str = ""
 
 
+class Slow(Record):
+    """A large body and a long answer over a route whose timeout allows them; informational."""
+
+    sent: list[Sent] = []
+    why_not: str = ""
+    """Why they were not sent."""
+
+
 class Streaming(Record):
-    """Events without and with the gateway, and informational requests."""
+    """Events without and with the gateway."""
 
     settled: Settled
     expected: int
     direct: Stream | None = None
     through: Stream | None = None
-    informational: list[Sent] = []
 
 
 class Feature(Record):
@@ -150,6 +157,7 @@ class ClassObservation(Record):
     headers: HeaderRule | Fault | None = None
     unmatched: Unmatched | Fault | None = None
     streaming: Streaming | Fault | None = None
+    slow: Slow | Fault | None = None
     claims: Features | Fault | None = None
 
 

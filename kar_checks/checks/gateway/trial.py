@@ -1,14 +1,19 @@
 """The gateway trial: one Gateway of each class, two backends, and a route for every question.
 
-All questions are asked at once, each on a host name of its own. An answer counts only if it names
-the backend that gave it, and the backends' own counts are kept beside the client's.
+All questions are asked at once, each on a host name of its own; what is timed comes when what is
+counted is over. An answer counts only if it names the backend that gave it, and the backends' own
+counts are kept beside the client's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
+import yaml
+
+from kar_checks.checks.gateway.figures import draw
 from kar_checks.checks.gateway.observation import (
     Api,
     ClassObservation,
@@ -21,22 +26,22 @@ from kar_checks.checks.gateway.observation import (
     Reach,
     Routes,
     Sent,
+    Slow,
     Stream,
     Streaming,
     Unmatched,
     Weights,
 )
-from kar_checks.checks.ingress.figures import shares
 from kar_checks.checks.ingress.records import told
 from kar_checks.checks.ingress.site import PORT, Site, classes, conditions
 from kar_checks.checks.ingress.site import manifests as site_manifests
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
-from kar_checks.cluster.errors import ApiError, HarnessError
+from kar_checks.cluster.errors import ApiError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
-from kar_checks.model import Evidence, Fault, Figure, Record
+from kar_checks.model import Evidence, Fault, Record
 from kar_checks.store import now
 
 TOPIC = "gateway"
@@ -50,6 +55,9 @@ SECOND_WEIGHTS = {BLUE: 20, GREEN: 80}
 SPECIAL = "x-kar-model"
 EVENTS, EVENT_SECONDS = 8, 0.5
 _COMPLETION = '{"model": "kar-model", "prompt": "{r}", "stream": %s}'
+_WITHOUT_TRAFFIC = {"gateway.api", "gateway.class_accepted"}
+_SLACK_SECONDS = 30
+"""What the timeout of the route with the long answer, and who waits for it, give it beside."""
 _TIMEOUT_SECONDS = 1
 _SLOW_SECONDS = 6
 """How slow a backend is that a timeout must cut: far from the timeout, so that no noise matters."""
@@ -58,28 +66,29 @@ _SLOW_SECONDS = 6
 def run(trial: Trial) -> GatewayObservation:
     """Measure every class.
 
-    Raises:
-        HarnessError: the backends or the client could not be started.
+    That the backends or the client could not be started is a fault of every class.
     """
     started = now()
     served = trial.facts.serves(kinds.GATEWAY.group, kinds.GATEWAY.version, kinds.GATEWAY.plural)
     api = _api(trial) if "gateway.api" in trial.selected else None
     found = classes(trial) if served and trial.selected != {"gateway.api"} else {}
+    site = Site(trial, TOPIC)
     seen: dict[str, ClassObservation | Fault] = {}
     if found:
-        site = Site(trial, TOPIC)
-        if trial.selected - {"gateway.api", "gateway.class_accepted"}:
-            site.start({BLUE: {}, GREEN: {}})
-            for name in (BLUE, GREEN):
-                site.expose(name, {"kar-checks.dev/server": name})
-        work = {name: partial(_assess, site, name, stored) for name, stored in found.items()}
-        seen = trial.side_by_side(work)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            servers = _serve(site, pool) if trial.selected - _WITHOUT_TRAFFIC else None
+            seen = trial.side_by_side(
+                {
+                    name: partial(_assess, site, name, stored, servers)
+                    for name, stored in found.items()
+                }
+            )
     return GatewayObservation(
         trial=TOPIC,
         evidence=Evidence.SYNTHETIC,
         started=started,
         finished=now(),
-        figures=_figures(trial, seen),
+        figures=draw(seen, site.addresses, trial.number("gateway.confidence")),
         served=served,
         api=api,
         wanted=trial.profile.text("gateway.class"),
@@ -117,7 +126,16 @@ def _crd(trial: Trial, plural: str) -> CrdSeen:
     )
 
 
-def _assess(site: Site, name: str, stored: Object) -> ClassObservation:
+def _serve(site: Site, pool: ThreadPoolExecutor) -> Future[None]:
+    """Begin to start backends and client; Services come first, so that routes find them."""
+    for name in (BLUE, GREEN):
+        site.expose(name, {"kar-checks.dev/server": name})
+    return pool.submit(site.start, {BLUE: {}, GREEN: {}})
+
+
+def _assess(
+    site: Site, name: str, stored: Object, servers: Future[None] | None
+) -> ClassObservation:
     said = conditions(stored, stored.get("status") or {})
     accepted = next((one for one in said if one.type == "Accepted"), None)
     features: list[Object | str] = (stored.get("status") or {}).get("supportedFeatures") or []
@@ -126,21 +144,31 @@ def _assess(site: Site, name: str, stored: Object) -> ClassObservation:
         accepted=accepted,
         features=sorted(str(one if isinstance(one, str) else one.get("name")) for one in features),
     )
-    if not site.addresses or accepted is None or not accepted.holds:
+    if servers is None or accepted is None or not accepted.holds:
         return seen
-    gateway = site.gateway(name)
-    # Routes come before the Gateway is ready, as they do where somebody applies one file.
-    asked = _Questions(site, gateway, seen)
-    work = asked.parts()
-    ready = site.await_gateway(gateway)
+    # Routes come before the Gateway is ready, as they do where somebody applies one file; proxy
+    # and backends start at the same time.
+    asked = _Questions(site, site.gateway(name), seen)
+    counted, timed, slow = asked.counted(), asked.timed(), asked.slow()
+    ready = site.await_gateway(asked.gateway)
     seen = seen.model_copy(update={"gateway": ready})
-    if not ready.programmed:
-        return seen
-    asked.address = ready.address
-    parts = site.trial.side_by_side({f"{name}-{part}": one for part, one in work.items()})
-    return seen.model_copy(
-        update={key.removeprefix(f"{name}-"): value for key, value in parts.items()}
-    )
+    if ready.programmed:
+        servers.result()
+        asked.address = ready.address
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            waiting = pool.submit(_measure, site, name, slow)
+            parts = _measure(site, name, counted) | _measure(site, name, timed) | waiting.result()
+        seen = seen.model_copy(update=parts)
+    site.trial.evidence(f"{asked.gateway}.yaml", asked.as_stored(stored))
+    return seen
+
+
+def _measure(
+    site: Site, name: str, work: dict[str, Callable[[], Record]]
+) -> dict[str, Record | Fault]:
+    """Measure parts of a class at once, and return them by their names in its observation."""
+    done = site.trial.side_by_side({f"{name}-{part}": one for part, one in work.items()})
+    return {key.removeprefix(f"{name}-"): value for key, value in done.items()}
 
 
 class _Questions:
@@ -151,16 +179,16 @@ class _Questions:
         self.gateway = gateway
         self.seen = seen
         self.address = ""
+        self.routes: list[str] = []
 
-    def parts(self) -> dict[str, Callable[[], Record]]:
-        """Create the routes of all selected questions, and return what asks them."""
+    def counted(self) -> dict[str, Callable[[], Record]]:
+        """Create the routes of the selected questions about counts, and return what asks them."""
         makers: dict[str, tuple[str, Callable[[], Callable[[], Record]]]] = {
             "reach": ("gateway.programmed", self._reach),
             "routes": ("gateway.route_status", self._routes),
             "weights": ("gateway.weighted_split", self._weights),
             "headers": ("gateway.header_rule", self._headers),
             "unmatched": ("gateway.unmatched", self._unmatched),
-            "streaming": ("gateway.streaming", self._streaming),
             "claims": ("gateway.claimed_features", self._claims),
         }
         return {
@@ -169,8 +197,37 @@ class _Questions:
             if check in self.site.trial.selected
         }
 
+    def timed(self) -> dict[str, Callable[[], Record]]:
+        """Do the same for streams: nothing else may be busy while their events are timed."""
+        if "gateway.streaming" not in self.site.trial.selected:
+            return {}
+        self._route("stream", {"backendRefs": [_to(BLUE)]})
+        return {"streaming": self._ask_streaming}
+
+    def slow(self) -> dict[str, Callable[[], Record]]:
+        """Do the same for the large body and the long answer, whose route says how long it has."""
+        if "gateway.streaming" not in self.site.trial.selected:
+            return {}
+        limit = f"{round(self._long_seconds() + _SLACK_SECONDS)}s"
+        try:
+            self._route("slow", {"backendRefs": [_to(BLUE)], "timeouts": {"request": limit}})
+        except ApiError as error:
+            return {"slow": partial(_refused, error.server_message)}
+        return {"slow": self._ask_slow}
+
+    def as_stored(self, gateway_class: Object) -> str:
+        """Return the class, its Gateway and the routes with what was said about them, as YAML."""
+        get, namespace = self.site.trial.cluster.get, self.site.trial.namespace
+        objects = [get(kinds.GATEWAY, self.gateway, namespace)]
+        objects += [get(kinds.HTTP_ROUTE, one, namespace) for one in self.routes]
+        for one in (gateway_class, *objects):
+            one["metadata"].pop("managedFields", None)
+        return yaml.safe_dump_all([gateway_class, *objects], sort_keys=False)
+
     def _route(self, name: str, *rules: Object) -> str:
-        return self.site.route(self.gateway, name, _host(name), rules)
+        made = self.site.route(self.gateway, name, _host(name), rules)
+        self.routes.append(made)
+        return made
 
     def _reach(self) -> Callable[[], Reach]:
         self._route("reach", {"backendRefs": [_to(BLUE)]})
@@ -261,48 +318,18 @@ class _Questions:
             }
         )
 
-    def _streaming(self) -> Callable[[], Streaming]:
-        rule: Object = {"backendRefs": [_to(BLUE)]}
-        if "HTTPRouteRequestTimeout" in self.seen.features:
-            longest = int(self.site.trial.number("gateway.long_answer_seconds")) + 30
-            rule["timeouts"] = {"request": f"{longest}s"}
-        self._route("stream", rule)
-        return self._ask_streaming
-
     def _ask_streaming(self) -> Streaming:
         host = _host("stream")
         seen = Streaming(settled=self.site.settle(self.address, host, "/"), expected=EVENTS)
         if not seen.settled.settled:
             return seen
-        direct = partial(self._stream, self.site.addresses[BLUE], PORT, "", inside=True)
-        # The long answer takes a minute in which nothing moves; the large body must not disturb.
-        work: dict[str, Callable[[], Record]] = {
-            "direct": direct,
+        work = {
+            "direct": partial(self._stream, self.site.addresses[BLUE], PORT, "", inside=True),
             "through": partial(self._stream, self.address, 80, host),
-            "long": partial(self._long, host),
         }
-        done = self.site.trial.side_by_side(
-            {f"{self.gateway}-{part}": make for part, make in work.items()}
-        )
-        streams: list[Stream] = []
-        informational: list[Sent] = []
-        for name, one in done.items():
-            if isinstance(one, Stream):
-                streams.append(one)
-            elif isinstance(one, Sent):
-                informational.append(one)
-            elif isinstance(one, Fault) and name.endswith("-long"):
-                informational.append(Sent(what=name, status=0, seconds=0, error=one.message))
-            elif isinstance(one, Fault):
-                raise HarnessError(one.reason, one.message, one.help)
-        informational.append(self._large(host))
-        return seen.model_copy(
-            update={
-                "direct": streams[0],
-                "through": streams[1],
-                "informational": informational,
-            }
-        )
+        with ThreadPoolExecutor(max_workers=len(work)) as pool:
+            running = {name: pool.submit(one) for name, one in work.items()}
+        return seen.model_copy(update={name: one.result() for name, one in running.items()})
 
     def _stream(self, address: str, port: int, host: str, *, inside: bool = False) -> Stream:
         done = self.site.do(
@@ -327,14 +354,26 @@ class _Questions:
             status=done["status"], events=done["events"], error=str(done.get("error", ""))
         )
 
-    def _long(self, host: str) -> Sent:
-        seconds = self.site.trial.number("gateway.long_answer_seconds")
-        more: Object = {"headers": {"x-kar-delay": str(seconds)}, "timeout": seconds + 20}
-        return self._send(f"answer after {seconds:g} s", host, 0, seconds + 20, more)
-
-    def _large(self, host: str) -> Sent:
+    def _ask_slow(self) -> Slow:
+        host = _host("slow")
+        settled = self.site.settle(self.address, host, "/")
+        if not settled.settled:
+            return Slow(why_not=f"the route never answered: {told(settled.last)}")
         size = int(self.site.trial.number("gateway.body_mib") * 2**20)
-        return self._send(f"body of {size / 2**20:g} MiB", host, size, 30, {"timeout": 30})
+        seconds = self._long_seconds()
+        long: Object = {
+            "headers": {"x-kar-delay": str(seconds)},
+            "timeout": seconds + _SLACK_SECONDS,
+        }
+        return Slow(
+            sent=[
+                self._send(f"body of {size / 2**20:g} MiB", host, size, 30, {"timeout": 30}),
+                self._send(f"answer after {seconds:g} s", host, 0, seconds, long),
+            ]
+        )
+
+    def _long_seconds(self) -> float:
+        return self.site.trial.number("gateway.long_answer_seconds")
 
     def _send(self, what: str, host: str, size: int, seconds: float, more: Object) -> Sent:
         task: Object = {
@@ -466,33 +505,5 @@ def _split(weights: dict[str, int], revision: str) -> Object:
     }
 
 
-def _figures(trial: Trial, seen: dict[str, ClassObservation | Fault]) -> list[Figure]:
-    found: list[Figure] = []
-    for name, one in seen.items():
-        if isinstance(one, ClassObservation) and isinstance(one.weights, Weights):
-            measured = [
-                (f"weights {phase.weights[BLUE]}:{phase.weights[GREEN]}", phase)
-                for phase in one.weights.phases
-            ]
-            found.append(
-                Figure(
-                    kind="shares",
-                    title=f"Share of each backend, {name}",
-                    checks=["gateway.weighted_split"],
-                    variant=name,
-                    unit="share of the answers",
-                    seconds=0,
-                    shares=[
-                        share
-                        for label, phase in measured
-                        if phase.sample
-                        for share in shares(
-                            label,
-                            {pod: phase.sample.good(pod=pod) for pod in (BLUE, GREEN)},
-                            trial.number("gateway.confidence"),
-                            {pod: weight / 100 for pod, weight in phase.weights.items()},
-                        )
-                    ],
-                )
-            )
-    return found
+def _refused(why: str) -> Slow:
+    return Slow(why_not=f"the API server refused a route with a timeout: {why[:200]}")

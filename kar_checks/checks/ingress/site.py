@@ -131,16 +131,12 @@ class Site:
 
     # -- what controllers say ---------------------------------------------------------------
 
-    def await_gateway(self, name: str) -> GatewaySeen:
+    def await_gateway(self, name: str, *, seconds: float | None = None) -> GatewaySeen:
         """Wait until a Gateway is programmed and has an address, or the time for it is over."""
         began = time.monotonic()
+        limit = self.trial.number("gateway.programmed_seconds") if seconds is None else seconds
         try:
-            self._await(
-                kinds.GATEWAY,
-                name,
-                lambda stored: _gateway(stored, 0).programmed,
-                self.trial.number("gateway.programmed_seconds"),
-            )
+            self._await(kinds.GATEWAY, name, lambda stored: _gateway(stored, 0).programmed, limit)
         except HarnessError as error:
             if error.fault.reason is not Reason.TIMEOUT:
                 raise
@@ -302,15 +298,16 @@ class Site:
         }
 
 
-def classes(trial: Trial) -> dict[str, Object]:
-    """Return the GatewayClasses to assess, by name: the named ones, or all that there are.
+def classes(trial: Trial, wanted: str = "") -> dict[str, Object]:
+    """Return GatewayClasses by name: those wanted (separated by commas), or all that there are.
 
-    One that was named and is not there is missing in the result.
+    Without ``wanted`` the profile says which. One that is not there is missing in the result.
     """
+    wanted = wanted or trial.profile.text("gateway.class")
     found = {
         str(one["metadata"]["name"]): one for one in trial.cluster.list(kinds.GATEWAY_CLASS).items
     }
-    named = [one.strip() for one in trial.profile.text("gateway.class").split(",") if one.strip()]
+    named = [one.strip() for one in wanted.split(",") if one.strip()]
     return {name: found[name] for name in named or sorted(found) if name in found}
 
 

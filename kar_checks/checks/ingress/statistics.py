@@ -29,3 +29,32 @@ def chance_of_split(of: int, share: float, true: float, confidence: float) -> fl
         if not low <= share <= high:
             outside += float(cast("Any", stats.binom).pmf(hits, of, true))
     return outside
+
+
+def fewer(hits: int, of: int, base_hits: int, base_of: int) -> float:
+    """Return the one-sided p value (Fisher's exact test) of a share that fell from a base."""
+    from scipy import stats
+
+    table = [[hits, of - hits], [base_hits, base_of - base_hits]]
+    found: Any = stats.fisher_exact(table, alternative="less")
+    return float(found.pvalue)
+
+
+def chance_of_fall(
+    true: float, of: int, base: float, base_of: int, *, effect: float, confidence: float
+) -> float:
+    """Return how probable it is that a share is seen to fall by at least ``effect``.
+
+    That is the lower bound of ``base_of`` answers with the true share ``base``, minus the upper
+    bound of ``of`` answers with the true share ``true``; bounds as :func:`interval` has them.
+    """
+    import numpy
+    from scipy import stats
+
+    found, tail = cast("Any", stats), (1 - confidence) / 2
+    hits, base_hits = numpy.arange(of), numpy.arange(1, base_of + 1)
+    high = numpy.append(found.beta.ppf(1 - tail, hits + 1, of - hits), 1.0)
+    low = numpy.append(0.0, found.beta.ppf(tail, base_hits, base_of - base_hits + 1))
+    needed = numpy.searchsorted(low, high + effect)
+    enough = found.binom.sf(needed - 1, base_of, base)
+    return float((found.binom.pmf(numpy.arange(of + 1), of, true) * enough).sum())

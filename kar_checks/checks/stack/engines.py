@@ -57,6 +57,8 @@ class Known(Record):
     """Everything in ``engines.yaml``."""
 
     roles: list[RoleLabel]
+    worker: str
+    """The label that tells a leader from its workers."""
     ports: list[int]
     paths: list[str]
     engines: list[Engine]
@@ -98,6 +100,11 @@ def role_of(labels: Mapping[str, str]) -> tuple[Role, str] | None:
             if value and value in getattr(one, role):
                 return role, f"{one.label}={value}"
     return None
+
+
+def is_worker(labels: Mapping[str, str]) -> bool:
+    """Say whether a pod's labels make it a worker, for which its leader serves and counts."""
+    return labels.get(known().worker, "0") != "0"
 
 
 def engines_of(families: Iterable[str]) -> list[Engine]:

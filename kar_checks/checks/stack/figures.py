@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from kar_checks.checks.stack.engines import Quantity, quantities
 from kar_checks.checks.stack.observation import Counters, StackObservation, StackPod
-from kar_checks.checks.stack.proof import Carried, Proof, size
+from kar_checks.checks.stack.proof import Carried, Proof, counting, size
 from kar_checks.model import Figure, Hop, Lane, Mark, Series, Span, Stop
 from kar_checks.profile import Profile
 
@@ -109,9 +109,10 @@ def _series(proof: Proof) -> tuple[list[Series], str] | None:
 
 
 def _groups(word: str, pods: list[StackPod]) -> list[tuple[str, list[StackPod]]]:
-    if len(pods) > _MOST_PODS:
-        return [(f"{len(pods)} {word} pods", pods)]
-    return [(one.name, [one]) for one in pods]
+    told = counting(pods)
+    if len(told) > _MOST_PODS:
+        return [(f"{len(told)} {word} pods", told)]
+    return [(one.name, [one]) for one in told]
 
 
 def _line(name: str, pods: list[StackPod], quantity: Quantity) -> Series | None:

@@ -45,6 +45,8 @@ class StackPod(Record):
     role: Role
     role_by: str
     """The label or the selector that says so."""
+    worker: bool = False
+    """Whether it is a worker of a group, for which the leader serves and counts."""
     node: str
     images: list[str]
     commands: list[str] = []

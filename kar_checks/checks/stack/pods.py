@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from kar_checks.checks.stack.client import Address
-from kar_checks.checks.stack.engines import Role, known, role_of
+from kar_checks.checks.stack.engines import Role, is_worker, known, role_of
 from kar_checks.checks.stack.observation import LogCount, StackPod, Traffic
 from kar_checks.checks.trial import MOST_OUTPUT, Trial
 from kar_checks.cluster import kinds, pods
@@ -60,6 +60,7 @@ def record(item: Object, role: Role, role_by: str) -> StackPod:
         uid=item["metadata"]["uid"],
         role=role,
         role_by=role_by,
+        worker=is_worker(item["metadata"].get("labels") or {}),
         node=spec.get("nodeName", ""),
         images=sorted({str(one["image"]) for one in containers}),
         commands=sorted(

@@ -97,7 +97,7 @@ class Proof:
 
     def total(self, pods: Iterable[StackPod], quantity: Quantity) -> float | None:
         """Return the sum over pods, ``None`` unless every one of them counts it."""
-        values = [self.delta(one, quantity) for one in pods]
+        values = [self.delta(one, quantity) for one in counting(pods)]
         numbers = [one for one in values if one is not None]
         return sum(numbers) if values and len(numbers) == len(values) else None
 
@@ -233,6 +233,11 @@ def size(value: float) -> str:
             return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
         value /= 1024
     return f"{value:,.2f} GiB"
+
+
+def counting(pods: Iterable[StackPod]) -> list[StackPod]:
+    """Return the pods that have to count: for a worker that exports nothing its leader does."""
+    return [one for one in pods if not one.worker or one.after.endpoint]
 
 
 def evidence(seen: StackObservation, profile: Profile) -> Evidence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -17,11 +18,15 @@ _CELL = re.compile(r"(\d+) (forward|reverse|both|same-node)")
 _MOST_STREAMS = 128
 INTERVALS = 10
 """So many intervals of each run are kept; iperf3's own limit of them is a tenth of a second."""
-_UDP_SECONDS = 1
-_UDP_BYTES = 1200
+UDP_SECONDS = 1
+UDP_BYTES = 1200
 """Fits into the MTU of every network, tunnels included."""
 _LATENCY_SECONDS = 10
-_LATENCY_BYTES = 64
+LATENCY_BYTES = 64
+_LEAST_PACE = 1e6
+"""bit/s; slower runs of seconds would measure the granularity of what iperf3 writes."""
+_TRIED = 4
+"""Where nothing tells which nodes have a network, so many are tried for a pair."""
 _START_SECONDS = 8
 _OVERHEAD = 0.2
 """Seconds between two runs of iperf3: connecting, exchanging results."""
@@ -73,14 +78,30 @@ def cells(text: str) -> list[Cell]:
 
 
 class Agenda:
-    """The measurements of one network. ``pair`` are the names of two agents."""
+    """The measurements of one network of so many nodes. ``pair`` are the names of two agents.
 
-    def __init__(self, profile: Profile, seed: int, wanted: frozenset[str]) -> None:
+    Raises:
+        HarnessError: the settings cannot be used, or leave nothing to measure.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        seed: int,
+        wanted: frozenset[str],
+        *,
+        nodes: int,
+        same_node: bool = True,
+    ) -> None:
         self._profile = profile
         self.seed = seed
         self._wanted = wanted
+        self._same_node = same_node
         self._random = random.Random(seed)  # noqa: S311 - an order, no secret
+        self._members = min(nodes, max(2, int(self._number("mesh_nodes"))))
         self.tcp = self._tcp() if "throughput.tcp" in wanted else []
+        self.cap = self._cap()
+        """The most that all streams of a run may send in bit/s; ``None`` without a limit."""
 
     def _number(self, name: str) -> float:
         return self._profile.number(f"throughput.{name}")
@@ -96,6 +117,8 @@ class Agenda:
             )
         found = [Planned(cell, number, True) for cell in judged for number in range(repeats)]
         found += [Planned(cell, 0, False) for cell in cells(text("throughput.side_cells"))]
+        if not self._same_node:
+            found = [one for one in found if one.cell.path != "same node"]
         self._random.shuffle(found)
         return found
 
@@ -104,23 +127,43 @@ class Agenda:
         """Seconds of one round, without what connecting takes."""
         return max(1, int(self._number("mesh_seconds")))
 
-    @property
-    def cap(self) -> float | None:
-        """The most that all streams of a run may send in bit/s; ``None`` without a limit."""
+    def _cap(self) -> float | None:
         limit = self._number("max_bytes")
         if not limit:
             return None
-        # Each way of a run in both sends as much.
-        return 8 * limit / max(1.0, self._sending_seconds(2))
+        left = limit - self._latency_bytes
+        cap = 8 * left / max(1.0, self._tcp_seconds + self._udp_runs * UDP_SECONDS)
+        if cap < _LEAST_PACE:
+            raise HarnessError(
+                Reason.UNUSABLE_SETTING,
+                f"throughput.max_bytes={limit:g} leaves {cap / 1e6:.3g} Mbit/s for a run",
+                "allow more bytes, or measure less (throughput.cells, throughput.mesh_rounds)",
+            )
+        return cap
 
-    def _sending_seconds(self, pairs: int) -> float:
+    @property
+    def _tcp_seconds(self) -> float:
+        """How long something sends; each way of a run in both sends as much."""
         each = self._number("seconds") + self._number("omit_seconds")
         tcp = sum(each * (2 if one.cell.direction == "both" else 1) for one in self.tcp)
-        mesh = self._mesh_pairs(pairs) * self.mesh_seconds
-        return tcp + (mesh if "throughput.mesh" in self._wanted else 0)
+        pairs = self.rounds_of(self._members) * (self._members // 2)
+        return tcp + (pairs * self.mesh_seconds if "throughput.mesh" in self._wanted else 0)
 
-    def _mesh_pairs(self, nodes: int) -> int:
-        return self.rounds_of(nodes) * (nodes // 2)
+    @property
+    def _udp_runs(self) -> int:
+        return 2 * int(self._number("udp_repeats")) if "throughput.udp" in self._wanted else 0
+
+    @property
+    def udp_rate(self) -> float:
+        """What a run with UDP sends, in bit/s."""
+        return min(self._number("udp_mbit") * 1e6, self.cap or math.inf)
+
+    @property
+    def _latency_bytes(self) -> float:
+        if "throughput.latency" not in self._wanted:
+            return 0.0
+        count = self._number("latency_samples") * self._number("latency_repeats")
+        return count * 2 * LATENCY_BYTES
 
     def rounds_of(self, nodes: int) -> int:
         """Return how many rounds of the tournament of so many nodes are played."""
@@ -128,13 +171,17 @@ class Agenda:
 
     def mesh_nodes(self, names: Sequence[str], pair: Sequence[str]) -> list[str]:
         """Draw the nodes of the mesh; the pair is always among them."""
-        most = max(2, int(self._number("mesh_nodes")))
         if "throughput.mesh" not in self._wanted:
             return list(pair)
         rest = [one for one in names if one not in pair]
-        if len(rest) > most - 2:
-            rest = self._random.sample(rest, most - 2)
+        if len(rest) > self._members - 2:
+            rest = self._random.sample(rest, self._members - 2)
         return sorted([*pair, *rest])
+
+    def candidates(self, names: Sequence[str]) -> list[str]:
+        """Draw the nodes on which it is tried whether pods get onto the network."""
+        most = self._members if "throughput.mesh" in self._wanted else _TRIED
+        return self._random.sample(sorted(names), min(most, len(names)))
 
     def choose_pair(self, zones: dict[str, str]) -> list[str]:
         """Return the two nodes that the user named, or two by the seed.
@@ -153,35 +200,29 @@ class Agenda:
             )
         return named
 
-    def estimate(self, nodes: int) -> Estimate:
-        """Return what measuring one network of a cluster with so many nodes costs."""
-        members = min(nodes, max(2, int(self._number("mesh_nodes"))))
-        rounds = self.rounds_of(members) if "throughput.mesh" in self._wanted else 0
+    @property
+    def estimate(self) -> Estimate:
+        """What measuring the network costs."""
+        rounds = self.rounds_of(self._members) if "throughput.mesh" in self._wanted else 0
         each = self._number("seconds") + self._number("omit_seconds") + _OVERHEAD
         seconds = _START_SECONDS + len(self.tcp) * each + rounds * (self.mesh_seconds + _OVERHEAD)
-        sending = self._sending_seconds(members) * self._number("link_gbit") * 1e9 / 8
-        limit = self._number("max_bytes")
-        total = min(sending, limit) if limit else sending
-        if "throughput.udp" in self._wanted:
-            runs = 2 * int(self._number("udp_repeats"))
-            seconds += runs * (_UDP_SECONDS + _OVERHEAD)
-            total += runs * _UDP_SECONDS * self._number("udp_mbit") * 1e6 / 8
-        if "throughput.latency" in self._wanted:
-            count = self._number("latency_samples") * self._number("latency_repeats")
-            seconds += count * 0.0005
-            total += count * 2 * _LATENCY_BYTES
-        return Estimate(seconds=seconds, bytes=total, paced=bool(limit), rounds=rounds)
+        seconds += self._udp_runs * (UDP_SECONDS + _OVERHEAD)
+        seconds += self._latency_bytes / (2 * LATENCY_BYTES) * 0.0005
+        speed = min(self._number("link_gbit") * 1e9, self.cap or math.inf)
+        total = self._tcp_seconds * speed / 8 + self._latency_bytes
+        total += self._udp_runs * UDP_SECONDS * self.udp_rate / 8
+        paced = self.cap is not None
+        return Estimate(seconds=seconds, bytes=total, paced=paced, rounds=rounds)
 
     # -- the conductor's plan -------------------------------------------------------------------
 
-    def steps(self, pair: Sequence[str], interface: str) -> list[Step]:
+    def steps(self, pair: Sequence[str]) -> list[Step]:
         """Return what the two agents do, one after the other."""
         first, second = pair
         found: list[Step] = []
 
         def add(name: str, client: str, server: str, order: Step) -> None:
-            one = {"id": name, "client": client, "server": server, "order": order}
-            found.append({**one, "interface": interface})
+            found.append({"id": name, "client": client, "server": server, "order": order})
 
         if "throughput.path_mtu" in self._wanted:
             for way, client, server in (("forward", first, second), ("reverse", second, first)):
@@ -196,7 +237,7 @@ class Agenda:
                 order = {
                     "do": "latency",
                     "count": int(self._number("latency_samples")),
-                    "size": _LATENCY_BYTES,
+                    "size": LATENCY_BYTES,
                     "warm_up": 50,
                     "seconds": _LATENCY_SECONDS,
                 }
@@ -211,9 +252,9 @@ class Agenda:
         return found
 
     def _udp_order(self, way: str) -> Step:
-        args = ["-u", "-b", f"{self._number('udp_mbit'):g}M", "-l", str(_UDP_BYTES)]
-        args += ["-t", str(_UDP_SECONDS), *(["-R"] if way == "reverse" else [])]
-        return {"do": "iperf3", "args": args, "seconds": _UDP_SECONDS + 10}
+        args = ["-u", "-b", f"{self.udp_rate:.0f}", "-l", str(UDP_BYTES)]
+        args += ["-t", str(UDP_SECONDS), *(["-R"] if way == "reverse" else [])]
+        return {"do": "iperf3", "args": args, "seconds": UDP_SECONDS + 10}
 
     def tcp_order(self, cell: Cell) -> Step:
         """Return what the client of a run does."""
@@ -225,7 +266,7 @@ class Agenda:
             args += ["-b", f"{self.cap / cell.streams:.0f}"]
         return {"do": "iperf3", "args": args, "seconds": seconds + omit + 15}
 
-    def mesh(self, nodes: Sequence[str], interface: str) -> Step:
+    def mesh(self, nodes: Sequence[str]) -> Step:
         """Return the rounds of the mesh; a sample of them is drawn by the seed."""
         whole = all_rounds(len(nodes))
         rounds = sorted(self._random.sample(range(whole), self.rounds_of(len(nodes))))
@@ -233,7 +274,7 @@ class Agenda:
         if self.cap:
             args += ["-b", f"{self.cap:.0f}"]
         order = {"do": "iperf3", "args": args, "seconds": self.mesh_seconds + 10}
-        return {"nodes": list(nodes), "rounds": rounds, "order": order, "interface": interface}
+        return {"nodes": list(nodes), "rounds": rounds, "order": order}
 
 
 def all_rounds(nodes: int) -> int:
@@ -243,7 +284,7 @@ def all_rounds(nodes: int) -> int:
 
 def told(profile: Profile, nodes: int, wanted: frozenset[str]) -> str:
     """Say in a sentence what measuring a network costs, for ``kar plan``."""
-    found = Agenda(profile, 1, wanted).estimate(nodes)
+    found = Agenda(profile, 1, wanted, nodes=nodes).estimate
     limit = (
         "at most, as --max-bytes says"
         if found.paced

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kar_checks.checks.registry import Check, Needs, Right, Topic
 
+_DRA, _CNI = "resource.k8s.io", "k8s.cni.cncf.io"
 _NEEDS = Needs(
     rights=(
         Right(("create", "get", "list", "watch", "delete"), "", "pods"),
@@ -13,6 +14,15 @@ _NEEDS = Needs(
         Right(("list",), "", "events"),
         # The two nodes, their zones and their types stand beside every figure.
         Right(("list",), "", "nodes", cluster=True),
+        # Secondary networks, found as the topic networking does; without these none is measured.
+        Right(("create", "get", "watch", "delete"), _DRA, "resourceclaims", optional=True),
+        Right(("list",), _DRA, "resourceslices", cluster=True, optional=True),
+        Right(
+            ("list", "create", "get", "delete"), _DRA, "deviceclasses", cluster=True, optional=True
+        ),
+        Right(("list",), _CNI, "network-attachment-definitions", cluster=True, optional=True),
+        # To see which nodes have a network that tells the scheduler nothing.
+        Right(("create", "get"), "", "pods/exec", optional=True),
     ),
 )
 _TWO_NODES = Needs(nodes=2, images=("net",))

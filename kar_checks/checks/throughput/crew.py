@@ -1,13 +1,19 @@
-"""The pods that measure a network: a conductor, and an agent on each node as one Job."""
+"""The pods that measure a network: a conductor, and an agent on each node.
+
+The agents are one Job, so that a large cluster costs no more requests than a small one. On a
+secondary network each has a claim or an address of its own, and so they are pods.
+"""
 
 from __future__ import annotations
 
+import copy
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kar_checks.checks.networking.attach import Interface, Network, bare
 from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
@@ -24,6 +30,10 @@ _GONE_SECONDS = 30.0
 _LOG_PAUSE = 1.0
 _FIRST_SECONDS = 10.0
 _POLL = 0.3
+_HOST_ADVICE = (
+    "the nodes' own network needs pods on it: name a --namespace whose Pod Security level is "
+    "privileged, or set namespace.pod_security=privileged"
+)
 
 Line = dict[str, Any]
 
@@ -36,8 +46,16 @@ class Crew:
     group: str
     pair: Sequence[Object]
     nodes: Sequence[Object]
+    network: Network | None = None
+    """The secondary network that the agents join."""
+    numbers: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Of each node by name: which device and which address its agent gets."""
+    host_network: bool = False
     injected: list[str] = field(default_factory=list[str])
     """Containers that the cluster added to these pods."""
+    told: dict[str, Interface] = field(default_factory=dict[str, Interface])
+    """By node: what the platform says about the interface of an agent of the pair."""
+    _made: list[tuple[Kind, str]] = field(default_factory=list[tuple[Kind, str]])
 
     def work(self, plan: Line, seconds: float) -> list[Line]:
         """Let the pods work off a plan within ``seconds``; returns what the conductor printed.
@@ -51,20 +69,53 @@ class Crew:
         body = _plan(self.group, plan)
         trial.workspace.create(kinds.CONFIG_MAP, body)
         image = trial.workspace.target.image("net")
-        conductor = trial.start_pod(
-            _conductor(self.group, hostname(self.pair[0]), image=image, probe=probe)
-        )
-        names = [hostname(one) for one in self.nodes]
-        address = str(conductor["status"]["podIP"])
+        conductor = _conductor(self.group, hostname(self.pair[0]), image=image, probe=probe)
         try:
-            job = trial.workspace.create(
-                kinds.JOB, agents(self.group, names, address, image=image, probe=probe)
+            conductor = trial.wait_pod(self._create(kinds.POD, conductor), pods.ready)
+            job = agents(
+                self.group,
+                [hostname(one) for one in self.nodes],
+                str(conductor["status"]["podIP"]),
+                image=image,
+                probe=probe,
+                host_network=self.host_network,
             )
-            made = self._await_agents(job)
+            if self.network:
+                self._join(self.network, job)
+                made = self._await_agents("")
+                self._ask(self.network, made)
+            else:
+                made = self._await_agents(str(self._create(kinds.JOB, job)["metadata"]["uid"]))
             self.injected = _injected([conductor, *made])
             return self._results(conductor, seconds)
         finally:
             self._leave()
+
+    def _create(self, kind: Kind, body: Object) -> Object:
+        stored = self.trial.workspace.create(kind, body)
+        self._made.append((kind, str(stored["metadata"]["name"])))
+        return stored
+
+    def _join(self, network: Network, job: Object) -> None:
+        """Start the agents as pods on a secondary network."""
+        network.prepare(self.trial)
+        for node in self.nodes:
+            number = self.numbers[str(node["metadata"]["name"])]
+            joined = network.join(_agent(job, number, hostname(node)), number)
+            for one in joined.pod["spec"]["containers"][0]["env"]:
+                if one["name"] == "KAR_MEASURE":
+                    one["value"] = bare(joined.address) or "other"
+            for kind, body in joined.objects:
+                self._create(kind, body)
+            self._create(kinds.POD, joined.pod)
+
+    def _ask(self, network: Network, made: Sequence[Object]) -> None:
+        pair = [str(one["metadata"]["name"]) for one in self.pair]
+        for pod in made:
+            node = str(pod["spec"]["nodeName"])
+            found = network.interface(self.trial, pod) if node in pair else None
+            if found:
+                self.told[node] = found
 
     def _results(self, conductor: Object, seconds: float) -> list[Line]:
         """Return what the conductor printed when it is done.
@@ -89,8 +140,11 @@ class Crew:
                     "measure less (throughput.cells, throughput.seconds), or raise the budget",
                 )
 
-    def _await_agents(self, job: Object) -> list[Object]:
-        """Wait until all agents run, and return them; one that can never start ends it at once."""
+    def _await_agents(self, job: str) -> list[Object]:
+        """Wait until all agents run, and return them; one that can never start ends it at once.
+
+        ``job`` is the UID of theirs, if they have one.
+        """
         trial = self.trial
         labels = f"{_GROUP}={self.group},kar-checks.dev/role=agent"
         began = time.monotonic()
@@ -120,17 +174,18 @@ class Crew:
     def _all_run(self, seen: dict[str, Object]) -> bool:
         return sum(pods.phase(one) == "Running" for one in seen.values()) >= len(self.nodes)
 
-    def _why_not(self, job: Object, seen: dict[str, Object]) -> HarnessError:
+    def _why_not(self, job: str, seen: dict[str, Object]) -> HarnessError:
         trial = self.trial
         if trial.cluster.stopping.is_set():
             return HarnessError(Reason.INTERRUPTED, "the agents: interrupted")
-        uid = job["metadata"]["uid"]
         events = trial.cluster.list(
-            kinds.EVENT, trial.namespace, fields=f"involvedObject.uid={uid},reason=FailedCreate"
+            kinds.EVENT, trial.namespace, fields=f"involvedObject.uid={job},reason=FailedCreate"
         ).items
         if not seen and events:
             told = str(events[-1].get("message"))
             reason, advice = classify(403, told)
+            if self.host_network and reason is Reason.REFUSED_BY_POLICY:
+                advice = _HOST_ADVICE
             return HarnessError(reason, f"the agents were refused: {told}", advice)
         states = [f"{name} {pods.describe(one)}" for name, one in sorted(seen.items())]
         waiting = [one for one in states if not one.endswith("Running")]
@@ -149,9 +204,8 @@ class Crew:
         trial = self.trial
         if trial.cluster.stopping.is_set():
             return
-        made = {(one.kind, one.name) for one in trial.workspace.made}
-        mine = [(kinds.JOB, _agents_name(self.group)), (kinds.POD, _name(self.group))]
-        mine = [(kind, name) for kind, name in mine if (kind.kind, name) in made]
+        # A claim can go only after its pod.
+        mine = sorted(self._made, key=lambda one: one[0] == kinds.RESOURCE_CLAIM)
         for seconds in (0, None):
             mine = [
                 one for one in mine if not trial.workspace.delete(one[0], one[1], seconds=seconds)
@@ -195,7 +249,10 @@ def manifests(target: Target) -> list[tuple[Kind, Object]]:
     return [
         (kinds.CONFIG_MAP, _plan("dry-run", {})),
         (kinds.POD, _conductor("dry-run", "any", image=image, probe=probe)),
-        (kinds.JOB, agents("dry-run", ["any"], "127.0.0.1", image=image, probe=probe)),
+        (
+            kinds.JOB,
+            agents("dry-run", ["any"], "127.0.0.1", image=image, probe=probe, host_network=False),
+        ),
     ]
 
 
@@ -230,7 +287,13 @@ def _conductor(group: str, hostname: str, *, image: str, probe: str) -> Object:
 
 
 def agents(
-    group: str, hostnames: Sequence[str], conductor: str, *, image: str, probe: str
+    group: str,
+    hostnames: Sequence[str],
+    conductor: str,
+    *,
+    image: str,
+    probe: str,
+    host_network: bool,
 ) -> Object:
     """Return the Job with an agent on each of these nodes."""
     return manifest(
@@ -241,4 +304,20 @@ def agents(
         conductor=conductor,
         image=image,
         probe=probe,
+        host_network=host_network,
     )
+
+
+def _agent(job: Object, number: int, node: str) -> Object:
+    """Return one agent of a Job as a pod of its own, on one node."""
+    template = copy.deepcopy(job["spec"]["template"])
+    terms = template["spec"]["affinity"]["nodeAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]["nodeSelectorTerms"]
+    terms[0]["matchExpressions"][0]["values"] = [node]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"{job['metadata']['name']}-{number}", **template["metadata"]},
+        "spec": template["spec"],
+    }

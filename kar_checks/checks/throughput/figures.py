@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from kar_checks.checks.throughput.observation import Cell, Mesh, NetworkSeen, TcpRun
+from kar_checks.checks.throughput.observation import Cell, Mesh, NetworkSeen, TcpRun, judged_cells
 from kar_checks.checks.throughput.statistics import node_figures, outliers, summarise
 from kar_checks.model import Band, Figure, Series
 
@@ -19,9 +19,7 @@ _MOST_SERIES = 4
 def of(network: str, seen: NetworkSeen, seed: int) -> list[Figure]:
     """Return what the page shows of a network."""
     found = [
-        figure
-        for cell in dict.fromkeys(one.cell for one in seen.tcp if one.judged)
-        if (figure := _intervals(network, cell, seen.tcp))
+        figure for cell in judged_cells(seen.tcp) if (figure := _intervals(network, cell, seen.tcp))
     ]
     return found + (mesh_figures(network, seen.mesh, seed) if seen.mesh else [])
 
@@ -80,7 +78,7 @@ def mesh_figures(network: str, mesh: Mesh, seed: int) -> list[Figure]:
             network,
             f"Mesh of {count} nodes{sample}{told}",
             [_block(mesh.nodes, one) for one in blocks],
-            [[_median(mesh, rows, columns) for columns in blocks] for rows in blocks],
+            _medians(mesh, blocks),
         )
     ]
     if size > 1 and slow.nodes:
@@ -93,7 +91,7 @@ def mesh_figures(network: str, mesh: Mesh, seed: int) -> list[Figure]:
                 network,
                 f"The {len(worst)} slowest of {len(slow.nodes)} outlying nodes, beside good ones",
                 [mesh.nodes[one] for one in shown],
-                [[_median(mesh, rows, columns) for columns in one_each] for rows in one_each],
+                _medians(mesh, one_each),
             )
         )
     return found
@@ -115,6 +113,15 @@ def _heat(network: str, title: str, names: list[str], values: list[list[float | 
 def _block(names: Sequence[str], block: range) -> str:
     first, last = names[block[0]], names[block[-1]]
     return first if len(block) == 1 else f"{first} to {last}"
+
+
+def _medians(mesh: Mesh, blocks: Sequence[range]) -> list[list[float | None]]:
+    """Return the median of each two blocks; it is the same for both orders of the two."""
+    found: list[list[float | None]] = [[None] * len(blocks) for _ in blocks]
+    for one, rows in enumerate(blocks):
+        for other, columns in enumerate(blocks[: one + 1]):
+            found[one][other] = found[other][one] = _median(mesh, rows, columns)
+    return found
 
 
 def _median(mesh: Mesh, rows: range, columns: range) -> float | None:

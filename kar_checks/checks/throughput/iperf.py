@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from iperf3 import TestResult
 
+from kar_checks.checks.throughput.agenda import LATENCY_BYTES, UDP_BYTES, UDP_SECONDS
 from kar_checks.checks.throughput.observation import Cell, Direction, TcpRun, UdpRun
 from kar_checks.model import Record
 
@@ -66,7 +67,8 @@ def udp_run(answer: Answer, direction: Direction, repeat: int, *, evidence: str)
                 "packets": int(found.packets),
                 "lost": int(found.lost_packets),
                 "jitter_ms": float(found.jitter_ms),
-                "sent": float(found.bps),
+                # A client that is woken late at the end counts more seconds than it sent for.
+                "sent": int(found.packets) * UDP_BYTES * 8 / UDP_SECONDS,
             }
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -82,6 +84,31 @@ def throttled(answer: Answer, side: str) -> int | None:
     if counts[0] is None or counts[1] is None or counts[1] < counts[0]:
         return None
     return int(counts[1] - counts[0])
+
+
+def payload(answer: Answer) -> int | None:
+    """Return how many bytes a step carried to the other side; ``None`` if it does not say."""
+    if "samples_us" in answer:
+        return len(answer["samples_us"]) * LATENCY_BYTES
+    if "sizes" in answer:
+        return sum(int(one["bytes"]) for one in answer["sizes"] if one["answered"])
+    total: Answer = (answer.get("json") or {}).get("end") or {}
+    if "packets" in (total.get("sum") or {}):
+        return (int(total["sum"]["packets"]) - int(total["sum"]["lost_packets"])) * UDP_BYTES
+    if "sum_received" in total:
+        return int(total["sum_received"]["bytes"])
+    return None
+
+
+def counted(answer: Answer, side: str, interface: str) -> int | None:
+    """Return the bytes, in and out, that an interface of a side counted during a step."""
+    before, after = (
+        (((answer.get(when) or {}).get(side) or {}).get("bytes") or {}).get(interface)
+        for when in ("before", "after")
+    )
+    if before is None or after is None or sum(after) < sum(before):
+        return None
+    return int(sum(after) - sum(before))
 
 
 def _read(answer: Answer) -> Any:

@@ -14,10 +14,14 @@ from typing import cast
 
 from kar_checks.checks.throughput import statistics
 from kar_checks.checks.throughput.observation import (
+    BASELINE,
+    POD_NETWORK,
     Cell,
     NetworkSeen,
     TcpRun,
     ThroughputObservation,
+    Unmeasured,
+    judged_cells,
 )
 from kar_checks.checks.throughput.statistics import Summary
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome, Reason
@@ -27,6 +31,8 @@ _ORDER = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE, Outcome.PASS)
 _THREADED = (3, 16)
 """The first iperf3 that gives every stream a thread of its own."""
 _NEAR_CAP = 0.97
+_LEAST_COUNTED = 0.9
+"""Of a payload; what a counter misses beyond that took another interface."""
 _RATE_REACHED = 0.9
 _MOST_NAMED = 8
 
@@ -49,7 +55,11 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     found: list[Finding] = []
     for name, network in observed.networks.items():
         ruling = _rule(check, network, profile)
-        where = [] if isinstance(network, Fault) else _where(network, observed.seed)
+        where: list[Fact] = []
+        if isinstance(network, NetworkSeen):
+            where = _where(network, observed.seed)
+        if name == POD_NETWORK:
+            where += _others(check, observed)
         found.append(
             Finding(
                 check=check,
@@ -67,10 +77,45 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     return found
 
 
-def _rule(check: str, seen: NetworkSeen | Fault, profile: Profile) -> Ruling:
+def _rule(check: str, seen: NetworkSeen | Unmeasured | Fault, profile: Profile) -> Ruling:
     if isinstance(seen, Fault):
         return Ruling(Outcome.ERROR, seen.reason.value, seen.message, seen.help)
-    return _misplaced(seen) or _RULES[check](seen, profile)
+    if isinstance(seen, Unmeasured):
+        return _undecided(seen.word, seen.text, seen.help)
+    return _misplaced(seen) or _astray(seen) or _RULES[check](seen, profile)
+
+
+def _others(check: str, observed: ThroughputObservation) -> list[Fact]:
+    """Return what is known beside the pod network: its baseline, and the secondary networks."""
+    found: list[Fact] = []
+    baseline = observed.networks.get(BASELINE)
+    if check == "throughput.tcp" and isinstance(baseline, NetworkSeen):
+        pods = observed.networks[POD_NETWORK]
+        for cell in judged_cells(baseline.tcp):
+            both = [
+                [one for one in seen.tcp if one.judged and one.cell == cell and not one.error]
+                for seen in (pods, baseline)
+                if isinstance(seen, NetworkSeen)
+            ]
+            if len(both) == 2 and all(both):
+                ours, whole = (summarise_cell(runs).median for runs in both)
+                found.append(
+                    Fact(
+                        name=f"share of the host network, {cell.name}",
+                        value=f"{ours / whole:.0%} of {_speed(whole)}",
+                        source="medians of the same runs between the same kind of pods",
+                    )
+                )
+    if observed.looked_at:
+        found.append(
+            Fact(
+                name="secondary networks looked for",
+                value="; ".join(observed.looked_at)
+                + (f"; not measured: {', '.join(observed.more)}" if observed.more else ""),
+                source="the API server",
+            )
+        )
+    return found
 
 
 def _misplaced(seen: NetworkSeen) -> Ruling | None:
@@ -89,6 +134,49 @@ def _misplaced(seen: NetworkSeen) -> Ruling | None:
             "measured instead of the network",
             "opt out of the injection by --annotation or --label",
         )
+    return None
+
+
+def _astray(seen: NetworkSeen) -> Ruling | None:
+    """See that a secondary network was measured, and no other one in its place."""
+    if not seen.secondary:
+        return None
+    for end in seen.ends:
+        told = seen.told.get(end.node)
+        if not end.address:
+            return _undecided(
+                "no_address",
+                f"the pod on {end.node} got no IP address on the network: iperf3 needs one",
+                "give the network addresses, or name them by networking.subnet",
+            )
+        if told is None:
+            return _undecided(
+                "not_told",
+                f"nothing tells which interface the pod on {end.node} got: {end.interface} "
+                f"({end.address}) may be another network's",
+                "look at the driver's or the plugin's logs on that node",
+            )
+        if end.address not in told.addresses or told.name not in ("", end.interface):
+            return _undecided(
+                "another_interface",
+                f"{told.source} says {told.name} {', '.join(told.addresses)}, and on {end.node} "
+                f"{end.interface or 'another interface'} ({end.address}) was measured",
+                "look what changes the pods of this network",
+            )
+    for one in seen.carried:
+        if one.client is None or one.server is None:
+            return _undecided(
+                "not_counted",
+                f"the interface has no byte counters in both pods ({one.step}): nothing shows "
+                "that the bytes took it",
+            )
+        if min(one.client, one.server) < _LEAST_COUNTED * one.payload:
+            return _undecided(
+                "another_interface",
+                f"{one.payload} bytes arrived ({one.step}), and the interface counted "
+                f"{one.client} and {one.server} in the two pods: they took another way",
+                "look at routes and address translation in the pods, and run the topic networking",
+            )
     return None
 
 
@@ -126,7 +214,7 @@ def _gigabytes(seen: NetworkSeen) -> str:
 
 
 def _tcp(seen: NetworkSeen, profile: Profile) -> Ruling:
-    judged = list(dict.fromkeys(one.cell for one in seen.tcp if one.judged))
+    judged = judged_cells(seen.tcp)
     if not judged:
         return _not_measured()
     rulings = [
@@ -331,7 +419,7 @@ def _udp(seen: NetworkSeen, profile: Profile) -> Ruling:
     valid = [one for one in seen.udp if not one.error]
     if not valid:
         return _failed("no run of iperf3 with UDP succeeded", errors)
-    asked = profile.number("throughput.udp_mbit") * 1e6
+    asked = seen.udp_rate
     packets = sum(one.packets or 0 for one in valid)
     lost = sum(one.lost or 0 for one in valid)
     low, high = statistics.share_interval(min(lost, packets), packets)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
+from kar_checks.checks.networking.attach import Interface
 from kar_checks.model import Fault, Observation, Record
+
+POD_NETWORK = "pod network"
+BASELINE = "host network"
+"""The nodes' own: what they carry without the network of pods."""
 
 Direction = Literal["forward", "reverse", "both"]
 Path = Literal["between nodes", "same node"]
@@ -38,6 +44,8 @@ class End(Record):
     zone: str = ""
     instance_type: str = ""
     interface: str = ""
+    address: str = ""
+    """What was measured, as the pod found it; empty if it has none on the network."""
     mtu: int | None = None
     iperf3: str = ""
     cores: int = 0
@@ -68,6 +76,11 @@ class TcpRun(Record):
     """The raw JSON, as a path inside the run folder."""
 
 
+def judged_cells(runs: Iterable[TcpRun]) -> list[Cell]:
+    """Return the cells that decide, in an order that does not depend on that of the runs."""
+    return sorted({one.cell for one in runs if one.judged}, key=lambda one: one.name)
+
+
 class UdpRun(Record):
     """One run of iperf3 with UDP at a stated rate."""
 
@@ -77,6 +90,7 @@ class UdpRun(Record):
     lost: int | None = None
     jitter_ms: float | None = None
     sent: float | None = None
+    """bit/s: the packets over the seconds that were planned."""
     error: str = ""
     evidence: str = ""
 
@@ -116,18 +130,45 @@ class Mesh(Record):
     round_seconds: list[float] = []
 
 
+class Carried(Record):
+    """A step whose bytes are known, and what the measured interfaces of both pods counted."""
+
+    step: str
+    payload: int
+    """Bytes that arrived, without headers."""
+    client: int | None
+    """Bytes in and out meanwhile; ``None`` if the pod has no such counter."""
+    server: int | None
+
+
+class Unmeasured(Record):
+    """Why nothing could be measured on a network that is there."""
+
+    word: str
+    text: str
+    help: str
+
+
 class NetworkSeen(Record):
     """All that was measured on one network."""
 
+    secondary: bool = False
+    """It is not the network that every pod has, nor the nodes' own."""
     asked: list[str]
     """The two nodes between which it was meant to be measured."""
     ends: list[End]
     """Both pods of the pair, then the one beside the first."""
+    told: dict[str, Interface] = {}
+    """By node: what the platform says about the interface of its pod on a secondary network."""
+    carried: list[Carried] = []
+    """Of a secondary network."""
     injected: list[str] = []
     """Containers that the cluster added to pods of ours."""
     cap: float | None = None
     """The most that a run could send, in bit/s, where the user limits the bytes."""
     tcp: list[TcpRun] = []
+    udp_rate: float = 0.0
+    """What was asked for, in bit/s."""
     udp: list[UdpRun] = []
     latency: list[LatencyRun] = []
     whole: list[Whole] = []
@@ -139,4 +180,8 @@ class ThroughputObservation(Observation):
 
     trial: str = "throughput"
     seed: int
-    networks: dict[str, NetworkSeen | Fault]
+    networks: dict[str, NetworkSeen | Unmeasured | Fault]
+    looked_at: list[str] = []
+    """In words, with numbers: where secondary networks were looked for."""
+    more: list[str] = []
+    """Networks that were found and not measured."""

@@ -1,21 +1,37 @@
-"""The throughput trial: one crew of pods a network, which works off an agenda by itself."""
+"""The throughput trial: one crew of pods a network, which works off an agenda by itself.
+
+The pod network, each secondary one that is found as the topic networking finds them, and, where a
+profile asks for it, the nodes' own network as baseline: one after the other.
+"""
 
 from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from kar_checks.checks.networking.attach import Network
+from kar_checks.checks.networking.find import Published, find, read
+from kar_checks.checks.networking.observation import Attempt, PodOnNetwork
+from kar_checks.checks.networking.stage import Stage
+from kar_checks.checks.networking.trial import offer
 from kar_checks.checks.throughput import figures, iperf, measures
 from kar_checks.checks.throughput.agenda import Agenda, all_rounds
-from kar_checks.checks.throughput.crew import Crew
+from kar_checks.checks.throughput.crew import Crew, hostname
 from kar_checks.checks.throughput.observation import (
+    BASELINE,
+    POD_NETWORK,
+    Carried,
     Direction,
     End,
     LatencyRun,
     Mesh,
     NetworkSeen,
     ThroughputObservation,
+    Unmeasured,
     Whole,
 )
 from kar_checks.checks.trial import Trial
@@ -26,30 +42,50 @@ from kar_checks.model import Evidence, Fault, Figure, Measure, Reason
 from kar_checks.redact import redact
 from kar_checks.store import now
 
-POD_NETWORK = "pod network"
 _RESERVE = 2.0
 """Times the estimate, after which the conductor is given up."""
 
 Line = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Ground:
+    """A network, and the nodes that it can be measured on."""
+
+    name: str
+    group: str
+    nodes: dict[str, Object]
+    network: Network | None = None
+    """Of a secondary one: how pods get onto it."""
+    steers: bool = True
+    """Only these nodes get pods that ask for it."""
+    host: bool = False
+
+
 def run(trial: Trial) -> ThroughputObservation:
-    """Measure what the selected checks need, on each network after the other."""
+    """Measure what the selected checks need, on each network after the other.
+
+    Raises:
+        HarnessError: the settings cannot be used.
+    """
     started = now()
     seed = int(trial.number("throughput.seed")) or secrets.randbelow(1 << 31)
-    networks: dict[str, NetworkSeen | Fault] = {}
+    networks: dict[str, NetworkSeen | Unmeasured | Fault] = {}
     drawn: list[Figure] = []
     measured: list[Measure] = []
-    for name, group, interface in ((POD_NETWORK, "pods", ""),):
+    looked_at: list[str] = []
+    more: list[str] = []
+    for ground in _grounds(trial, looked_at, more):
         try:
-            seen = _network(trial, seed, group, interface)
+            seen = _measure(trial, ground, seed)
         except HarnessError as error:
-            networks[name] = error.fault
+            networks[ground.name] = error.fault
             continue
-        trial.keep(group, seen)
-        networks[name] = seen
-        drawn += figures.of(name, seen, seed)
-        measured += measures.of(name, seen)
+        networks[ground.name] = seen
+        if isinstance(seen, NetworkSeen):
+            trial.keep(ground.group, seen)
+            drawn += figures.of(ground.name, seen, seed)
+            measured += measures.of(ground.name, seen)
     return ThroughputObservation(
         evidence=Evidence.SYNTHETIC,
         started=started,
@@ -58,32 +94,97 @@ def run(trial: Trial) -> ThroughputObservation:
         measures=measured,
         seed=seed,
         networks=networks,
+        looked_at=looked_at,
+        more=more,
     )
 
 
-def _network(trial: Trial, seed: int, group: str, interface: str) -> NetworkSeen:
-    agenda = Agenda(trial.profile, seed, trial.selected)
+def _grounds(trial: Trial, looked_at: list[str], more: list[str]) -> Iterator[Ground]:
+    """Give every network that the profile wants to be measured.
+
+    Raises:
+        HarnessError: it wants what does not exist.
+    """
+    wanted = [one.strip() for one in trial.text("throughput.networks").split(",")]
+    if not set(wanted) <= {"pod", "secondary", "host"}:
+        raise HarnessError(
+            Reason.UNUSABLE_SETTING,
+            f"throughput.networks is of pod, secondary and host, not {', '.join(wanted)}",
+        )
     nodes = {
         str(one["metadata"]["name"]): one
         for one in trial.facts.usable_nodes(trial.workspace.target)
     }
+    if "pod" in wanted:
+        yield Ground(POD_NETWORK, "pods", nodes)
+    if "secondary" in wanted:
+        published = _published(trial, looked_at)
+        found = find(trial, published)
+        more += found.more
+        for index, network in enumerate(found.networks):
+            offered = offer(network, published)
+            yield Ground(
+                network.name,
+                f"net{index}",
+                {one: nodes[one] for one in offered.capable},
+                network,
+                steers=offered.steers,
+            )
+    if "host" in wanted:
+        yield Ground(BASELINE, "host", nodes, host=True)
+
+
+def _published(trial: Trial, looked_at: list[str]) -> Published:
+    """Read what the cluster says about networks; without the rights to it none is measured."""
+    try:
+        published = read(trial)
+    except HarnessError as error:
+        if error.fault.reason is not Reason.FORBIDDEN:
+            raise
+        published = Published(looked_at=[f"not looked for: {error.fault.message}"])
+    looked_at += published.looked_at
+    return published
+
+
+def _measure(trial: Trial, ground: Ground, seed: int) -> NetworkSeen | Unmeasured:
+    nodes = ground.nodes
+    if ground.network:
+        found = _reachable(trial, ground, ground.network, seed)
+        if isinstance(found, Unmeasured):
+            return found
+        nodes = found
+    agenda = _agenda(trial, ground, seed, len(nodes))
     pair = agenda.choose_pair({name: node_info(one).zone for name, one in nodes.items()})
     members = agenda.mesh_nodes(list(nodes), pair)
-    mesh = agenda.mesh(members, interface) if "throughput.mesh" in trial.selected else None
-    crew = Crew(trial, group, [nodes[one] for one in pair], [nodes[one] for one in members])
-    estimate = agenda.estimate(len(nodes))
-    trial.report(f"{group}: {len(members)} nodes, about {estimate.seconds:.0f} s")
-    steps = agenda.steps(pair, interface)
-    plan = {"expect": [*members, "beside"], "steps": steps, "mesh": mesh}
+    mesh = agenda.mesh(members) if "throughput.mesh" in trial.selected else None
+    crew = Crew(
+        trial,
+        ground.group,
+        [nodes[one] for one in pair],
+        [nodes[one] for one in members],
+        network=ground.network,
+        numbers={name: 1 + index for index, name in enumerate(sorted(ground.nodes))},
+        host_network=ground.host,
+    )
+    seconds = agenda.estimate.seconds
+    trial.report(f"{ground.name}: {len(members)} nodes, about {seconds:.0f} s")
+    steps = agenda.steps(pair)
+    beside = [] if ground.network or ground.host else ["beside"]
+    plan = {"expect": [*members, *beside], "steps": steps, "mesh": mesh}
     start = trial.number("pods.start_seconds")
-    lines = crew.work(plan, start + _RESERVE * estimate.seconds + 30)
+    lines = crew.work(plan, start + _RESERVE * seconds + 30)
     hello = {str(one["name"]): one for one in lines if one.get("event") == "agent"}
     _usable(lines, hello, pair)
     answers = {str(one["id"]): one for one in lines if one.get("event") == "step"}
-    ends = [_end(hello[name], nodes, interface) for name in (*pair, "beside") if name in hello]
+    raw = {name: _keep(trial, ground.group, name, answer) for name, answer in answers.items()}
+    ends = [_end(hello[name], nodes) for name in (*pair, *beside) if name in hello]
+    secondary = ground.network is not None
     return NetworkSeen(
+        secondary=secondary,
         asked=pair,
         ends=ends,
+        told=crew.told,
+        carried=_carried(steps, answers, ends) if secondary else [],
         injected=crew.injected,
         cap=agenda.cap,
         tcp=[
@@ -92,16 +193,17 @@ def _network(trial: Trial, seed: int, group: str, interface: str) -> NetworkSeen
                 one.cell,
                 one.repeat,
                 judged=one.judged,
-                evidence=_keep(trial, group, f"tcp-{index}", answers.get(f"tcp/{index}", _LOST)),
+                evidence=raw.get(f"tcp/{index}", ""),
             )
             for index, one in enumerate(agenda.tcp)
         ],
+        udp_rate=agenda.udp_rate,
         udp=[
             iperf.udp_run(
                 answers.get(str(step["id"]), _LOST),
                 _direction(step),
                 int(str(step["id"]).split("/")[2]),
-                evidence=_keep(trial, group, str(step["id"]), answers.get(str(step["id"]), _LOST)),
+                evidence=raw.get(str(step["id"]), ""),
             )
             for step in steps
             if str(step["id"]).startswith("udp/")
@@ -110,8 +212,78 @@ def _network(trial: Trial, seed: int, group: str, interface: str) -> NetworkSeen
             _latency(step, answers) for step in steps if str(step["id"]).startswith("latency/")
         ],
         whole=[_whole(step, answers) for step in steps if str(step["id"]).startswith("whole/")],
-        mesh=mesh_seen(mesh, lines, len(nodes)) if mesh else None,
+        mesh=mesh_seen(mesh, lines, len(ground.nodes)) if mesh else None,
     )
+
+
+def _agenda(trial: Trial, ground: Ground, seed: int, nodes: int) -> Agenda:
+    # Two pods of one node would need two devices of a secondary network.
+    same_node = ground.network is None and not ground.host
+    return Agenda(trial.profile, seed, trial.selected, nodes=nodes, same_node=same_node)
+
+
+def _reachable(
+    trial: Trial, ground: Ground, network: Network, seed: int
+) -> dict[str, Object] | Unmeasured:
+    """Return the nodes on which pods get onto a secondary network.
+
+    Where nothing tells the scheduler, it is tried with pods that do nothing else.
+    """
+    if network.mechanism == "device_plugin":
+        return Unmeasured(
+            word="no_ip_interface",
+            text=f"{network.name} gives pods a device, and nothing tells of an interface with an "
+            "address: iperf3 needs one",
+            help="an RDMA device is measured by the verbs tools (perftest), which the image does "
+            "not have; describe its interface by a NetworkAttachmentDefinition, if it has one",
+        )
+    nodes = ground.nodes
+    tried = ""
+    if not ground.steers:
+        trial.report(f"{network.name}: trying which nodes have it")
+        names = _agenda(trial, ground, seed, len(nodes)).candidates(list(nodes))
+        stage = Stage(trial, network, ground.group)
+        try:
+            numbers = sorted(nodes)
+            parts: dict[str, PodOnNetwork | Attempt | Fault] = trial.side_by_side(
+                {
+                    name: partial(
+                        stage.attach,
+                        f"try{numbers.index(name) + 1}",
+                        numbers.index(name) + 1,
+                        [],
+                        hostname(nodes[name]),
+                    )
+                    for name in names
+                }
+            )
+        finally:
+            stage.close()
+        nodes = {one: nodes[one] for one in names if isinstance(parts[one], PodOnNetwork)}
+        tried = f" of {len(names)} that were tried"
+    if len(nodes) < 2:
+        return Unmeasured(
+            word="too_few_nodes",
+            text=f"{len(nodes)} nodes{tried} have {network.name}: it takes two",
+            help="see the checks of the topic networking for why",
+        )
+    return nodes
+
+
+def _carried(steps: list[Line], answers: dict[str, Line], ends: list[End]) -> list[Carried]:
+    """Return what the measured interfaces counted in each step whose bytes are known."""
+    names = {one.name: one.interface for one in ends}
+    found: list[Carried] = []
+    for step in steps:
+        answer = answers.get(str(step["id"]), _LOST)
+        payload = iperf.payload(answer)
+        if payload and not answer.get("error"):
+            counted = {
+                side: iperf.counted(answer, side, names.get(str(step[side]), ""))
+                for side in ("client", "server")
+            }
+            found.append(Carried(step=str(step["id"]), payload=payload, **counted))
+    return found
 
 
 _LOST: Line = {"error": "the conductor did not come to this step"}
@@ -141,22 +313,19 @@ def _usable(lines: list[Line], hello: dict[str, Line], pair: list[str]) -> None:
         )
 
 
-def _end(hello: Line, nodes: dict[str, Object], interface: str) -> End:
+def _end(hello: Line, nodes: dict[str, Object]) -> End:
     node = str(hello["node"])
     info = node_info(nodes[node]) if node in nodes else None
-    mine = [
-        one
-        for one in hello["interfaces"]
-        if one["name"] == interface or (not interface and hello["address"] in one["addresses"])
-    ]
+    mtu = {one["name"]: int(one["mtu"]) for one in hello["interfaces"]}
     return End(
         name=str(hello["name"]),
         pod=str(hello["pod"]),
         node=node,
         zone=info.zone if info else "",
         instance_type=info.instance_type if info else "",
-        interface=str(mine[0]["name"]) if mine else "",
-        mtu=int(mine[0]["mtu"]) if mine else None,
+        interface=str(hello["interface"]),
+        address=str(hello["address"]),
+        mtu=mtu.get(hello["interface"]),
         iperf3=str(hello["iperf3"]),
         cores=int(hello["cores"]),
     )

@@ -8,6 +8,7 @@ import (
 	xds "github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,6 +43,7 @@ func addController(manager ctrl.Manager, endpoints *cache.LinearCache) error {
 		Watches(&gatewayv1.HTTPRoute{}, everything).
 		Watches(&corev1.Service{}, everything).
 		Watches(&corev1.Pod{}, everything).
+		Watches(&discoveryv1.EndpointSlice{}, everything).
 		Complete(&controller{client: manager.GetClient(), endpoints: endpoints})
 }
 
@@ -62,6 +64,13 @@ func (c *controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 			return reconcile.Result{}, err
 		}
 		assignments[assignment.ClusterName] = assignment
+		if pools[i].hasPicker() {
+			picker, err := c.pickerAssignment(ctx, &pools[i])
+			if err != nil {
+				return reconcile.Result{}, err
+			}
+			assignments[picker.ClusterName] = picker
+		}
 		if err := c.writeStatus(ctx, &pools[i], &objects[i], routes.Items); err != nil {
 			return reconcile.Result{}, client.IgnoreNotFound(err)
 		}
@@ -94,6 +103,45 @@ func (c *controller) assignment(ctx context.Context, one *pool) (*endpoint.Clust
 		ClusterName: poolName(one.key()),
 		Endpoints:   []*endpoint.LocalityLbEndpoints{found},
 	}, nil
+}
+
+// pickerAssignment has every ready endpoint of the Service of a pool's picker.
+//
+// A proxy that is told of none fails open before it has sent anything of a body, after which it
+// could not; behind the Service's own address it would find out too late.
+func (c *controller) pickerAssignment(ctx context.Context, one *pool) (*endpoint.ClusterLoadAssignment, error) {
+	picker := one.Spec.EndpointPickerRef
+	assignment := &endpoint.ClusterLoadAssignment{ClusterName: pickerName(one.key())}
+	service := &corev1.Service{}
+	if err := c.client.Get(ctx, types.NamespacedName{Namespace: one.Namespace, Name: picker.Name}, service); err != nil {
+		return assignment, client.IgnoreNotFound(err)
+	}
+	wanted := slices.IndexFunc(service.Spec.Ports, func(port corev1.ServicePort) bool {
+		return port.Port == picker.Port.Number
+	})
+	if wanted < 0 {
+		return assignment, nil
+	}
+	found := &discoveryv1.EndpointSliceList{}
+	labels := client.MatchingLabels{discoveryv1.LabelServiceName: picker.Name}
+	if err := c.client.List(ctx, found, client.InNamespace(one.Namespace), labels); err != nil {
+		return nil, err
+	}
+	all := &endpoint.LocalityLbEndpoints{}
+	for _, slice := range found.Items {
+		for _, port := range slice.Ports {
+			if ptr.Deref(port.Name, "") != service.Spec.Ports[wanted].Name || port.Port == nil {
+				continue
+			}
+			for _, one := range slice.Endpoints {
+				if ptr.Deref(one.Conditions.Ready, true) && len(one.Addresses) > 0 {
+					all.LbEndpoints = append(all.LbEndpoints, locality(one.Addresses[0], *port.Port).LbEndpoints...)
+				}
+			}
+		}
+	}
+	assignment.Endpoints = []*endpoint.LocalityLbEndpoints{all}
+	return assignment, nil
 }
 
 func isReady(pod *corev1.Pod) bool {

@@ -2,7 +2,8 @@
 //
 // Three small parts share one process: Envoy Gateway's extension server adds pools and endpoint
 // pickers to the proxies' configuration (translate.go), an endpoint discovery service tells the
-// proxies which pods are in a pool, and a controller writes the pools' status (controller.go).
+// proxies which pods are in a pool and which pick for it, and a controller writes the pools' status
+// (controller.go).
 package main
 
 import (

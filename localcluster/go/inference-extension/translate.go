@@ -46,7 +46,6 @@ const (
 	protocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 	connectTimeout  = 5 * time.Second
 	pickTimeout     = 10 * time.Second
-	lookupInterval  = time.Second
 )
 
 // extensionServer completes what Envoy Gateway made of routes whose backends are pools.
@@ -300,8 +299,6 @@ func clustersOf(one *pool) ([]*cluster.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	picker := one.Spec.EndpointPickerRef
-	host := fmt.Sprintf("%s.%s.svc.cluster.local", picker.Name, one.Namespace)
 	return []*cluster.Cluster{
 		{
 			Name:                          poolName(one.key()),
@@ -312,15 +309,10 @@ func clustersOf(one *pool) ([]*cluster.Cluster, error) {
 			TypedExtensionProtocolOptions: toPods,
 		},
 		{
-			Name:                 pickerName(one.key()),
-			ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_STRICT_DNS},
-			DnsLookupFamily:      cluster.Cluster_V4_ONLY,
-			DnsRefreshRate:       durationpb.New(lookupInterval),
-			ConnectTimeout:       durationpb.New(connectTimeout),
-			LoadAssignment: &endpoint.ClusterLoadAssignment{
-				ClusterName: pickerName(one.key()),
-				Endpoints:   []*endpoint.LocalityLbEndpoints{locality(host, picker.Port.Number)},
-			},
+			Name:                          pickerName(one.key()),
+			ClusterDiscoveryType:          &cluster.Cluster_Type{Type: cluster.Cluster_EDS},
+			EdsClusterConfig:              &cluster.Cluster_EdsClusterConfig{EdsConfig: discovery()},
+			ConnectTimeout:                durationpb.New(connectTimeout),
 			TypedExtensionProtocolOptions: toPicker,
 			TransportSocket: &core.TransportSocket{
 				Name:       "envoy.transport_sockets.tls",

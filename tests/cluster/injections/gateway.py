@@ -1,27 +1,34 @@
-"""Sabotages of the Gateway API: a gateway of the tests with one fault, or a broken installation."""
+"""Sabotages of the Gateway API: a gateway of the tests with faults, or a broken installation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
 
-from kar_checks.cluster import kinds
-from kar_checks.cluster.client import MERGE, Cluster
+from kar_checks.cluster import kinds, wait
+from kar_checks.cluster.client import MERGE, Cluster, Object
+from kar_checks.cluster.kinds import Kind
 from localcluster import LocalCluster
-from localcluster.shell import run
 from tests.cluster.injections import injection
-from tests.cluster.injections.standin import WORDS, standin
+from tests.cluster.injections.standin import CLASS, WORDS, condition, standin
 
 _ADDONS = ("gateway",)
 _WORDS = (*WORDS, "--set", "gateway.long_answer_seconds=2")
 _stand_in = injection(addons=_ADDONS, words=_WORDS)
 
 
-@_stand_in
+# From outside: this machine reaches the stand-in, and not the addresses that the real gateway has.
+@injection(addons=_ADDONS, words=(*_WORDS, "--set", "gateway.client=outside"))
 def honest_standin(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
-    """No fault but a claim that is not kept: what the other sabotages change is one thing each."""
+    """No fault but a claim that is not kept: what the other sabotages change are their faults."""
     return standin(local, "", ("HTTPRouteRequestTimeout",))
+
+
+@_stand_in
+def a_fault_for_each_question(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
+    """Weights are 100 and 0, the default comes before the rule, what no route is for goes to some
+    backend, and an answer is passed on when it is complete."""
+    return standin(local, "first, shadowed, leaky, collecting")
 
 
 @_stand_in
@@ -31,33 +38,9 @@ def plain_web_server(local: LocalCluster, _: Cluster) -> AbstractContextManager[
 
 
 @_stand_in
-def all_to_the_first_backend(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
-    """The weights are 100 and 0, whatever the route says."""
-    return standin(local, "first")
-
-
-@_stand_in
-def header_rule_shadowed(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
-    """The default comes before the rule."""
-    return standin(local, "shadowed")
-
-
-@_stand_in
 def changes_not_followed(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """A route stays for ever what it was when it came."""
     return standin(local, "deaf")
-
-
-@_stand_in
-def unmatched_to_a_backend(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
-    """What no route is for goes to some backend."""
-    return standin(local, "leaky")
-
-
-@_stand_in
-def answers_collected(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
-    """An answer is passed on when it is complete."""
-    return standin(local, "collecting")
 
 
 @_stand_in
@@ -72,47 +55,92 @@ def answers_for_another(local: LocalCluster, _: Cluster) -> AbstractContextManag
     return standin(local, "impostor")
 
 
-@injection(addons=_ADDONS, words=(*_WORDS, "--set", "gateway.programmed_seconds=3"))
-def gateway_refused(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
-    """The class is accepted, and its Gateways are not programmed."""
-    return standin(local, "refusing")
-
-
-@_stand_in
-def class_refused(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
-    """The controller does not want the class."""
-    return standin(local, "unwilling")
-
-
-@injection(addons=_ADDONS, words=("--set", "gateway.class=nobody"))
+@injection(
+    addons=_ADDONS,
+    words=(
+        "--set",
+        f"gateway.class={CLASS},unwilling,nobody",
+        "--set",
+        "gateway.programmed_seconds=3",
+    ),
+)
 @contextmanager
-def class_missing(_: LocalCluster, __: Cluster) -> Iterator[None]:
-    """The class that the user named does not exist."""
-    yield
-
-
-@injection(addons=_ADDONS)
-@contextmanager
-def routes_without_v1(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
-    """HTTPRoute is served in its beta version only."""
-    name = f"{kinds.HTTP_ROUTE.plural}.{kinds.HTTP_ROUTE.group}"
-    before: list[dict[str, Any]] = cluster.get(kinds.CRD, name)["spec"]["versions"]
-
-    def serve(on: bool) -> None:
-        versions = [{**one, "served": on or one["name"] != "v1"} for one in before]
-        cluster.patch(kinds.CRD, name, {"spec": {"versions": versions}}, content_type=MERGE)
-
-    serve(False)
+def classes_that_do_not_work(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """The Gateways of one class are not programmed, another is not accepted, a third is missing."""
+    body: Object = {
+        "apiVersion": kinds.GATEWAY_CLASS.api_version,
+        "kind": kinds.GATEWAY_CLASS.kind,
+        "metadata": {"name": "unwilling"},
+        "spec": {"controllerName": "sabotage.test/unwilling"},
+    }
+    stored = cluster.create(kinds.GATEWAY_CLASS, body)
     try:
+        cluster.patch(
+            kinds.GATEWAY_CLASS,
+            "unwilling",
+            {"status": {"conditions": [condition(stored, "Accepted", False)]}},
+            subresource="status",
+            content_type=MERGE,
+        )
+        with standin(local, "refusing"):
+            yield
+    finally:
+        cluster.delete(kinds.GATEWAY_CLASS, "unwilling")
+
+
+@injection()
+@contextmanager
+def half_of_the_gateway_api(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Of the Gateway API all but the routes was installed."""
+    made: list[Object] = []
+    try:
+        installed = (kinds.GATEWAY_CLASS, kinds.GATEWAY)
+        made.extend(cluster.create(kinds.CRD, _definition(kind)) for kind in installed)
+        for one in made:
+            wait.wait_for(
+                cluster,
+                kinds.CRD,
+                one["metadata"]["name"],
+                "",
+                goal=_established,
+                seconds=20,
+                what="the definition",
+                begin=one,
+            )
         yield
     finally:
-        serve(True)
-        # Its watch was cut off; without a new start it tries again only after half a minute.
-        words = ["-n", "envoy-gateway-system", "deployment/envoy-gateway"]
-        local_kubectl(local, "rollout", "restart", *words)
-        local_kubectl(local, "rollout", "status", "--timeout=60s", *words)
+        for one in made:
+            name, uid = one["metadata"]["name"], one["metadata"]["uid"]
+            cluster.delete(kinds.CRD, name)
+            assert wait.wait_gone(cluster, kinds.CRD, name, "", uid=uid, seconds=20)
 
 
-def local_kubectl(local: LocalCluster, *words: str) -> None:
-    """Run kubectl with every right."""
-    run([*local.kubectl, *words], timeout=70)
+def _definition(kind: Kind) -> Object:
+    """Return a definition without any rule for what an object holds."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": kinds.CRD.api_version,
+        "kind": kinds.CRD.kind,
+        "metadata": {
+            "name": f"{kind.plural}.{kind.group}",
+            "annotations": {"api-approved.kubernetes.io": "unapproved, of a test"},
+        },
+        "spec": {
+            "group": kind.group,
+            "scope": "Namespaced" if kind.namespaced else "Cluster",
+            "names": {"plural": kind.plural, "kind": kind.kind},
+            "versions": [
+                {
+                    "name": kind.version,
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": anything},
+                }
+            ],
+        },
+    }
+
+
+def _established(stored: Object) -> bool:
+    said: list[Object] = (stored.get("status") or {}).get("conditions") or []
+    return any(one["type"] == "Established" and one["status"] == "True" for one in said)

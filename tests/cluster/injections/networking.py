@@ -39,7 +39,8 @@ _SLICES: Object = {
 }
 
 
-def _wait(what: str, done: Callable[[], bool]) -> None:
+def wait(what: str, done: Callable[[], bool]) -> None:
+    """Wait until something is so; raises TimeoutError after a minute."""
     deadline = time.monotonic() + _SECONDS
     while not done():
         if time.monotonic() > deadline:
@@ -75,18 +76,18 @@ def driver_stopped(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
 
     select({"kar-checks.test/none": "here"})
     try:
-        _wait(
+        wait(
             "the driver's end",
             lambda: not cluster.list(kinds.POD, "kube-system", labels=_DRIVER_PODS).items,
         )
         yield
     finally:
         select(None)
-        _wait("the driver's return", ready)
-        _wait("its slices", lambda: len(_offering(cluster)) == 2)
+        wait("the driver's return", ready)
+        wait("its slices", lambda: len(offering(cluster)) == 2)
 
 
-def _offering(cluster: Cluster) -> list[Object]:
+def offering(cluster: Cluster) -> list[Object]:
     """The slices that offer an interface."""
     return [
         one
@@ -104,14 +105,14 @@ def cable_cut(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     def mode(name: str) -> None:
         # The interface comes back some moments after the last pod that had it.
         found = ["ip", "link", "set", "net1", "type", "macvlan", "mode", name]
-        _wait("net1 on the node", lambda: node.exec(found, check=False).returncode == 0)
+        wait("net1 on the node", lambda: node.exec(found, check=False).returncode == 0)
 
     mode("private")
     try:
         yield
     finally:
         mode("bridge")
-        _wait("its slices", lambda: len(_offering(cluster)) == 2)
+        wait("its slices", lambda: len(offering(cluster)) == 2)
 
 
 @injection(addons=("dranet",))
@@ -130,7 +131,7 @@ def no_incapable_node(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
 @contextmanager
 def attributes_lie(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """What the driver publishes about the MTU is changed on its way in."""
-    before = {one["metadata"]["name"]: one["spec"]["devices"] for one in _offering(cluster)}
+    before = {one["metadata"]["name"]: one["spec"]["devices"] for one in offering(cluster)}
 
     def lie(request: Object) -> Answer:
         return [
@@ -144,7 +145,7 @@ def attributes_lie(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
         ]
 
     def lies() -> bool:
-        found = [one["spec"]["devices"] for one in _offering(cluster)]
+        found = [one["spec"]["devices"] for one in offering(cluster)]
         return all("9000" in json.dumps(one) for one in found)
 
     touch = {"metadata": {"annotations": {"kar-checks.test/touched": "yes"}}}
@@ -152,7 +153,7 @@ def attributes_lie(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
         with webhook(cluster, name="lie", rules=[_SLICES], respond=lie, mutating=True):
             for name in before:
                 cluster.patch(kinds.RESOURCE_SLICE, name, touch, content_type=_MERGE)
-            _wait("the lie", lies)
+            wait("the lie", lies)
             yield
     finally:
         for name, devices in before.items():

@@ -81,6 +81,7 @@ class Serving:
         *,
         node: int = 0,
         role: str = "",
+        label: str = "llm-d.ai/role",
         env: dict[str, Any] | None = None,
         image: str = PROBE_IMAGES["python"],
         secret: bool = False,
@@ -109,7 +110,7 @@ class Serving:
             "volumeMounts": mounts,
         }
         body = _object("Pod", name)
-        body["metadata"]["labels"] = {"app": name, **({"llm-d.ai/role": role} if role else {})}
+        body["metadata"]["labels"] = {"app": name, **({label: role} if role else {})}
         body["spec"] = {
             "nodeSelector": {"kubernetes.io/hostname": self.nodes[node]},
             "terminationGracePeriodSeconds": 0,

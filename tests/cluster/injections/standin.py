@@ -1,7 +1,9 @@
 """A gateway of the tests, with a controller and a data plane of its own, to break in one place.
 
 It serves the GatewayClass ``standin`` on the machine's address: routes by host, path, header and
-weight, in the order of the rules. A fault is one word that it looks at where it would do right.
+weight, in the order of the rules, and picks a server of an InferencePool by itself: the one that
+reports the least load, or that had the same prefix before. A fault is one word that it looks at
+where it would do right.
 """
 
 from __future__ import annotations
@@ -9,16 +11,21 @@ from __future__ import annotations
 import contextlib
 import http.client
 import random
+import re
 import threading
+import urllib.request
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from kar_checks.cluster import kinds
+from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import MERGE, Cluster, Object
 from kar_checks.cluster.connect import connect
 from kar_checks.cluster.errors import ApiError
+from kar_checks.cluster.facts import gather
 from kar_checks.cluster.kinds import Kind
 from localcluster import LocalCluster
 from localcluster.layout import MACHINE_ADDRESS
@@ -27,18 +34,32 @@ CLASS = "standin"
 CONTROLLER = "sabotage.test/standin"
 WORDS = ("--set", f"gateway.class={CLASS}", "--set", "gateway.settle_seconds=4")
 _POLL_SECONDS = 0.2
+_PREFIX = 2000
+_LOAD = re.compile(
+    r"^vllm:(num_requests_waiting|kv_cache_usage_perc)\{[^}]*\} (\S+)$", re.MULTILINE
+)
 _CHUNK = 16384
 
 
 class Standin:
-    """The gateway's state. ``fault`` is empty for an honest one."""
+    """The gateway's state. ``fault`` is empty for an honest one.
+
+    Those that touch different questions may come together: first, shadowed, leaky, collecting.
+    """
 
     def __init__(self, cluster: Cluster, fault: str) -> None:
         self.cluster = cluster
         self.fault = fault
+        pool = kinds.INFERENCE_POOL
+        facts = gather(cluster)
+        self.serves_pools = facts.serves(pool.group, pool.version, pool.plural)
         self.routes: dict[str, Object] = {}
         self.pods: dict[str, list[Object]] = {}
         self.services: dict[tuple[str, str], Object] = {}
+        self.pools: dict[tuple[str, str], Object] = {}
+        self.reports: dict[str, float] = {}
+        self.prefixes: dict[str, str] = {}
+        self.in_flight: Counter[str] = Counter()
         self.stopping = threading.Event()
 
     # -- controller -------------------------------------------------------------------------
@@ -69,6 +90,11 @@ class Standin:
             (one["metadata"]["namespace"], one["metadata"]["name"]): one
             for one in self.cluster.list(kinds.SERVICE).items
         }
+        if self.serves_pools:
+            self.pools = {
+                (one["metadata"]["namespace"], one["metadata"]["name"]): one
+                for one in self.cluster.list(kinds.INFERENCE_POOL).items
+            }
         spaces = {namespace for namespace, _ in names}
         self.pods = {one: self.cluster.list(kinds.POD, one).items for one in spaces}
         for one in routes:
@@ -78,18 +104,22 @@ class Standin:
             self._route_status(one)
         for one in gateways:
             self._gateway_status(one, len(routes))
+        for (space, _), pool in self.pools.items():
+            if space in spaces:
+                self._pool_status(pool)
+                self._read_reports(pool)
 
     def _gateway_status(self, gateway: Object, routes: int) -> None:
         listener: Object = {
             "name": "http",
             "attachedRoutes": routes,
             "supportedKinds": [],
-            "conditions": [_condition(gateway, "Accepted", True)],
+            "conditions": [condition(gateway, "Accepted", True)],
         }
-        said = [_condition(gateway, kind, True) for kind in ("Accepted", "Programmed")]
+        said = [condition(gateway, kind, True) for kind in ("Accepted", "Programmed")]
         address = {"type": "IPAddress", "value": MACHINE_ADDRESS}
         if self.fault == "refusing":
-            said[1] = _condition(gateway, "Programmed", False, "NoResources")
+            said[1] = condition(gateway, "Programmed", False, "NoResources")
         self._write(
             kinds.GATEWAY,
             gateway,
@@ -99,13 +129,14 @@ class Standin:
     def _route_status(self, route: Object) -> None:
         space = route["metadata"]["namespace"]
         resolved = self.fault == "lying" or all(
-            (space, backend["name"]) in self.services
+            (space, backend["name"])
+            in (self.pools if backend.get("kind") == kinds.INFERENCE_POOL.kind else self.services)
             for rule in route["spec"]["rules"]
             for backend in rule["backendRefs"]
         )
         said = [
-            _condition(route, "Accepted", True),
-            _condition(route, "ResolvedRefs", resolved, "BackendNotFound"),
+            condition(route, "Accepted", True),
+            condition(route, "ResolvedRefs", resolved, "BackendNotFound"),
         ]
         parent = {
             "parentRef": route["spec"]["parentRefs"][0],
@@ -113,6 +144,35 @@ class Standin:
             "conditions": said,
         }
         self._write(kinds.HTTP_ROUTE, route, {"parents": [parent]})
+
+    def _pool_status(self, pool: Object) -> None:
+        said = [
+            condition(pool, "Accepted", True),
+            condition(pool, "ResolvedRefs", not self._picker_missing(pool), "InvalidExtensionRef"),
+        ]
+        parent = {
+            "parentRef": {"name": "standin"},
+            "controllerName": CONTROLLER,
+            "conditions": said,
+        }
+        self._write(kinds.INFERENCE_POOL, pool, {"parents": [parent]})
+
+    def _picker_missing(self, pool: Object) -> bool:
+        named: Object = pool["spec"].get("endpointPickerRef") or {}
+        service = (pool["metadata"]["namespace"], named.get("name", ""))
+        return bool(named) and self.fault != "asks_nobody" and service not in self.services
+
+    def _read_reports(self, pool: Object) -> None:
+        """Scrape the pool's servers, as a picker does."""
+        for pod in self._servers(pool):
+            address = pod["status"]["podIP"]
+            if self.fault == "in_flight" or (self.fault == "stale" and address in self.reports):
+                continue
+            with contextlib.suppress(OSError):
+                port = pool["spec"]["targetPorts"][0]["number"]
+                with urllib.request.urlopen(f"http://{address}:{port}/metrics", timeout=2) as text:
+                    found = _LOAD.findall(text.read().decode())
+                self.reports[address] = sum(float(value) for _, value in found)
 
     def _write(self, kind: Kind, stored: Object, status: Object) -> None:
         old: Object = stored.get("status") or {}
@@ -135,22 +195,69 @@ class Standin:
         for route in list(self.routes.values()):
             if host in route["spec"]["hostnames"]:
                 rules = route["spec"]["rules"]
-                for rule in rules[::-1] if self.fault == "shadowed" else rules:
+                for rule in rules[::-1] if "shadowed" in self.fault else rules:
                     if _matches(rule, path, headers):
                         return {"namespace": route["metadata"]["namespace"], **rule}
-        for route in list(self.routes.values()) if self.fault == "leaky" else []:
+        for route in list(self.routes.values()) if "leaky" in self.fault else []:
             rule = {"namespace": route["metadata"]["namespace"], **route["spec"]["rules"][0]}
             if self.address(rule):
                 return rule
         return None
 
-    def address(self, rule: Object) -> tuple[str, int] | None:
+    def _servers(self, pool: Object) -> list[Object]:
+        wanted = pool["spec"]["selector"]["matchLabels"].items()
+        return [
+            pod
+            for pod in self.pods.get(pool["metadata"]["namespace"], [])
+            if wanted <= (pod["metadata"].get("labels") or {}).items()
+            and (self.fault in ("unready_too", "in_flight") or pods.ready(pod))
+        ]
+
+    def pick(self, pool: Object, body: bytes, client: str) -> tuple[str, int] | None:
+        """Return the server of a pool for a request."""
+        if self._picker_missing(pool) or not self._picker_lives(pool):
+            return None
+        addresses = sorted(str(pod["status"]["podIP"]) for pod in self._servers(pool))
+        if not addresses:
+            return None
+        port = int(pool["spec"]["targetPorts"][0]["number"])
+        prefix = body[:_PREFIX].decode("utf-8", "replace") if len(body) > _PREFIX else ""
+        if self.fault == "constant":
+            chosen = addresses[0]
+        elif self.fault == "sticky":
+            chosen = addresses[zlib.crc32(client.encode()) % len(addresses)]
+        elif self.fault == "in_flight":
+            chosen = min(addresses, key=lambda one: (self.in_flight[one], random.random()))  # noqa: S311
+        elif prefix and self.prefixes.get(prefix) in addresses:
+            chosen = self.prefixes[prefix]
+        else:
+            chosen = min(addresses, key=lambda one: (self.reports.get(one, 0), random.random()))  # noqa: S311
+        if prefix:
+            self.prefixes[prefix] = chosen
+        return chosen, port
+
+    def _picker_lives(self, pool: Object) -> bool:
+        """A pool without a living picker serves as its failureMode says."""
+        named: Object = pool["spec"].get("endpointPickerRef") or {}
+        if not named or self.fault == "asks_nobody" or named.get("failureMode") == "FailOpen":
+            return True
+        space = pool["metadata"]["namespace"]
+        selector = self.services[space, named["name"]]["spec"]["selector"].items()
+        return any(
+            selector <= (pod["metadata"].get("labels") or {}).items()
+            for pod in self.pods.get(space, [])
+        )
+
+    def address(self, rule: Object, body: bytes = b"", client: str = "") -> tuple[str, int] | None:
         """Return where a request that matched a rule goes."""
         backends: list[Object] = rule["backendRefs"]
         weights = [int(one.get("weight", 1)) for one in backends]
         chosen = random.choices(backends, weights)[0]  # noqa: S311 - no secret
-        if self.fault == "first":
+        if "first" in self.fault:
             chosen = backends[0]
+        if chosen.get("kind") == kinds.INFERENCE_POOL.kind:
+            pool = self.pools.get((rule["namespace"], chosen["name"]))
+            return self.pick(pool, body, client) if pool else None
         service = self.services.get((rule["namespace"], chosen["name"]))
         selector = service["spec"].get("selector") if service else None
         for pod in self.pods.get(rule["namespace"], []):
@@ -160,7 +267,7 @@ class Standin:
         return None
 
 
-def _condition(stored: Object, kind: str, good: bool, why: str = "Refused") -> Object:
+def condition(stored: Object, kind: str, good: bool, why: str = "Refused") -> Object:
     return {
         "type": kind,
         "status": "True" if good else "False",
@@ -202,7 +309,7 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
                 return
             host = self.headers.get("host", "").partition(":")[0]
             rule = standin.find(host, self.path, self.headers)
-            address = standin.address(rule) if rule else None
+            address = standin.address(rule, body, self.client_address[0]) if rule else None
             if rule is None or address is None:
                 self._short(404 if rule is None else 503, b"")
                 return
@@ -223,6 +330,7 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
                 for pair in one.get("requestHeaderModifier", {}).get("set", []):
                     headers[pair["name"]] = pair["value"]
             connection = http.client.HTTPConnection(*address, timeout=90)
+            standin.in_flight[address[0]] += 1
             try:
                 connection.request(self.command, self.path, body or None, headers)
                 response = connection.getresponse()
@@ -230,6 +338,7 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
             except OSError:
                 self._short(502, b"")
             finally:
+                standin.in_flight[address[0]] -= 1
                 connection.close()
 
         def _pass_on(self, response: http.client.HTTPResponse) -> None:
@@ -243,7 +352,7 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
             held = b""
             while piece := response.read1(_CHUNK):
                 held += piece
-                if standin.fault != "collecting":
+                if "collecting" not in standin.fault:
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(held), held))
                     held = b""
             if held:
@@ -276,7 +385,7 @@ def standin(local: LocalCluster, fault: str, features: tuple[str, ...] = ()) -> 
             "spec": {"controllerName": CONTROLLER},
         }
         stored = own.create(kinds.GATEWAY_CLASS, body)
-        accepted = _condition(stored, "Accepted", fault != "unwilling")
+        accepted = condition(stored, "Accepted", True)
         status: Object = {"conditions": [accepted]}
         if features:
             status["supportedFeatures"] = [{"name": one} for one in features]

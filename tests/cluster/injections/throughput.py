@@ -12,19 +12,50 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
+from kar_checks.cluster.facts import node_ready
 from localcluster import LocalCluster
 from localcluster.layout import MACHINE_ADDRESS, NODES
 from localcluster.network import NAMESPACES
 from localcluster.shell import run
 from tests.cluster.injections import injection
+from tests.cluster.injections.networking import offering, wait
 from tests.cluster.injections.webhook import Answer, webhook
 
 FIRST, SECOND = NODES[0], NODES[1]
-PAIR = ("--set", f"throughput.nodes={FIRST.name},{SECOND.name}")
-QUICK = (*PAIR, "--set", "throughput.side_cells=")
-# What else the machine does must not decide what a sabotage shows.
-STEADY = ("--set", "throughput.unstable_percent=1000")
+
+
+def _settings(**values: object) -> tuple[str, ...]:
+    return tuple(
+        word for name, value in values.items() for word in ("--set", f"throughput.{name}={value}")
+    )
+
+
+DEMANDS = (
+    # The nodes of this cluster are one machine: paced, its CPU does not decide.
+    *_settings(
+        max_bytes=200000000,
+        side_cells="",
+        omit_seconds=0,
+        udp_repeats=1,
+        tcp_floor_mbit=40,
+        mesh_floor_share=0.5,
+        udp_mbit=5,
+        udp_loss_ceiling_percent=1,
+        latency_samples=500,
+        latency_repeats=1,
+        p99_ceiling_ms=100,
+    ),
+)
+"""What the honest cluster meets, and a sabotaged one does not."""
+SHORT = (
+    *_settings(nodes=f"{FIRST.name},{SECOND.name}"),
+    *_settings(cells="4 forward", side_cells="", repeats=2),
+    # What else the machine does must not decide what a sabotage shows.
+    *_settings(unstable_percent=1000),
+)
+QUICK = (*DEMANDS, *SHORT)
 _IPERF3 = 7011
 _BUSY_PORT = 7911
 _AGENT = "kar-checks.dev/throughput"
@@ -64,50 +95,60 @@ def _rules(node: str, hook: str, rule: str) -> Iterator[None]:
         _inside(node, "nft", "delete", "table", "ip", "kar_sabotage")
 
 
-@injection(
-    words=(
-        *QUICK,
-        *STEADY,
-        *("--set", "throughput.tcp_floor_mbit=1000"),
-        *("--set", "throughput.mesh_floor_share=0.5"),
-    )
-)
-def node_is_shaped(_: LocalCluster, __: Cluster) -> AbstractContextManager[None]:
-    """One node's cable carries 100 Mbit/s, as with a wrong limit or a broken port."""
-    return _bucket("100mbit", "64kb")
-
-
-@injection(
-    words=(
-        *QUICK,
-        *("--set", "throughput.latency_samples=300"),
-        *("--set", "throughput.p99_ceiling_ms=2"),
-    )
-)
-def requests_are_delayed(_: LocalCluster, __: Cluster) -> AbstractContextManager[None]:
-    """A bucket of one packet at a low rate: each request waits some milliseconds."""
-    return _bucket("200kbit", "1600")
-
-
-@injection(words=(*QUICK, "--set", "throughput.udp_loss_ceiling_percent=0.5"))
-def packets_are_lost(_: LocalCluster, __: Cluster) -> AbstractContextManager[None]:
-    """One node loses two of a hundred packets that it forwards."""
-    hook = "type filter hook forward priority 0"
-    return _rules(SECOND.name, hook, "meta l4proto udp numgen random mod 100 < 2 drop")
-
-
-@injection(words=QUICK)
+# What is written above the narrow rate waits in buffers, and the run for them.
+@injection(words=(*QUICK, *_settings(max_bytes=40000000)))
 @contextmanager
-def path_is_narrow(_: LocalCluster, __: Cluster) -> Iterator[None]:
-    """The cable of one node carries smaller packets than its pods believe, and tells nobody."""
-    run(["ip", "link", "set", SECOND.link, "mtu", "1400"])
-    try:
+def node_is_shaped(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """One node's cable carries 20 Mbit/s, as with a wrong limit or a broken port."""
+    wait("all nodes", lambda: all(node_ready(one) for one in cluster.list(kinds.NODE).items))
+    with _bucket("20mbit", "16kb"):
         yield
+
+
+@injection(addons=("dranet",), words=QUICK)
+@contextmanager
+def path_is_bad(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Of two nodes' networks each has faults of its own.
+
+    One node loses two of a hundred packets of pods, and all datagrams above 1400 bytes. Its
+    second network has another MTU than that of the other node.
+    """
+    hook = "type filter hook forward priority 0"
+    lossy = "numgen random mod 100 < 2 drop\nmeta l4proto udp udp length > 1400 drop"
+    node = local.nodes[1]
+
+    def mtu(value: int) -> None:
+        # The interface comes back some moments after the last pod that had it.
+        found = ["ip", "link", "set", "net1", "mtu", str(value)]
+        wait("net1 on the node", lambda: node.exec(found, check=False).returncode == 0)
+
+    mtu(1400)
+    try:
+        with _rules(SECOND.name, hook, lossy):
+            yield
     finally:
-        run(["ip", "link", "set", SECOND.link, "mtu", "1500"])
+        mtu(1500)
+        wait("its slices", lambda: len(offering(cluster)) == 2)
 
 
-@injection(words=(*QUICK, "--set", "pods.start_seconds=20"))
+@injection(addons=("dranet",), words=(*QUICK, *_settings(networks="secondary")))
+def agents_use_eth0(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
+    """A webhook lets pods that have net1 measure over eth0."""
+
+    def lead(request: Object) -> Answer:
+        pod = request["object"]
+        if _AGENT not in (pod["metadata"].get("labels") or {}):
+            return []
+        return [
+            {"op": "replace", "path": f"/spec/containers/0/env/{index}/value", "value": "own"}
+            for index, one in enumerate(pod["spec"]["containers"][0]["env"])
+            if one["name"] == "KAR_MEASURE"
+        ]
+
+    return webhook(cluster, name="lead", rules=[_PODS], respond=lead, mutating=True)
+
+
+@injection(words=(*QUICK, "--set", "pods.start_seconds=15"))
 def all_on_one_node(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """A webhook puts all pods on one node, whatever they ask for."""
 
@@ -126,7 +167,7 @@ def all_on_one_node(_: LocalCluster, cluster: Cluster) -> AbstractContextManager
     return webhook(cluster, name="one-node", rules=[_PODS], respond=move, mutating=True)
 
 
-@injection(words=(*QUICK, *STEADY))
+@injection(words=SHORT)
 def sender_is_limited(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """A webhook gives our pods a CPU limit, as a LimitRange would."""
 
@@ -134,12 +175,12 @@ def sender_is_limited(_: LocalCluster, cluster: Cluster) -> AbstractContextManag
         if _AGENT not in (request["object"]["metadata"].get("labels") or {}):
             return []
         path = "/spec/containers/0/resources/limits/cpu"
-        return [{"op": "add", "path": path, "value": "100m"}]
+        return [{"op": "add", "path": path, "value": "200m"}]
 
     return webhook(cluster, name="limit-cpu", rules=[_PODS], respond=limit, mutating=True)
 
 
-@injection(words=(*QUICK, "--set", "throughput.repeats=1"))
+@injection(words=QUICK)
 @contextmanager
 def server_is_busy(_: LocalCluster, __: Cluster) -> Iterator[None]:
     """Whoever measures reaches an iperf3 server that is busy with somebody else."""

@@ -7,7 +7,7 @@ import pytest
 from kar_checks import profile
 from kar_checks.checks.ingress.figures import shares
 from kar_checks.checks.ingress.records import Sample, Tally, tallied, told
-from kar_checks.checks.ingress.statistics import chance_of_split, interval
+from kar_checks.checks.ingress.statistics import chance_of_fall, chance_of_split, fewer, interval
 
 SETTINGS = profile.default()
 REQUESTS = int(SETTINGS.number("gateway.requests"))
@@ -27,6 +27,25 @@ def test_the_chances_are_those_that_the_settings_promise() -> None:
     low, high = interval(REQUESTS // 5, REQUESTS, CONFIDENCE)
     assert (round(low, 2), round(high, 2)) == (0.14, 0.27)
     assert 0.9 ** SETTINGS.number("gateway.rule_requests") < 0.002
+
+
+def test_a_fall_is_told_from_chance() -> None:
+    assert fewer(0, 150, 150, 450) < 1e-15
+    assert fewer(50, 150, 150, 450) > 0.4
+
+
+def test_the_sample_of_a_phase_tells_a_picker_that_follows_load_from_one_that_does_not() -> None:
+    of = int(SETTINGS.number("routing.requests"))
+    more = {
+        "effect": SETTINGS.number("routing.effect"),
+        "confidence": SETTINGS.number("routing.confidence"),
+    }
+    assert chance_of_fall(1 / 3, of, 1 / 3, 3 * of, **more) < 1e-6
+    assert chance_of_fall(0, of, 1 / 3, 3 * of, **more) > 0.999
+    assert chance_of_fall(0, of, 1 / 3, 3 * of, **{**more, "effect": 1.0}) == 0.0
+    low, high = interval(120, 3 * of, more["confidence"])[0], interval(0, of, more["confidence"])[1]
+    reached = chance_of_fall(0, of, 1.0, 3 * of, **{**more, "effect": low - high})
+    assert reached == pytest.approx(1.0)
 
 
 def test_answers_are_counted_by_what_they_have_in_common() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from kar_checks import profile
 from kar_checks.checks.gateway.checks import TOPIC
+from kar_checks.checks.gateway.figures import draw
 from kar_checks.checks.gateway.judge import judge
 from kar_checks.checks.gateway.observation import (
     Api,
@@ -22,6 +23,7 @@ from kar_checks.checks.gateway.observation import (
     Reach,
     Routes,
     Sent,
+    Slow,
     Stream,
     Streaming,
     Unmatched,
@@ -101,12 +103,9 @@ HELD = Stream(status=200, events=[(k / 2, 3.6) for k in range(8)])
 LATE = Stream(status=200, events=[(k / 2, k / 2 + 1.3) for k in range(8)])
 BUSY = Stream(status=200, events=[(k / 2, k / 2 + 1.3 * (k > 3)) for k in range(8)])
 NONE = Stream(status=502, events=[])
-STREAMING = Streaming(
-    settled=GOOD,
-    expected=8,
-    direct=PROMPT,
-    through=PROMPT,
-    informational=[
+STREAMING = Streaming(settled=GOOD, expected=8, direct=PROMPT, through=PROMPT)
+SLOW = Slow(
+    sent=[
         Sent(what="body of 10 MiB", status=413, seconds=1, sent=10),
         Sent(what="answer after 60 s", status=200, pod=BLUE, seconds=60, got=0),
     ],
@@ -124,7 +123,7 @@ PARTS: dict[str, tuple[str, Record]] = {
     "gateway.claimed_features": ("claims", Features(claimed=["a"], tried=[WORKS])),
 }
 CLASS = ClassObservation(
-    controller=OURS, accepted=said("Accepted"), features=["a"], gateway=GATEWAY
+    controller=OURS, accepted=said("Accepted"), features=["a"], gateway=GATEWAY, slow=SLOW
 ).model_copy(update=dict(PARTS.values()))
 
 
@@ -196,10 +195,18 @@ def test_the_api_was_not_looked_at() -> None:
 @pytest.mark.parametrize("check", OF_A_CLASS)
 def test_without_a_class_nothing_is_decided(check: str) -> None:
     assert ruled(check, observation(None)) == ("inconclusive", "no_gateway_class")
-    named = observation(None, wanted="mine")
+    named = observation(None, wanted=" mine,")
     assert ruled(check, named) == ("inconclusive", "no_gateway_class")
     assert "mine" in verdict(check, named).summary
     assert ruled(check, observation(None, served=False)) == ("inconclusive", "no_gateway_api")
+
+
+@pytest.mark.parametrize("check", OF_A_CLASS)
+def test_each_class_that_was_named_has_its_verdict(check: str) -> None:
+    found = judge(check, observation(wanted="good, mispelt"), profile.default())
+    ruled = {one.variant: (one.outcome.value, one.reason) for one in found}
+    assert ruled["mispelt"] == ("inconclusive", "no_gateway_class")
+    assert ruled["good"][0] == "pass"
 
 
 @pytest.mark.parametrize("check", OF_A_CLASS)
@@ -396,7 +403,7 @@ def test_streams(change: dict[str, Any], expected: Ruled) -> None:
 
 def test_what_is_informational_is_told_and_decides_nothing() -> None:
     facts = {one.name: one.value for one in verdict("gateway.streaming", observation()).facts}
-    assert facts["informational: body of 10 MiB"] == "did not pass: status 413"
+    assert facts["informational: body of 10 MiB"] == "did not pass: status 413 after 1.0 s"
     assert facts["informational: answer after 60 s"] == "passed, 60.0 s"
 
 
@@ -408,3 +415,40 @@ def test_every_class_has_a_verdict_of_its_own() -> None:
         ("good", "pass"),
         ("bad", "fail"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("slow", "told"),
+    [
+        (Slow(why_not="refused"), "large body and long answer were not tried: refused"),
+        (Fault(reason=Reason.TIMEOUT, message="late"), "were not tried: late"),
+    ],
+)
+def test_that_nothing_slow_was_tried_is_told_and_decides_nothing(
+    slow: Slow | Fault, told: str
+) -> None:
+    found = verdict("gateway.streaming", observation(CLASS.model_copy(update={"slow": slow})))
+    assert found.outcome.value == "pass"
+    assert told in next(one.value for one in found.facts if one.name == "informational")
+
+
+def test_figures_show_counts_as_the_backends_had_them() -> None:
+    servers = {BLUE: "10.0.0.1", GREEN: "10.0.0.2"}
+    drawn = draw({"good": CLASS, "bad": Fault(reason=Reason.TIMEOUT, message="x")}, servers, 0.999)
+    by_check = {one.checks[0]: one for one in drawn}
+    assert {one.variant for one in drawn} == {"good"}
+    assert [one.value for one in by_check["gateway.weighted_split"].shares] == [
+        318 / 400,
+        82 / 400,
+        85 / 400,
+        315 / 400,
+    ]
+    rule = by_check["gateway.header_rule"]
+    way = [(rule.stops[one.source].name, rule.stops[one.target].name) for one in rule.hops]
+    assert way[:3] == [("client", "Gateway"), ("Gateway", GREEN), ("Gateway", "client")]
+    assert len(way) == 9
+    # What was refused arrived nowhere.
+    assert len(by_check["gateway.unmatched"].hops) == 4
+    produced, through, direct = by_check["gateway.streaming"].series
+    assert produced.points[-1] == (3.5, 8)
+    assert through.points == direct.points

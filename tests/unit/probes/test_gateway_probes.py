@@ -1,5 +1,6 @@
 """The simulated model server and the client that asks through a gateway, with each other."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -149,3 +150,16 @@ def test_a_body_is_counted_and_the_first_of_a_token_may_fail(port: int) -> None:
     assert client(**task, bytes=300_000)["got"] == 300_000
     headers = {"x-kar-token": "retry", "x-kar-fail-first": "yes"}
     assert [client(**task, headers=headers)["status"] for _ in range(2)] == [503, 200]
+
+
+def test_requests_of_a_group_share_a_prefix() -> None:
+    spec = importlib.util.spec_from_file_location("gateway_client", PROBES / "gateway_client.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    task = {"prefix": "seed", "groups": 2}
+    texts = [module.filled("{k}{p}", number, task) for number in range(3)]
+    assert texts[0] == texts[2] != texts[1]
+    assert {len(one) for one in texts} == {6001}
+    assert module.filled("{k}{p}", 0, {**task, "prefix": "other"}) != texts[0]
+    assert len({module.filled("{r}", number, task) for number in range(3)}) == 3

@@ -37,6 +37,34 @@ def test_in_a_tournament_all_meet_once_and_nobody_twice_at_a_time(count: int) ->
         assert set(clients) == set(range(count))
 
 
+# -- which address is measured ----------------------------------------------------------------
+
+KNOWN = [
+    {"name": "eth0", "mtu": 1500, "addresses": ["10.0.0.1", "fd00::1"]},
+    {"name": "ib0", "mtu": 1500, "addresses": []},
+    {"name": "net1", "mtu": 9000, "addresses": ["198.18.0.1", "198.18.0.2"]},
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "interface", "address"),
+    [
+        ("own", "eth0", "10.0.0.1"),
+        ("other", "net1", "198.18.0.1"),
+        ("198.18.0.2", "net1", "198.18.0.2"),
+        ("198.18.0.9", "", ""),
+    ],
+)
+def test_the_wanted_address_is_measured(wanted: str, interface: str, address: str) -> None:
+    found = net_probe.measured(wanted, "10.0.0.1", KNOWN)
+    assert found == {"interface": interface, "address": address}
+
+
+def test_a_pod_without_another_interface_has_nothing_to_measure() -> None:
+    assert net_probe.measured("other", "10.0.0.1", KNOWN[:2])["address"] == ""
+    assert net_probe.measured("own", "10.0.0.9", KNOWN)["address"] == "10.0.0.9"
+
+
 # -- what an agent does -----------------------------------------------------------------------
 
 
@@ -239,19 +267,15 @@ def test_who_is_missing_is_told_and_their_steps_are_errors(
     assert lines[4]["errors"][0][3] == "there is no agent"
 
 
-def test_an_agent_that_goes_or_has_no_such_interface_is_an_error(
+def test_an_agent_that_goes_or_has_no_address_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = {
-        **PLAN,
-        "steps": [
-            {**step("a", "b"), "interface": "net1"},
-            step("a", "b", do="die"),
-            step("a", "b"),
-        ],
-    }
-    lines, _ = conducted(plan, ["a", "b"], monkeypatch, capsys)
-    assert "b has no address on net1" in lines[3]["error"]
+    plan = {**PLAN, "steps": [step("a", ""), step("a", "b", do="die"), step("a", "b")]}
+    plan["expect"] = ["a", "b", ""]
+    # The agent without a name has no address either.
+    lines, _ = conducted(plan, ["a", "b", ""], monkeypatch, capsys)
+    lines = lines[1:]
+    assert "has no address on the network" in lines[3]["error"]
     assert "an agent was lost" in lines[4]["error"]
     assert "an agent was lost" in lines[5]["error"]
 
@@ -285,7 +309,8 @@ def test_a_real_conductor_measures_with_its_own_agent(
     program(tmp_path, monkeypatch, fake + "*) echo '{\"end\": {}}';; esac\n")
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps({**PLAN, "expect": ["beside"], "steps": [step("beside", "beside")]}))
-    environment = {**os.environ, "KAR_NODE": "here", "KAR_ADDRESS": "127.0.0.1"}
+    own = {"KAR_NODE": "here", "KAR_POD": "p", "KAR_ADDRESS": "127.0.0.1", "KAR_MEASURE": "own"}
+    environment = {**os.environ, **own}
     process = subprocess.Popen(
         [sys.executable, "-u", str(PROBE), "conduct", str(plan)],
         env=environment,

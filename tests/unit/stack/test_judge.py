@@ -141,6 +141,14 @@ SOME = replace(
 )
 MUTE: dict[str, Any] = {"ids": range(0)}
 UNREAD: dict[str, Any] = {"received": None, "sent": None}
+WORKER = Side(
+    "d-1",
+    "decode",
+    {},
+    received=KV // 2 + 1_000_000,
+    ids=range(0),
+    more={"worker": True, **dict.fromkeys(MOMENTS, Counters())},
+)
 SILENT: dict[str, Any] = {"series": {}, "families": ()}
 
 
@@ -215,6 +223,14 @@ NO_ACCOUNTS = (without(PREFILL, BY_SOURCE), without(DECODE, BY_SOURCE))
         ((PREFILL, without(DECODE, BYTES)), Grade.ALL, ("pass", "transferred")),
         (
             tuple(without(one, BYTES) for one in NO_ACCOUNTS),
+            Grade.IDS_AND_BYTES,
+            ("pass", "transferred"),
+        ),
+        # The worker of a group has no metrics, and an interface that carries its part.
+        ((PREFILL, replace(DECODE, received=KV // 2), WORKER), Grade.ALL, ("pass", "transferred")),
+        # A pod that should count and does not is a hole.
+        (
+            (PREFILL, DECODE, replace(WORKER, more={**WORKER.more, "worker": False})),
             Grade.IDS_AND_BYTES,
             ("pass", "transferred"),
         ),

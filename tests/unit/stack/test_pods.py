@@ -91,3 +91,11 @@ def test_restarts_of_all_containers_count() -> None:
     item["status"]["containerStatuses"] = [{"name": "engine", "restartCount": 2}]
     item["status"]["initContainerStatuses"] = [{"name": "sidecar", "restartCount": 1}]
     assert restarts(item) == 3
+
+
+@pytest.mark.parametrize(("index", "worker"), [("0", False), ("1", True), (None, False)])
+def test_a_worker_of_a_group_is_told_from_its_leader(index: str | None, worker: bool) -> None:
+    item = pod()
+    if index is not None:
+        item["metadata"]["labels"] = {"leaderworkerset.sigs.k8s.io/worker-index": index}
+    assert record(item, "decode", "label").worker is worker

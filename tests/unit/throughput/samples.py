@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from kar_checks.checks.networking.attach import Interface
 from kar_checks.checks.throughput.observation import (
+    Carried,
     Cell,
     End,
     LatencyRun,
@@ -14,6 +16,7 @@ from kar_checks.checks.throughput.observation import (
     TcpRun,
     ThroughputObservation,
     UdpRun,
+    Unmeasured,
     Whole,
 )
 from kar_checks.model import Evidence, Fault
@@ -81,6 +84,7 @@ def network(**changes: Any) -> NetworkSeen:
         asked=["a", "b"],
         ends=[end("a"), end("b"), end("beside", node="a")],
         tcp=TCP,
+        udp_rate=5e7,
         udp=UDP,
         latency=LATENCY,
         whole=WHOLE,
@@ -89,13 +93,28 @@ def network(**changes: Any) -> NetworkSeen:
     return found.model_copy(update=changes)
 
 
-def observation(seen: NetworkSeen | Fault) -> ThroughputObservation:
+def secondary(**changes: Any) -> NetworkSeen:
+    """A network that a driver gives to pods: interface, addresses and counters agree."""
+    ends = [end(name, interface="net1", address=f"198.18.0.{name}") for name in "12"]
+    told = {
+        one.node: Interface(name="net1", addresses=[one.address], source="the claim")
+        for one in ends
+    }
+    carried = [Carried(step="tcp/0", payload=1000, client=1050, server=1060)]
+    found = network(secondary=True, ends=ends, told=told, carried=carried)
+    return found.model_copy(update=changes)
+
+
+def observation(
+    seen: NetworkSeen | Unmeasured | Fault, **more: NetworkSeen
+) -> ThroughputObservation:
     return ThroughputObservation(
         evidence=Evidence.SYNTHETIC,
         started=MOMENT,
         finished=MOMENT,
         seed=7,
-        networks={"pod network": seen},
+        networks={"pod network": seen, **{one.replace("_", " "): more[one] for one in more}},
+        looked_at=["ResourceSlice of resource.k8s.io/v1: 0"],
     )
 
 

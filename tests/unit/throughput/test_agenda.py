@@ -12,8 +12,8 @@ ALL = frozenset(one.id for one in TOPIC.checks)
 NODES = [f"n{number:03}" for number in range(200)]
 
 
-def agenda(*settings: str, seed: int = 5, wanted: frozenset[str] = ALL) -> Agenda:
-    return Agenda(profile.load(None, settings), seed, wanted)
+def agenda(*settings: str, seed: int = 5, wanted: frozenset[str] = ALL, nodes: int = 3) -> Agenda:
+    return Agenda(profile.load(None, settings), seed, wanted, nodes=nodes)
 
 
 def test_cells_are_read() -> None:
@@ -49,9 +49,8 @@ def test_repeats_come_in_an_order_that_the_seed_gives() -> None:
 
 
 def test_a_step_names_who_does_what() -> None:
-    found = {str(one["id"]): one for one in agenda().steps(["a", "b"], "net1")}
+    found = {str(one["id"]): one for one in agenda().steps(["a", "b"])}
     assert found["whole/reverse"]["client"] == "b"
-    assert {one["interface"] for one in found.values()} == {"net1"}
     for index, planned in enumerate(agenda().tcp):
         step = found[f"tcp/{index}"]
         same = planned.cell.path == "same node"
@@ -65,7 +64,7 @@ def test_a_step_names_who_does_what() -> None:
 
 
 def test_only_what_was_selected_is_measured() -> None:
-    found = agenda(wanted=frozenset(["throughput.udp"])).steps(["a", "b"], "")
+    found = agenda(wanted=frozenset(["throughput.udp"])).steps(["a", "b"])
     assert {str(one["id"]).split("/")[0] for one in found} == {"udp"}
     alone = agenda(wanted=frozenset(["throughput.tcp"]))
     assert alone.mesh_nodes(NODES, ["n001", "n002"]) == ["n001", "n002"]
@@ -76,14 +75,48 @@ def test_no_more_bytes_are_sent_than_allowed() -> None:
     assert free.cap is None
     assert capped.cap is not None
     seconds = sum(2 * (2 if one.cell.direction == "both" else 1) for one in capped.tcp)
-    assert capped.cap * seconds / 8 <= 1e9
-    for step in capped.steps(["a", "b"], ""):
+    mesh, udp = 3, 4
+    assert capped.cap * (seconds + mesh + udp) / 8 <= 1e9
+    for step in capped.steps(["a", "b"]):
         if str(step["id"]).startswith("tcp"):
             args = step["order"]["args"]
             streams = int(args[args.index("-P") + 1])
             assert int(args[args.index("-b") + 1]) * streams <= capped.cap + streams
-    assert "-b" in capped.mesh(["a", "b", "c"], "")["order"]["args"]
-    assert capped.estimate(3).bytes < 1.1e9
+    assert "-b" in capped.mesh(["a", "b", "c"])["order"]["args"]
+    assert 0.5e9 < capped.estimate.bytes <= 1e9
+
+
+def test_bytes_are_limited_however_many_nodes_there_are() -> None:
+    few, many = (agenda("throughput.max_bytes=1000000000", nodes=one) for one in (3, 50))
+    assert few.cap is not None
+    assert many.cap is not None
+    assert many.cap < few.cap / 5
+    assert many.estimate.bytes <= 1e9
+    slow = agenda("throughput.max_bytes=30000000")
+    assert slow.udp_rate == slow.cap
+    step = next(one for one in slow.steps(["a", "b"]) if one["id"] == "udp/forward/0")
+    assert f"{slow.cap:.0f}" in step["order"]["args"]
+
+
+def test_a_limit_that_leaves_nothing_is_named() -> None:
+    with pytest.raises(HarnessError, match=r"leaves 0\.\d+ Mbit/s for a run"):
+        agenda("throughput.max_bytes=3000000")
+
+
+def test_only_the_pod_network_has_two_pods_on_a_node() -> None:
+    pods, other = (
+        Agenda(profile.default(), 5, ALL, nodes=3, same_node=one) for one in (True, False)
+    )
+    assert {one.cell.path for one in pods.tcp} == {"between nodes", "same node"}
+    assert {one.cell.path for one in other.tcp} == {"between nodes"}
+
+
+def test_where_nothing_tells_who_has_a_network_some_nodes_are_tried() -> None:
+    tried = agenda(nodes=200).candidates(NODES)
+    assert len(set(tried)) == 50
+    alone = agenda(wanted=frozenset(["throughput.tcp"]), nodes=200)
+    assert len(alone.candidates(NODES)) == 4
+    assert sorted(alone.candidates(["b", "a"])) == ["a", "b"]
 
 
 def test_the_pair_is_drawn_by_the_seed_or_named() -> None:
@@ -107,14 +140,14 @@ def test_so_many_rounds_let_everybody_meet(nodes: int, rounds: int) -> None:
 
 
 def test_of_a_large_cluster_a_sample_is_drawn_that_holds_the_pair() -> None:
-    found = agenda()
+    found = agenda(nodes=200)
     nodes = found.mesh_nodes(NODES, ["n003", "n150"])
     assert len(nodes) == 50
     assert {"n003", "n150"} <= set(nodes)
-    mesh = found.mesh(nodes, "")
+    mesh = found.mesh(nodes)
     assert len(mesh["rounds"]) == len(set(mesh["rounds"])) == 9
     assert max(mesh["rounds"]) < 49
-    assert agenda().mesh_nodes(NODES, ["n003", "n150"]) == nodes
+    assert agenda(nodes=200).mesh_nodes(NODES, ["n003", "n150"]) == nodes
 
 
 def test_the_plan_says_what_it_costs() -> None:
@@ -123,5 +156,5 @@ def test_the_plan_says_what_it_costs() -> None:
     assert "if links carry 25 Gbit/s" in both
     assert "3 rounds of the mesh" in both
     limited = told(profile.load(None, ["throughput.max_bytes=5000000000"]), 3, ALL)
-    assert "5.0 GB a network at most" in limited
+    assert "4.3 GB a network at most" in limited
     assert "mesh" not in told(profile.default(), 3, frozenset(["throughput.udp"]))

@@ -85,3 +85,35 @@ def test_udp_is_read_and_no_packet_is_an_error() -> None:
     sums["packets"] = 0
     assert "no packet" in iperf.udp_run({"json": whole}, "forward", 1, evidence="e").error
     assert iperf.udp_run({"error": "refused"}, "forward", 1, evidence="e").error == "refused"
+
+
+# -- what a step carried --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "payload"),
+    [
+        ({"json": printed()}, 125_000_000),
+        ({"json": {"end": {"sum": {"packets": 100, "lost_packets": 10}}}}, 90 * 1200),
+        ({"samples_us": [1.0, 2.0]}, 128),
+        (
+            {"sizes": [{"bytes": 500, "answered": True}, {"bytes": 1500, "answered": False}]},
+            500,
+        ),
+        ({"error": "lost"}, None),
+        ({"json": {"error": "refused"}}, None),
+    ],
+)
+def test_a_step_says_what_it_carried(answer: dict[str, Any], payload: int | None) -> None:
+    assert iperf.payload(answer) == payload
+
+
+def test_an_interface_counts_what_went_in_and_out() -> None:
+    def at(*both: int) -> dict[str, Any]:
+        return {"client": {"bytes": {"net1": list(both)}}}
+
+    answer = {"before": at(10, 20), "after": at(110, 25)}
+    assert iperf.counted(answer, "client", "net1") == 105
+    assert iperf.counted(answer, "client", "eth0") is None
+    assert iperf.counted(answer, "server", "net1") is None
+    assert iperf.counted({"before": at(10, 20), "after": at(0, 0)}, "client", "net1") is None

@@ -9,7 +9,7 @@ import pytest
 from kar_checks import profile
 from kar_checks.checks.throughput.checks import TOPIC
 from kar_checks.checks.throughput.judge import judge
-from kar_checks.checks.throughput.observation import Cell, LatencyRun, NetworkSeen
+from kar_checks.checks.throughput.observation import Cell, LatencyRun, NetworkSeen, Unmeasured
 from kar_checks.model import Fault, Finding, Outcome, Reason
 from tests.unit.throughput.samples import (
     FORWARD,
@@ -23,6 +23,7 @@ from tests.unit.throughput.samples import (
     network,
     observation,
     runs,
+    secondary,
     tcp,
 )
 
@@ -31,7 +32,9 @@ FLOOR = ("throughput.tcp_floor_mbit=9000",)
 HIGH_FLOOR = ("throughput.tcp_floor_mbit=11000",)
 
 
-def verdict(check: str, seen: NetworkSeen | Fault, settings: tuple[str, ...] = ()) -> Finding:
+def verdict(
+    check: str, seen: NetworkSeen | Unmeasured | Fault, settings: tuple[str, ...] = ()
+) -> Finding:
     (found,) = judge(check, observation(seen), profile.load(None, settings))
     assert (found.check, found.variant, found.trial) == (check, "pod network", "throughput")
     return found
@@ -289,3 +292,69 @@ def test_mesh(mesh: Any, settings: tuple[str, ...], outcome: Outcome, reason: st
 def test_an_outlying_node_is_named_even_where_nothing_is_demanded() -> None:
     assert "outlying: c (95 Mbit/s)" in verdict("throughput.mesh", network(mesh=SLOW)).summary
     assert "no node is outlying" in verdict("throughput.mesh", network()).summary
+
+
+# -- secondary networks -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_secondary_network_whose_bytes_took_its_interface_is_judged(check: str) -> None:
+    assert verdict(check, secondary()).outcome is Outcome.PASS
+
+
+def _ends(**changes: Any) -> list[Any]:
+    first, second = secondary().ends
+    return [first, second.model_copy(update=changes)]
+
+
+def _carried(**changes: Any) -> list[Any]:
+    return [secondary().carried[0].model_copy(update=changes)]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"ends": _ends(address="")}, "no_address"),
+        ({"told": {}}, "not_told"),
+        ({"ends": _ends(interface="eth0", address="10.0.0.2")}, "another_interface"),
+        ({"ends": _ends(interface="eth0")}, "another_interface"),
+        ({"carried": _carried(client=None)}, "not_counted"),
+        ({"carried": _carried(client=80)}, "another_interface"),
+        ({"carried": _carried(server=899)}, "another_interface"),
+    ],
+)
+def test_what_may_be_another_network_decides_nothing(
+    check: str, changes: dict[str, Any], reason: str
+) -> None:
+    found = verdict(check, secondary(**changes))
+    assert (found.outcome, found.reason) == (Outcome.INCONCLUSIVE, reason)
+
+
+def test_an_interface_that_the_platform_does_not_name_is_told_by_its_address() -> None:
+    told = {node: one.model_copy(update={"name": ""}) for node, one in secondary().told.items()}
+    assert verdict("throughput.tcp", secondary(told=told)).outcome is Outcome.PASS
+
+
+def test_a_network_that_cannot_be_measured_says_why() -> None:
+    seen = Unmeasured(word="too_few_nodes", text="1 nodes have x: it takes two", help="look")
+    found = verdict("throughput.udp", seen)
+    assert (found.outcome, found.reason) == (Outcome.INCONCLUSIVE, "too_few_nodes")
+    assert (found.summary, found.help) == (seen.text, "look")
+
+
+def _facts(check: str, **more: NetworkSeen) -> dict[str, str]:
+    found = judge(check, observation(network(), **more), profile.default())[0]
+    return {one.name: str(one.value) for one in found.facts}
+
+
+def test_the_pod_network_is_compared_with_the_nodes_own() -> None:
+    host = network(tcp=[*runs(19.0, 20.0, 21.0), *runs(39.0, 40.0, 41.0, cell=REVERSE)])
+    facts = _facts("throughput.tcp", host_network=host)
+    assert facts["share of the host network, 4 streams forward"] == "50% of 20.00 Gbit/s"
+    assert facts["share of the host network, 4 streams reverse"] == "25% of 40.00 Gbit/s"
+    assert not any(one.startswith("share of") for one in _facts("throughput.udp"))
+
+
+def test_it_is_told_where_secondary_networks_were_looked_for() -> None:
+    assert "ResourceSlice" in _facts("throughput.tcp")["secondary networks looked for"]

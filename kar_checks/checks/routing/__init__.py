@@ -1,0 +1,1 @@
+"""Inference traffic is routed by what model servers report (KAR-11)."""

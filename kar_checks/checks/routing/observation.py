@@ -1,0 +1,101 @@
+"""What the routing trial stores. Times are seconds."""
+
+from __future__ import annotations
+
+from kar_checks.checks.ingress.records import GatewaySeen, Parent, Sample, Settled
+from kar_checks.model import Fault, Observation, Record
+
+
+class Status(Record):
+    """What is said about the pools, and what the one without a picker answers."""
+
+    good: list[Parent]
+    route: list[Parent]
+    """Of the route to the good pool: says why, where the class does not know pools."""
+    bad: list[Parent] | None
+    """``None`` where no pool refers to a picker."""
+    bad_traffic: Sample | None = None
+
+
+class Phase(Record):
+    """One setting of the reported load."""
+
+    name: str
+    loaded: str
+    """The server that reports load; empty if none does."""
+    sample: Sample
+    decisions: int | None
+    """By how much the picker's own count of picks rose meanwhile; ``None`` if it tells none."""
+    read: dict[str, int]
+    """How often each server's report was read from the change on."""
+    read_after: dict[str, float | None]
+    """How long after the change it was read first."""
+
+
+class Load(Record):
+    """The phases in the order in which they were."""
+
+    seed: str
+    first: str
+    second: str
+    """The servers that were loaded."""
+    read_before: int
+    """How often reports had been read until the first phase, of all servers together."""
+    phases: list[Phase]
+    held: list[Phase]
+    """Phases with a server that is slow, at a fixed rate; only where nobody read any report."""
+
+
+class Prefixes(Record):
+    """Several long prefixes, each sent once and then again; ``revision`` of a tally names it."""
+
+    declared: bool
+    """The picker's configuration, which is ours or was given to us, names a scorer of prefixes."""
+    first: Sample
+    repeats: Sample
+
+
+class Unready(Record):
+    """A server before and while it is not ready."""
+
+    server: str
+    before: Sample
+    meanwhile: Sample
+
+
+class Failure(Record):
+    """The pools before and after their picker went."""
+
+    picker: str
+    gone: bool
+    """The picker's pod was seen to be gone before the second samples were taken."""
+    close_before: Sample
+    open_before: Sample
+    close_after: Sample | None = None
+    open_after: Sample | None = None
+
+
+class ClassObservation(Record):
+    """One GatewayClass. A part that was not asked for, or could not be, is ``None``."""
+
+    controller: str
+    accepted: bool
+    gateway: GatewaySeen | None = None
+    settled: Settled | None = None
+    """Until the pool's servers answered steadily."""
+    status: Status | Fault | None = None
+    load: Load | Fault | None = None
+    prefixes: Prefixes | Fault | None = None
+    unready: Unready | Fault | None = None
+    failure: Failure | Fault | None = None
+
+
+class RoutingObservation(Observation):
+    """What the trial saw of every GatewayClass."""
+
+    served: bool
+    """The server's discovery names Gateways and InferencePools in version v1."""
+    picker: str
+    """The picker's image, or ``built-in``."""
+    wanted: str
+    classes: dict[str, ClassObservation | Fault]

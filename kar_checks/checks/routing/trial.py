@@ -1,0 +1,331 @@
+"""The routing trial: servers whose load can be set, pools before them, and counted picks.
+
+What is changed is only what the servers report; what is counted is who answers. So a difference
+between phases has one cause. Classes are assessed one after the other, for they share the servers.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Callable
+from functools import partial
+
+from kar_checks.checks.ingress.records import Sample, Settled
+from kar_checks.checks.ingress.site import PORT, Site, classes, conditions
+from kar_checks.checks.ingress.site import manifests as site_manifests
+from kar_checks.checks.routing.figures import draw
+from kar_checks.checks.routing.observation import (
+    ClassObservation,
+    Failure,
+    Load,
+    Phase,
+    Prefixes,
+    RoutingObservation,
+    Status,
+    Unready,
+)
+from kar_checks.checks.routing.picker import Picker, deploy
+from kar_checks.checks.trial import Trial, manifest
+from kar_checks.cluster import kinds, pods
+from kar_checks.cluster.client import Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.kinds import Kind
+from kar_checks.cluster.target import Target
+from kar_checks.model import Evidence, Fault, Reason
+from kar_checks.store import now
+
+TOPIC = "routing"
+SERVERS = ("routing-a", "routing-b", "routing-c")
+BUILT_IN = "built-in"
+IDLE: Object = {"waiting": 0, "running": 0, "kv": 0.0, "delay": 0.0, "ready": True}
+LOADED: Object = {"waiting": 90, "running": 16, "kv": 0.9}
+SLOW: Object = {"delay": 2.0}
+_POOL = {"kar-checks.dev/pool": "routing"}
+_PATH = "/v1/completions"
+_UNIQUE = '{"model": "kar-model", "prompt": "{r} {n}", "max_tokens": 4}'
+_LONG = '{"model": "kar-model", "prompt": "{p} {n}", "max_tokens": 4}'
+_JSON = {"content-type": "application/json"}
+_CONTROL_REQUESTS = 60
+_FEW = 20
+PREFIXES, REPEATS = 8, 12
+_HELD_RATE = 50
+_HELD_REQUESTS = 150
+
+
+def run(trial: Trial) -> RoutingObservation:
+    """Measure every class.
+
+    Raises:
+        HarnessError: the servers or the client could not be started.
+    """
+    started = now()
+    profile = trial.profile
+    built_in = profile.text("routing.picker") == BUILT_IN
+    picker = BUILT_IN if built_in else profile.text("routing.picker_image")
+    pool, gateway = kinds.INFERENCE_POOL, kinds.GATEWAY
+    served = all(trial.facts.serves(one.group, one.version, one.plural) for one in (pool, gateway))
+    found = classes(trial) if served else {}
+    seen: dict[str, ClassObservation | Fault] = {}
+    if found:
+        site = Site(trial, TOPIC)
+        site.start(dict.fromkeys(SERVERS, _POOL))
+        for name, stored in found.items():
+            seen |= trial.side_by_side({name: partial(_assess, site, name, stored, built_in)})
+    return RoutingObservation(
+        trial=TOPIC,
+        evidence=Evidence.SYNTHETIC,
+        started=started,
+        finished=now(),
+        figures=draw(seen, picker, profile.number("routing.confidence")),
+        served=served,
+        picker=picker,
+        wanted=profile.text("gateway.class"),
+        classes=seen,
+    )
+
+
+def manifests(target: Target) -> list[tuple[Kind, Object]]:
+    """Return one of each kind, for dry runs; what needs the extension is not among them."""
+    return site_manifests(target, TOPIC)
+
+
+def _assess(site: Site, name: str, stored: Object, built_in: bool) -> ClassObservation:
+    said = conditions(stored, stored.get("status") or {})
+    seen = ClassObservation(
+        controller=str((stored.get("spec") or {}).get("controllerName", "")),
+        accepted=any(one.type == "Accepted" and one.holds for one in said),
+    )
+    if not seen.accepted:
+        return seen
+    site.states(dict.fromkeys(SERVERS, IDLE))
+    place = _Place(site, site.gateway(name), seen.controller, built_in)
+    place.build()
+    ready = site.await_gateway(place.gateway)
+    seen = seen.model_copy(update={"gateway": ready})
+    if not ready.programmed:
+        return seen
+    place.address = ready.address
+    settled = place.settle()
+    seen = seen.model_copy(update={"settled": settled})
+    parts: dict[str, tuple[str, Callable[[], object]]] = {
+        "status": ("routing.pool_status", place.status),
+        "load": ("routing.follows_load", place.load),
+        "prefixes": ("routing.prefix_affinity", place.prefixes),
+        "unready": ("routing.avoids_unready", place.unready),
+        "failure": ("routing.failure_mode", place.failure),
+    }
+    for part, (check, measure) in parts.items():
+        wanted = check in site.trial.selected and (settled.settled or part == "status")
+        if wanted and not (part == "failure" and built_in):
+            try:
+                seen = seen.model_copy(update={part: measure()})
+            except HarnessError as error:
+                seen = seen.model_copy(update={part: error.fault})
+    return seen
+
+
+class _Place:
+    """The pools and routes of one Gateway, with their picker."""
+
+    def __init__(self, site: Site, gateway: str, controller: str, built_in: bool) -> None:
+        self.site = site
+        self.trial = site.trial
+        self.gateway = gateway
+        self.controller = controller
+        self.built_in = built_in
+        self.address = ""
+        self.picker: Picker | None = None
+        seed = self.trial.profile.text("routing.seed") or secrets.token_hex(4)
+        self.seed = seed
+        self.chance = random.Random(seed)  # noqa: S311 - it must be repeatable
+
+    def build(self) -> None:
+        """Make pools, picker and routes."""
+        pool = f"{self.gateway}-pool"
+        picker = f"{self.gateway}-picker"
+        self._pool("close", pool, picker, "FailClose")
+        if self.built_in:
+            # Who picks by itself does not ask it, but the API wants a picker to be named.
+            self.site.expose(picker, _POOL)
+        else:
+            self._pool("open", f"{self.gateway}-open", picker, "FailOpen")
+            self._pool("lost", f"{self.gateway}-lost", f"{self.gateway}-missing", "FailClose")
+            self.picker = deploy(self.trial, picker, pool)
+
+    def _pool(self, host: str, name: str, picker: str, failure_mode: str) -> None:
+        self.trial.workspace.create(
+            kinds.INFERENCE_POOL,
+            manifest(
+                "routing/pool.yaml.j2",
+                name=name,
+                selector=_POOL,
+                port=PORT,
+                picker=picker,
+                failure_mode=failure_mode,
+            ),
+        )
+        backend: Object = {
+            "group": kinds.INFERENCE_POOL.group,
+            "kind": kinds.INFERENCE_POOL.kind,
+            "name": name,
+        }
+        self.site.route(self.gateway, host, _host(host), [{"backendRefs": [backend]}])
+
+    def settle(self) -> Settled:
+        """Wait until the pool's servers answer steadily."""
+        return self.site.settle(
+            self.address, _host("close"), _PATH, method="POST", body=_UNIQUE, headers=_JSON
+        )
+
+    def ask(
+        self,
+        count: int,
+        *,
+        host: str = "close",
+        body: str = _UNIQUE,
+        more: dict[str, str] | None = None,
+        **task: object,
+    ) -> Sample:
+        """Send completions to a pool, with ``more`` headers."""
+        return self.site.sample(
+            self.address,
+            _host(host),
+            _PATH,
+            count,
+            headers={**_JSON, **(more or {})},
+            seconds=60,
+            timeout=15,
+            method="POST",
+            body=body,
+            **task,
+        )
+
+    # -- what is said -----------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Read the statuses of the good pool and of the one without a picker."""
+        kind = kinds.INFERENCE_POOL
+        # The route first: its status says whether there is anything to wait for.
+        route = self.site.parents(
+            kinds.HTTP_ROUTE, f"{self.gateway}-close", self.controller, "ResolvedRefs"
+        )
+        wanted = ("Accepted", "ResolvedRefs")
+        good = self.site.parents(kind, f"{self.gateway}-pool", self.controller, *wanted)
+        seen = Status(good=good, route=route, bad=None)
+        if self.built_in:
+            return seen
+        bad = self.site.parents(kind, f"{self.gateway}-lost", self.controller, "ResolvedRefs")
+        return seen.model_copy(
+            update={"bad": bad, "bad_traffic": self.ask(_FEW, host="lost", workers=_FEW)}
+        )
+
+    # -- causes -----------------------------------------------------------------------------
+
+    def load(self) -> Load:
+        """Balanced, load on one, load on another, balanced: in random order."""
+        first, second = self.chance.sample(SERVERS, 2)
+        plan = [("balanced 1", ""), (f"load on {first}", first), (f"load on {second}", second)]
+        plan.append(("balanced 2", ""))
+        read_before = sum(int(one["scrapes"]) for one in self.site.states().values())
+        self.chance.shuffle(plan)
+        count = int(self.trial.number("routing.requests"))
+        phases = [
+            self._phase(name, loaded, LOADED, partial(self.ask, count, workers=4))
+            for name, loaded in plan
+        ]
+        held: list[Phase] = []
+        if not any(sum(one.read.values()) for one in phases):
+            # Nobody reads: then whoever counts requests in flight must see that one is slow.
+            slow = partial(self.ask, _HELD_REQUESTS, rate=_HELD_RATE)
+            held = [self._phase(f"slow {name[-1]}", name, SLOW, slow) for name in (first, second)]
+        if self.picker:
+            self.trial.evidence(f"{self.picker.name}-metrics.txt", self.picker.metrics(self.site))
+        self.site.states(dict.fromkeys(SERVERS, IDLE))
+        return Load(
+            seed=self.seed,
+            first=first,
+            second=second,
+            read_before=read_before,
+            phases=phases,
+            held=held,
+        )
+
+    def _phase(self, name: str, loaded: str, load: Object, ask: Callable[[], Sample]) -> Phase:
+        self.trial.report(f"{self.gateway}: {name}")
+        before = self.site.states(
+            {one: {**IDLE, **(load if one == loaded else {})} for one in SERVERS}
+        )
+        self._converge()
+        picks = self.picker.decisions(self.site) if self.picker else None
+        sample = ask()
+        later = self.picker.decisions(self.site) if self.picker else None
+        after = self.site.states()
+        return Phase(
+            name=name,
+            loaded=loaded,
+            sample=sample,
+            decisions=None if picks is None or later is None else later - picks,
+            read={one: after[one]["scrapes"] - before[one]["scrapes"] for one in SERVERS},
+            read_after={one: after[one]["scraped_after_seconds"] for one in SERVERS},
+        )
+
+    def _converge(self) -> None:
+        """Give the picker the stated time; nothing that could be watched tells what it knows."""
+        if self.trial.cluster.stopping.wait(self.trial.number("routing.convergence_seconds")):
+            raise HarnessError(Reason.INTERRUPTED, "interrupted")
+
+    def prefixes(self) -> Prefixes:
+        """Send long prefixes, each once and then several times."""
+        self._converge()
+        ask = partial(
+            self.ask, body=_LONG, prefix=self.seed, groups=PREFIXES, more={"x-kar-revision": "{k}"}
+        )
+        return Prefixes(
+            declared=self.picker is not None and self.picker.declares_prefix,
+            first=ask(PREFIXES),
+            repeats=ask(PREFIXES * REPEATS),
+        )
+
+    def unready(self) -> Unready:
+        """Take the readiness of one server away, and give it back."""
+        server = self.chance.choice(SERVERS)
+        before = self.ask(_CONTROL_REQUESTS)
+        self._ready(server, False)
+        try:
+            self._converge()
+            meanwhile = self.ask(_CONTROL_REQUESTS)
+        finally:
+            self._ready(server, True)
+        return Unready(server=server, before=before, meanwhile=meanwhile)
+
+    def _ready(self, server: str, on: bool) -> None:
+        pod = self.trial.cluster.get(kinds.POD, server, self.trial.namespace)
+        self.site.states({server: {"ready": on}})
+        self.trial.wait_pod(pod, lambda stored: pods.ready(stored) is on, seconds=30)
+
+    def failure(self) -> Failure:
+        """Take the picker away: the last part, for it does not come back."""
+        picker = self.picker
+        if picker is None:
+            raise HarnessError(Reason.INTERNAL, "there is no picker to take away")
+        seen = Failure(
+            picker=picker.name,
+            gone=False,
+            close_before=self.ask(_FEW),
+            open_before=self.ask(_FEW, host="open"),
+        )
+        gone = self.trial.workspace.delete(kinds.POD, picker.name)
+        self._converge()
+        still = self.trial.cluster.find(kinds.POD, picker.name, self.trial.namespace)
+        return seen.model_copy(
+            update={
+                "gone": gone and still is None,
+                "close_after": self.ask(_FEW, workers=_FEW),
+                "open_after": self.ask(_FEW, host="open", workers=_FEW),
+            }
+        )
+
+
+def _host(name: str) -> str:
+    return f"{name}.kar-checks.test"
