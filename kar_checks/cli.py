@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kar_checks.cli_options import ClusterOptions, SelectionOptions, build, shared
+from kar_checks.cli_options import ClusterOptions, SelectionOptions, build, shared, words
 
 app = typer.Typer(
     name="kar",
@@ -23,7 +23,10 @@ app = typer.Typer(
 
 OutputOption = Annotated[Path, typer.Option(help="Where runs are stored.")]
 RunArgument = Annotated[str, typer.Argument(help="A run's folder or id; default: the latest.")]
-NO_CLUSTER = "no cluster is named: give --kubeconfig (or KUBECONFIG), --context or --local-cluster"
+NO_CLUSTER = (
+    "no cluster is named: give --kubeconfig (or KUBECONFIG), --context, --local-cluster or, in a "
+    "pod, --in-cluster"
+)
 
 
 def main() -> None:
@@ -183,6 +186,41 @@ def images(cluster: ClusterOptions, selection: SelectionOptions) -> None:
         list_images(build(cluster, selection))
 
 
+@app.command()
+@shared
+def install(
+    cluster: ClusterOptions,
+    selection: SelectionOptions,
+    runner: Annotated[str, typer.Option(help="The image with this suite; docs/install.md.")],
+    job_namespace: Annotated[str, typer.Option(help="Where the CronJob lives.")] = "kar-nightly",
+    schedule: Annotated[str, typer.Option(help="When it runs, as cron says it.")] = "0 2 * * *",
+    keep: Annotated[int, typer.Option(help="Runs that stay in the history.")] = 60,
+    storage: Annotated[str, typer.Option(help="Size of the volume with the history.")] = "2Gi",
+    storage_class: Annotated[str, typer.Option(help="Its class; default: the cluster's.")] = "",
+    apply: Annotated[bool, typer.Option("--apply", help="Apply it to the cluster, too.")] = False,
+) -> None:
+    """Print a CronJob that runs a selection in the cluster, with exactly the rights it needs."""
+    with _one_sentence():
+        from kar_checks.commands import install as made
+
+        options = build(cluster, selection)
+        chosen = made.Install(
+            runner=runner,
+            namespace=job_namespace,
+            schedule=schedule,
+            keep=keep,
+            storage=storage,
+            storage_class=storage_class,
+            words=words(cluster, selection, options),
+        )
+        objects = made.objects(options, chosen)
+        print(made.text(objects), end="")
+        if apply:
+            if not options.names_a_cluster:
+                raise ValueError(NO_CLUSTER)
+            made.apply(objects, options)
+
+
 @app.command("cleanup")
 @shared
 def clean_up(
@@ -310,6 +348,39 @@ def verify(
         if found.changed:
             raise typer.Exit(Exit.FAILED)
         print(f"unchanged since it was signed by key {found.key[:16]}; its result: {found.result}")
+
+
+@app.command()
+def attest(
+    requirement: Annotated[str, typer.Argument(help="Id of a requirement, see `kar list`.")],
+    who: Annotated[str, typer.Option(help="Who saw it.")],
+    date: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="When it was seen.")],
+    text: Annotated[str, typer.Option(help="What was seen.")] = "",
+    link: Annotated[str, typer.Option(help="Where it can be read.")] = "",
+    file: Annotated[Path | None, typer.Option(help="A file to keep with it.")] = None,
+    run: Annotated[str, typer.Option(help="A run's folder or id.")] = "latest",
+    output: OutputOption = Path("runs"),
+) -> None:
+    """Add a person's evidence to a requirement of a stored run; it changes no outcome."""
+    with _one_sentence():
+        from kar_checks.commands.add import add_attested
+
+        add_attested(run, output, requirement, who=who, on=date, text=text, link=link, file=file)
+
+
+@app.command()
+def official(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="junit.xml, results.json, e2e.log.")
+    ],
+    run: Annotated[str, typer.Option(help="A run's folder or id.")] = "latest",
+    output: OutputOption = Path("runs"),
+) -> None:
+    """Show results of the official Go suite beside a stored run; they change no outcome."""
+    with _one_sentence():
+        from kar_checks.commands.add import add_official
+
+        add_official(run, output, files)
 
 
 submission_app = typer.Typer(

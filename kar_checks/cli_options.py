@@ -38,6 +38,14 @@ class ClusterOptions:
             "--local-cluster", help="Assess the embedded cluster.", rich_help_panel=_CLUSTER
         ),
     ] = False
+    in_cluster: Annotated[
+        bool,
+        typer.Option(
+            "--in-cluster",
+            help="Assess the cluster whose pod this is, by its account.",
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = False
     cluster_name: Annotated[
         str, typer.Option(help="Name of the cluster on the page.", rich_help_panel=_CLUSTER)
     ] = ""
@@ -219,6 +227,33 @@ def shared(command: Callable[..., None]) -> Callable[..., None]:
     return expanded
 
 
+_NAMES_A_CLUSTER = ("kubeconfig", "context", "local_cluster", "in_cluster")
+
+
+def words(
+    cluster: ClusterOptions, selection: SelectionOptions, options: "Options"
+) -> tuple[str, ...]:
+    """Return the words by which a `kar run` elsewhere gets the same choices, but for the cluster.
+
+    Images are those of the target, so that the local cluster's own come along.
+    """
+    images = [f"{name}={reference}" for name, reference in options.target.images.items()]
+    name = [f"--cluster-name={options.cluster_name}"] if options.cluster_name else []
+    found = [*(selection.select or ()), *name, *(f"--image={one}" for one in images)]
+    for group in (cluster, selection):
+        for one in fields(group):
+            if one.name in (*_NAMES_A_CLUSTER, "cluster_name", "image", "select"):
+                continue
+            option = "--" + one.name.strip("_").replace("_", "-")
+            value = getattr(group, one.name)
+            for each in value if isinstance(value, list) else [value]:
+                if each is True:
+                    found.append(option)
+                elif each not in (None, False, "", one.default):
+                    found.append(f"{option}={each}")
+    return tuple(found)
+
+
 def build(
     cluster: ClusterOptions, selection: SelectionOptions | None = None, **more: Any
 ) -> "Options":
@@ -243,6 +278,8 @@ def build(
     loaded = profiles.load(chosen.profile, chosen.assignments)
     images = parse_pairs(cluster.image or (), "--image")
     kubeconfig = cluster.kubeconfig
+    if cluster.in_cluster and (kubeconfig or cluster.context or cluster.local_cluster):
+        raise UsageError("--in-cluster and another cluster were given: name one")
     if cluster.local_cluster:
         kubeconfig = local_kubeconfig()
         images = {**local_images(), **images}
@@ -272,6 +309,7 @@ def build(
         kubeconfig=kubeconfig,
         context=cluster.context,
         local_cluster=cluster.local_cluster,
+        in_cluster=cluster.in_cluster,
         cluster_name=cluster.cluster_name or ("local cluster" if cluster.local_cluster else ""),
         select=selectors or loaded.select,
         profile=chosen.profile,

@@ -25,6 +25,7 @@ class Options:
     kubeconfig: Path | None = None
     context: str | None = None
     local_cluster: bool = False
+    in_cluster: bool = False
     cluster_name: str = ""
     select: Sequence[str] = ()
     profile: Path | None = None
@@ -41,7 +42,7 @@ class Options:
     @property
     def names_a_cluster(self) -> bool:
         """Nothing touches a cluster that was not named."""
-        return bool(self.kubeconfig or self.context or self.local_cluster)
+        return bool(self.kubeconfig or self.context or self.local_cluster or self.in_cluster)
 
     @property
     def selection(self) -> list[tuple[Topic, Check]]:

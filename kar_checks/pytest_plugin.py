@@ -253,6 +253,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--kubeconfig", type=Path, help="the cluster to assess")
     group.addoption("--context", help="context of the kubeconfig")
     group.addoption("--local-cluster", action="store_true", help="assess the embedded cluster")
+    group.addoption("--in-cluster", action="store_true", help="assess the cluster of this pod")
     group.addoption("--cluster-name", default="", help="name of the cluster on the page")
     group.addoption("--kar-select", action="append", default=[], help="checks, topics, KARs")
     group.addoption("--profile", type=Path, help="thresholds and choices (YAML)")

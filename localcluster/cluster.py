@@ -12,7 +12,7 @@ from localcluster.components import Component
 from localcluster.errors import ClusterError
 from localcluster.layout import NODES, NodeLayout
 from localcluster.lifecycle import start_component
-from localcluster.node import enter_argv
+from localcluster.node import CONTAINERD_SOCKET, enter_argv
 from localcluster.paths import KUBECONFIG
 from localcluster.processes import Process, end
 from localcluster.settings import Settings
@@ -110,6 +110,12 @@ class LocalCluster:
         """The nodes, in the order of their names."""
         processes = self._record.processes
         return [Node(layout, processes[f"node@{layout.name}"].pid) for layout in NODES]
+
+    def import_image(self, node: Node, file: Path) -> None:
+        """Put an image on a node, before anything there wants it."""
+        program = self._record.binary("containerd") / "ctr"
+        address = f"--address={CONTAINERD_SOCKET}"
+        node.exec([str(program), address, "--namespace=k8s.io", "images", "import", str(file)])
 
     @property
     def components(self) -> list[str]:

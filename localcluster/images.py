@@ -284,3 +284,23 @@ def debian_layer(root: Path, layer: Path, wanted: DebianImage) -> None:
             link = tarfile.TarInfo(path.lstrip("/"))
             link.type, link.linkname = tarfile.SYMTYPE, goal
             tar.addfile(link)
+
+
+def extended_image(
+    target: Path, name: str, base: Path, files: Mapping[str, Path], config: ImageConfig
+) -> None:
+    """Write an image that has the layer of another image's file, and more files, given by path."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        layer = Path(temporary) / "layer.tar"
+        with tarfile.open(base) as tar:
+            largest = max((one for one in tar if one.isfile()), key=lambda one: one.size)
+            source = tar.extractfile(largest)
+            if source is None:
+                raise ValueError(f"{base} holds no layer")
+            with tarfile.open(fileobj=source) as inside, tarfile.open(layer, "w") as out:
+                for entry in inside:
+                    out.addfile(entry, inside.extractfile(entry) if entry.isreg() else None)
+                _add_programs(out, files)
+        image = Path(temporary) / "image.tar"
+        write_image(image, [name], layer, config, architecture())
+        image.rename(target)

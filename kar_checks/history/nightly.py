@@ -15,9 +15,11 @@ from kar_checks.history import statistics
 from kar_checks.history.runs import Key, Past, environment_changes, setting_changes
 from kar_checks.history.statistics import BLOCK, REFERENCE
 from kar_checks.model import Finding, Outcome, Record
+from kar_checks.report import words
 
 FLAPPING = (3, 10)
 """A check that changed at least so often within so many decided runs is flapping."""
+_MOST_NAMED = 3
 LOST = 3
 """A check without a verdict for so many runs has lost it."""
 _DECIDED = (Outcome.PASS, Outcome.FAIL, Outcome.NOT_APPLICABLE)
@@ -180,23 +182,32 @@ def _date(past: Past) -> str:
 
 
 def _oddities(pasts: Sequence[Past], mine: Sequence[Past], moment: datetime) -> list[str]:
-    others = len(pasts) - len(mine)
-    newest = mine[-1].run.info
+    others = [one for one in pasts if one not in mine]
+    name = mine[-1].run.info.environment.cluster
     out: list[str] = []
     if others:
-        name = newest.environment.cluster
-        same = sum(one.run.info.environment.cluster == name for one in pasts if one not in mine)
+        same = sum(one.run.info.environment.cluster == name for one in others)
         called = f", {same} of them of one that is called {name}, too" if same else ""
-        out.append(f"{others} runs of other clusters were left out{called}")
-    for one in mine:
-        info = one.run.info
-        if info.finished is not None and info.finished < info.started:
-            out.append(f"the clock went back during run {info.id}")
-        if info.started > moment + timedelta(minutes=5):
-            out.append(f"run {info.id} is dated in the future: the order of the runs is doubtful")
-        if info.beside:
-            out.append(f"run {info.id} was not alone: its figures are not counted")
-    out += [f"run {one.id} did not go to its end" for one in mine if not one.complete]
+        out.append(f"{words.count(len(others), 'run')} of other clusters left out{called}")
+    infos = [one.run.info for one in mine]
+    for told, found in (
+        (
+            "the clock went back during it",
+            [one.id for one in infos if one.finished and one.finished < one.started],
+        ),
+        (
+            "dated in the future, so that the order of the runs is doubtful",
+            [one.id for one in infos if one.started > moment + timedelta(minutes=5)],
+        ),
+        (
+            "another run at work on the cluster, so that its figures are not counted",
+            [one.id for one in infos if one.beside],
+        ),
+        ("not gone to its end", [one.id for one in mine if not one.complete]),
+    ):
+        if found:
+            more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+            out.append(f"{told}: {', '.join(found[-_MOST_NAMED:])}{more}")
     return out
 
 

@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from kar_checks import programme
+from kar_checks import added, programme
+from kar_checks.added import Attested, Official
 from kar_checks.model import (
     CheckInfo,
     Evidence,
@@ -150,6 +151,18 @@ class RequirementView:
     requirement: Requirement
     result: RequirementResult
     topics: list[TopicView]
+    attested: list[Attested] = field(default_factory=list[Attested])
+    """What persons added."""
+    official: list[Official] = field(default_factory=list[Official])
+    """What the official suite said."""
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether the official suite decided otherwise than this run."""
+        ours = str(self.result.outcome)
+        return ours in ("pass", "fail") and any(
+            one.outcome in ("pass", "fail") and one.outcome != ours for one in self.official
+        )
 
     @property
     def anchor(self) -> str:
@@ -202,9 +215,21 @@ class Scorecard:
                 lines[result.id],
                 result,
                 [topic for topic in self.topics if topic.info.requirement == result.id],
+                [one for one in self.attested if one.requirement == result.id],
+                [one for one in self.official if one.requirement == result.id],
             )
             for result in self.run.requirements
         ]
+
+    @cached_property
+    def attested(self) -> list[Attested]:
+        """What persons added to the run."""
+        return added.attested(self.run.folder)
+
+    @cached_property
+    def official(self) -> list[Official]:
+        """Results of the official suite that were added to the run."""
+        return added.official(self.run.folder)
 
     @property
     def beyond(self) -> list[TopicView]:
@@ -357,7 +382,9 @@ class Scorecard:
         return [Step("not_run", told, command=self._command("kar run"), rows=names)]
 
     def _attest_steps(self) -> list[Step]:
-        rows = [one for one in self.requirements if one.result.outcome == "unknown"]
+        rows = [
+            one for one in self.requirements if one.result.outcome == "unknown" and not one.attested
+        ]
         if not rows:
             return []
         levels = Counter[str](one.requirement.level for one in rows)

@@ -52,8 +52,8 @@ def test_without_a_cluster_nothing_is_done(kar: Kar, command: str) -> None:
     said = kar(command)
     assert said.code == 4
     assert said.err == (
-        "kar: no cluster is named: give --kubeconfig (or KUBECONFIG), --context or "
-        "--local-cluster\n"
+        "kar: no cluster is named: give --kubeconfig (or KUBECONFIG), --context, "
+        "--local-cluster or, in a pod, --in-cluster\n"
     )
 
 

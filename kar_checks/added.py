@@ -1,0 +1,179 @@
+"""What is added to a stored run afterwards: a person's evidence, and the official suite's results.
+
+Both lie in the run's evidence folder, so that they are hashed and signed with it. Neither changes
+an outcome: they stand beside what was measured, and say what they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from kar_checks.model import Record
+from kar_checks.store import StoredRun, StoreError, now, write_atomically
+
+ATTESTED = "evidence/attested"
+OFFICIAL = "evidence/official"
+_INDEX = "added.json"
+_LARGEST = 20 << 20
+
+TESTS = {
+    "TestSecureAcceleratorAccess": "secure_accelerator_access",
+    "TestGangScheduling": "gang_scheduling",
+    "TestAcceleratorClusterAutoscaling": "cluster_autoscaling",
+    "TestAcceleratorDriverRuntimeManagement": "driver_runtime_management",
+    "TestWorkloadSandboxing": "workload_sandboxing",
+    "TestRobustCRDControllerOperation": "robust_controller",
+    "TestAcceleratorPerformanceMetrics": "accelerator_metrics",
+    "TestAIServiceMetrics": "ai_service_metrics",
+    "TestAcceleratorHorizontalPodAutoscaling": "pod_autoscaling",
+}
+"""The official suite's tests that touch a cluster; all others are tests of its own harness."""
+
+
+class Attested(Record):
+    """What a person says about a requirement."""
+
+    requirement: str
+    who: str
+    on: date
+    """When the person saw it, not when it was added."""
+    text: str = ""
+    link: str = ""
+    file: str = ""
+    """A file that was added with it, as a path inside the run folder."""
+
+
+class Official(Record):
+    """A test of the official suite, as its own output tells it."""
+
+    test: str
+    requirement: str
+    outcome: Literal["pass", "fail", "skip"]
+    source: str
+    """The output that tells it, as a path inside the run folder."""
+    added: str
+    """When it was added, ISO 8601."""
+
+
+_R = TypeVar("_R", bound=Record)
+_ATTESTED = TypeAdapter(list[Attested])
+_OFFICIAL = TypeAdapter(list[Official])
+
+
+def attested(folder: Path) -> list[Attested]:
+    """Return what persons added to a run.
+
+    Raises:
+        StoreError: the file was changed.
+    """
+    return _read(folder / ATTESTED / _INDEX, _ATTESTED)
+
+
+def official(folder: Path) -> list[Official]:
+    """Return the results of the official suite that were added to a run.
+
+    Raises:
+        StoreError: the file was changed.
+    """
+    return _read(folder / OFFICIAL / _INDEX, _OFFICIAL)
+
+
+def attest(run: StoredRun, said: Attested, file: Path | None) -> Attested:
+    """Add a person's evidence to a requirement, with a copy of a file where there is one.
+
+    Raises:
+        ValueError: there is no such requirement, or nothing is said.
+        StoreError: the file cannot be read, or the folder not be written.
+    """
+    known = [one.id for one in run.requirements]
+    if said.requirement not in known:
+        raise ValueError(
+            f"{said.requirement!r} is no requirement of checklist {run.info.kubernetes_minor}: "
+            f"{', '.join(known)}"
+        )
+    if not said.who.strip():
+        raise ValueError("evidence of a person needs that person's name: --who")
+    if said.on > now().date():
+        raise ValueError(f"--date {said.on} lies in the future")
+    if said.link and not re.match(r"https?://\S+$", said.link):
+        raise ValueError(f"--link {said.link!r} is no http address")
+    if not (said.text.strip() or said.link or file):
+        raise ValueError("give what was seen: --text, --link or --file")
+    before = attested(run.folder)
+    if file:
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", file.name).lstrip(".") or "file"
+        place = f"{ATTESTED}/{said.requirement}-{len(before) + 1}-{name}"
+        _copy(file, run.folder / place)
+        said = said.model_copy(update={"file": place})
+    _write(run.folder / ATTESTED / _INDEX, [*before, said])
+    return said
+
+
+def add_official(run: StoredRun, file: Path, results: dict[str, str]) -> list[Official]:
+    """Add the results of one output of the official suite; a file of the same name is replaced.
+
+    Raises:
+        ValueError: none of its tests that touch a cluster is among the results.
+        StoreError: the file cannot be read, or the folder not be written.
+    """
+    place = f"{OFFICIAL}/{file.name.lower()}"
+    found = [
+        Official(
+            test=test,
+            requirement=requirement,
+            outcome=outcome,
+            source=place,
+            added=now().isoformat(timespec="seconds"),
+        )
+        for test, requirement in TESTS.items()
+        if (outcome := _outcome(results, test)) is not None
+    ]
+    if not found:
+        raise ValueError(f"{file} has no result of a test of the official suite")
+    kept = [one for one in official(run.folder) if one.source != place]
+    _copy(file, run.folder / place)
+    _write(run.folder / OFFICIAL / _INDEX, [*kept, *found])
+    return found
+
+
+def _outcome(results: dict[str, str], test: str) -> Literal["pass", "fail", "skip"] | None:
+    """Return a test's result; subtests that say worse than their parent count, too."""
+    told = {one for name, one in results.items() if name == test or name.startswith(f"{test}/")}
+    if "fail" in told:
+        return "fail"
+    own = results.get(test)
+    if own == "skip" or told == {"skip"}:
+        return "skip"
+    return "pass" if told else None
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        content = source.read_bytes()
+        if len(content) > _LARGEST:
+            raise StoreError(f"{source} is larger than {_LARGEST >> 20} MiB")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    except OSError as error:
+        raise StoreError(f"{source} cannot be added ({error.strerror})") from error
+
+
+def _write(path: Path, rows: Sequence[Record]) -> None:
+    plain = [one.model_dump(mode="json") for one in rows]
+    write_atomically(path, json.dumps(plain, indent=1) + "\n")
+
+
+def _read(path: Path, form: TypeAdapter[list[_R]]) -> list[_R]:
+    try:
+        return form.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"{path} was changed: {str(error).splitlines()[0]}") from error

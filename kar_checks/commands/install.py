@@ -1,0 +1,207 @@
+"""``kar install``: a CronJob that runs checks in the cluster, with least rights and a volume."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import yaml
+
+from kar_checks import profile as profiles
+from kar_checks.cluster import kinds
+from kar_checks.cluster.access import rbac_objects
+from kar_checks.cluster.client import Cluster, Object
+from kar_checks.cluster.connect import connect
+from kar_checks.cluster.errors import ApiError
+from kar_checks.cluster.kinds import Kind
+from kar_checks.cluster.target import USER
+from kar_checks.options import Options, UsageError
+from kar_checks.plan import needed_rights
+
+NAME = "kar-checks"
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+# The words of the user are arguments and never part of the script.
+_SCRIPT = """\
+keep=$1; shift
+kar run --in-cluster --output /runs "$@"; run=$?
+kar regress --output /runs; said=$?
+kar prune --output /runs --keep "$keep"
+case $run in 0|1|11) ;; *) exit $run;; esac
+case $said in 11) exit 0;; *) exit $said;; esac
+"""
+
+_RBAC = "rbac.authorization.k8s.io"
+KINDS = {
+    kind.kind: kind
+    for kind in (
+        kinds.NAMESPACE,
+        Kind("", "v1", "serviceaccounts", "ServiceAccount"),
+        Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim"),
+        Kind("batch", "v1", "cronjobs", "CronJob"),
+        Kind(_RBAC, "v1", "roles", "Role"),
+        Kind(_RBAC, "v1", "rolebindings", "RoleBinding"),
+        Kind(_RBAC, "v1", "clusterroles", "ClusterRole", namespaced=False),
+        Kind(_RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Install:
+    """What a user chose about the CronJob."""
+
+    runner: str
+    namespace: str
+    schedule: str
+    keep: int
+    storage: str
+    storage_class: str
+    words: Sequence[str]
+    """Arguments of ``kar run``."""
+
+
+def objects(options: Options, chosen: Install) -> list[Object]:
+    """Return everything to apply, in order.
+
+    Raises:
+        UsageError: the namespace is none, or the schedule has not five fields.
+        ProfileError: the profile cannot be used.
+    """
+    if not _NAMESPACE.fullmatch(chosen.namespace):
+        raise UsageError(f"--job-namespace {chosen.namespace!r} is no name of a namespace")
+    if len(chosen.schedule.split()) != 5 and not chosen.schedule.startswith("@"):
+        raise UsageError(f"--schedule {chosen.schedule!r} has not the five fields of cron")
+    if options.profile is not None:
+        raise UsageError("a profile's file is not in the pod: give its settings by --set")
+    profile = profiles.load(None, options.settings)
+    rights = needed_rights(options.selection, options.target, profile)
+    place = chosen.namespace
+    levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place, "labels": levels}},
+        *rbac_objects(rights, namespace=options.target.namespace, subject_namespace=place),
+        _claim(chosen),
+        _cron_job(chosen, options),
+    ]
+
+
+def _claim(chosen: Install) -> Object:
+    spec: Object = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": chosen.storage}},
+    }
+    if chosen.storage_class:
+        spec["storageClassName"] = chosen.storage_class
+    meta = {"name": NAME, "namespace": chosen.namespace}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec}
+
+
+def _cron_job(chosen: Install, options: Options) -> Object:
+    target = options.target
+    container: Object = {
+        "name": "kar",
+        "image": chosen.runner,
+        "command": ["sh", "-c", _SCRIPT, "kar", str(chosen.keep), *chosen.words],
+        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - of the container
+        "resources": {
+            "requests": {"cpu": "50m", "memory": "256Mi"},
+            "limits": {"memory": "1Gi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [
+            {"name": "runs", "mountPath": "/runs"},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - of the container
+        ],
+    }
+    security: Object = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    if target.run_as_user is not None:
+        security |= {"runAsUser": USER, "runAsGroup": USER, "fsGroup": USER}
+    pod: Object = {
+        "serviceAccountName": NAME,
+        "restartPolicy": "Never",
+        "nodeSelector": {"kubernetes.io/os": "linux", **target.node_selector},
+        "tolerations": [one.object() for one in target.tolerations],
+        "imagePullSecrets": [{"name": one} for one in target.pull_secrets],
+        "securityContext": security,
+        "containers": [container],
+        "volumes": [
+            {"name": "runs", "persistentVolumeClaim": {"claimName": NAME}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
+    budget = sum(check.budget_seconds for _, check in options.selection)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": NAME, "namespace": chosen.namespace},
+        "spec": {
+            "schedule": chosen.schedule,
+            "concurrencyPolicy": "Forbid",
+            "startingDeadlineSeconds": 3600,
+            "successfulJobsHistoryLimit": 1,
+            "failedJobsHistoryLimit": 3,
+            "jobTemplate": {
+                "spec": {
+                    # A second try would hide what the first one found.
+                    "backoffLimit": 0,
+                    "activeDeadlineSeconds": max(3600, 2 * budget),
+                    "template": {
+                        "metadata": {"labels": {"app.kubernetes.io/name": NAME}},
+                        "spec": pod,
+                    },
+                }
+            },
+        },
+    }
+
+
+def text(made: Sequence[Object]) -> str:
+    """Return the objects as YAML documents, with what only a person can do as a comment."""
+    (cron,) = [one for one in made if one["kind"] == "CronJob"]
+    image = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["image"]
+    head = (
+        f"# The image {' '.join(str(image).split())} must hold this suite as `kar`: build it and\n"
+        "# push it to a registry of yours, see docs/install.md. A failed Job means: something\n"
+        "# got worse or could not be assessed; its log and history.html on the volume tell.\n"
+    )
+    return head + yaml.safe_dump_all(made, sort_keys=False, explicit_start=True)
+
+
+def apply(made: Sequence[Object], options: Options) -> None:
+    """Apply the objects on the server's side, and print what was applied.
+
+    Raises:
+        ApiError: the server refused one; those before it are applied.
+        HarnessError: the cluster cannot be reached.
+    """
+    cluster = Cluster(connect(options.kubeconfig, options.context))
+    try:
+        for body in made:
+            kind, meta = KINDS[body["kind"]], body["metadata"]
+            try:
+                _apply(cluster, kind, body)
+            except ApiError as error:
+                if kind is not kinds.NAMESPACE or error.status != 403:
+                    raise
+                # Whoever may not touch namespaces was given one.
+                continue
+            print(f"# applied: {kind.kind} {meta['name']}")
+    finally:
+        cluster.close()
+
+
+def _apply(cluster: Cluster, kind: Kind, body: Object) -> None:
+    meta = body["metadata"]
+    cluster.call(
+        "PATCH",
+        kind.path(meta.get("namespace", ""), meta["name"]),
+        body=body,
+        query=[("fieldManager", NAME), ("fieldValidation", "Strict")],
+        content_type="application/apply-patch+yaml",
+    )
