@@ -12,7 +12,7 @@ from localcluster import LocalCluster
 from tests.cluster.injections import injection
 from tests.cluster.injections.standin import CLASS, WORDS, condition, standin
 
-_ADDONS = ("gateway",)
+_ADDONS = ("endpoint-picker",)
 _WORDS = (*WORDS, "--set", "gateway.long_answer_seconds=2")
 _stand_in = injection(addons=_ADDONS, words=_WORDS)
 
