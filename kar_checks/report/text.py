@@ -74,7 +74,7 @@ def _table(topic: TopicView, checks: Sequence[CheckView]) -> Table:
         finding = check.finding
         outcome = str(finding.outcome)
         name = f"{check.info.id}[{finding.variant}]" if finding.variant else check.info.id
-        told = finding.summary + (f" {finding.help}" if finding.help else "")
+        told = f"{finding.summary} ({finding.help})" if finding.help else finding.summary
         table.add_row(
             Text(f"{_SIGN.get(outcome, '-')} {words.outcome(outcome)}", _STYLE.get(outcome, "dim")),
             _plain(name),
