@@ -439,6 +439,51 @@ def submission_check(
     raise typer.Exit(code)
 
 
+fleet_app = typer.Typer(help="Many clusters: assess them, and see them.", no_args_is_help=True)
+app.add_typer(fleet_app, name="fleet")
+
+
+@fleet_app.command("run")
+def fleet_run(
+    file: Annotated[Path, typer.Argument(help="The fleet's clusters (YAML); docs/fleet.md.")],
+    output: Annotated[Path, typer.Option(help="Where results are stored.")] = Path("fleet"),
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this cluster.")
+    ] = None,
+    resume_hours: Annotated[
+        float, typer.Option(min=0, help="Leave out clusters that reported so lately.")
+    ] = 0,
+) -> None:
+    """Assess the clusters of a file, several at a time, and render the overview."""
+    with _one_sentence():
+        from kar_checks.commands import fleet
+
+        code = fleet.run(file, output, only or (), resume_hours)
+    raise typer.Exit(code)
+
+
+@fleet_app.command("report")
+def fleet_report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Results as FOLDER/CLUSTER/RUN.")
+    ],
+    file: Annotated[
+        Path | None, typer.Option(help="The fleet's file: who is missing is told, too.")
+    ] = None,
+    into: Annotated[Path, typer.Option(help="Where page, JSON and metrics go.")] = Path("fleet"),
+    stale_after_hours: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="A last run that is older is stale; default: the file's, 36."),
+    ] = None,
+) -> None:
+    """Render the overview of results that lie there already, whoever made them."""
+    with _one_sentence():
+        from kar_checks.commands import fleet
+
+        code = fleet.report(folders, file, into, stale_after_hours)
+    raise typer.Exit(code)
+
+
 @app.command(
     "cluster",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},

@@ -9,8 +9,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from kar_checks.history.nightly import Series, Trend
-from kar_checks.report import html, words
+from kar_checks.report import html, openmetrics, words
 from kar_checks.report.compare_page import number
+from kar_checks.report.openmetrics import Family
 from kar_checks.store import write_atomically
 
 _WIDTH, _HEIGHT, _EDGE = 416.0, 64.0, 6.0
@@ -128,61 +129,48 @@ _MARKDOWN = str.maketrans({sign: f"&#{ord(sign)};" for sign in "\\`*_[]<>|#&~"})
 def metrics(found: Series) -> str:
     """Return the latest run for the textfile collector or any scraper; no sample has a time."""
     place = {"cluster": found.cluster, "cluster_uid": found.cluster_uid}
-    out: list[str] = []
-
-    def family(name: str, about: str, samples: list[tuple[dict[str, str], float]]) -> None:
-        if samples:
-            out.extend((f"# HELP {name} {about}", f"# TYPE {name} gauge"))
-            out.extend(f"{name}{_labels({**place, **more})} {value!r}" for more, value in samples)
-
-    family(
-        "kar_check_outcome",
-        "The outcome of a check in the latest run; always 1.",
+    outcomes = [
+        ({**place, "check": one.name, "outcome": one.outcomes[-1]}, 1)
+        for one in found.lines
+        if one.outcomes[-1]
+    ]
+    figures = [
+        (
+            {
+                **place,
+                "topic": one.topic,
+                "figure": one.name,
+                "variant": one.variant,
+                "unit": one.unit,
+            },
+            one.points[-1].value,
+        )
+        for one in found.trends
+        if one.points and one.points[-1].run == found.latest
+    ]
+    changes = [
+        ({**place, "direction": way}, sum(one.direction == way for one in found.changed))
+        for way in ("worse", "better", "changed")
+    ]
+    ended = [(place, datetime.fromisoformat(found.finished).timestamp())] if found.finished else []
+    return openmetrics.text(
         [
-            ({"check": one.name, "outcome": one.outcomes[-1]}, 1)
-            for one in found.lines
-            if one.outcomes[-1]
-        ],
+            Family(
+                "kar_check_outcome",
+                "The outcome of a check in the latest run; always 1.",
+                outcomes,
+            ),
+            Family("kar_figure", "Median of a figure in the latest run that measured it.", figures),
+            Family("kar_changes", "What changed with the latest run.", changes),
+            Family(
+                "kar_flapping_checks", "Checks that are flapping.", [(place, len(found.flapping))]
+            ),
+            Family("kar_runs", "Runs in the history.", [(place, len(found.runs))]),
+            Family(
+                "kar_last_run_complete",
+                "1 if it went to its end.",
+                [(place, int(found.complete))],
+            ),
+            Family("kar_last_run_timestamp_seconds", "When the latest run ended.", ended),
+        ]
     )
-    family(
-        "kar_figure",
-        "Median of a figure in the latest run that measured it.",
-        [
-            (
-                {
-                    "topic": one.topic,
-                    "figure": one.name,
-                    "variant": one.variant,
-                    "unit": one.unit,
-                },
-                one.points[-1].value,
-            )
-            for one in found.trends
-            if one.points and one.points[-1].run == found.latest
-        ],
-    )
-    family(
-        "kar_changes",
-        "What changed with the latest run.",
-        [
-            (
-                {"direction": direction},
-                sum(one.direction == direction for one in found.changed),
-            )
-            for direction in ("worse", "better", "changed")
-        ],
-    )
-    family("kar_flapping_checks", "Checks that are flapping.", [({}, len(found.flapping))])
-    family("kar_runs", "Runs in the history.", [({}, len(found.runs))])
-    family("kar_last_run_complete", "1 if it went to its end.", [({}, int(found.complete))])
-    if found.finished:
-        ended = datetime.fromisoformat(found.finished).timestamp()
-        family("kar_last_run_timestamp_seconds", "When the latest run ended.", [({}, ended)])
-    return "\n".join([*out, "# EOF"]) + "\n"
-
-
-def _labels(given: dict[str, str]) -> str:
-    def quoted(value: str) -> str:
-        return words.safe(value, 300).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-    return "{" + ",".join(f'{name}="{quoted(value)}"' for name, value in given.items()) + "}"
