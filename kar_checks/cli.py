@@ -176,14 +176,49 @@ def rbac(
         print_rbac(options, account_namespace or namespace or "default", cleanup=cleanup)
 
 
-@app.command()
-@shared
-def images(cluster: ClusterOptions, selection: SelectionOptions) -> None:
-    """List the images that a selection uses, as this target would refer to them."""
-    with _one_sentence():
-        from kar_checks.commands.before import list_images
+images_app = typer.Typer(
+    help="The images that a selection uses: list, mirror, verify.", no_args_is_help=True
+)
+app.add_typer(images_app, name="images")
 
-        list_images(build(cluster, selection))
+
+@images_app.command("list")
+@shared
+def images_list(cluster: ClusterOptions, selection: SelectionOptions) -> None:
+    """List the images of a selection, as this target would refer to them."""
+    with _one_sentence():
+        from kar_checks.commands import images
+
+        images.show(build(cluster, selection))
+
+
+@images_app.command("mirror")
+@shared
+def images_mirror(
+    cluster: ClusterOptions,
+    selection: SelectionOptions,
+    tool: Annotated[
+        str, typer.Option(metavar="crane|skopeo", help="What copies; default: what there is.")
+    ] = "",
+    execute: Annotated[bool, typer.Option("--execute", help="Run the commands, too.")] = False,
+) -> None:
+    """Print the commands that copy the images to --image-prefix, digests kept."""
+    with _one_sentence():
+        from kar_checks.commands import images
+
+        code = images.mirror(build(cluster, selection), tool, execute=execute)
+    raise typer.Exit(code)
+
+
+@images_app.command("verify")
+@shared
+def images_verify(cluster: ClusterOptions, selection: SelectionOptions) -> None:
+    """Ask the registries whether they have exactly these images; 11 if they do not say."""
+    with _one_sentence():
+        from kar_checks.commands import images
+
+        code = images.verify(build(cluster, selection))
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -96,7 +96,7 @@ def hopeless(pod: Object) -> HarnessError | None:
             return HarnessError(
                 Reason.IMAGE_UNAVAILABLE,
                 f"the node cannot get the image {one.get('image')}: {why}: {text}",
-                "mirror the images that `kar images` lists, and give --image-prefix or --image "
+                "copy the images with `kar images mirror`, and give --image-prefix or --image "
                 "(and --pull-secret where the registry wants one)",
             )
         if why in _NEVER_STARTS and _NO_PROGRAM.search(text):

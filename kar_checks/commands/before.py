@@ -1,4 +1,4 @@
-"""What can be known before a run: plan, doctor, rights, images."""
+"""What can be known before a run: plan, doctor, rights."""
 
 from __future__ import annotations
 
@@ -183,10 +183,3 @@ def print_rbac(options: Options, account_namespace: str, *, cleanup: bool) -> No
         rights, namespace=options.target.namespace, subject_namespace=account_namespace
     )
     print(yaml.safe_dump_all(objects, sort_keys=False), end="")
-
-
-def list_images(options: Options) -> None:
-    """Print one image a line: name and reference."""
-    found = needed_images(options.selection, options.target)
-    for name, reference in found.items():
-        print(f"{name}\t{reference}")

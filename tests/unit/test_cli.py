@@ -77,7 +77,7 @@ def test_without_a_cluster_nothing_is_done(kar: Kar, command: str) -> None:
         (["list", "--kubernetes", "1.20"], 4, "no checklist for Kubernetes 1.20"),
         (["explain", "gang.nothing"], 4, "there is no check 'gang.nothing'"),
         (["rbac", "nothing"], 4, "there is no check, topic"),
-        (["images", "nothing"], 4, "there is no check, topic"),
+        (["images", "list", "nothing"], 4, "there is no check, topic"),
         (["report", "nothing"], 3, "there is no run 'nothing'"),
         (["judge", "latest"], 3, "there is no run 'latest'"),
     ],
@@ -152,10 +152,10 @@ def test_rights_are_printed_as_objects_to_apply(kar: Kar) -> None:
 
 
 def test_images_are_listed_as_the_target_refers_to_them(kar: Kar) -> None:
-    assert kar("images", "resize").out == f"python\t{IMAGES['python']}\n"
-    listed = dict(line.split("\t") for line in kar("images").out.splitlines())
+    assert kar("images", "list", "resize").out == f"python\t{IMAGES['python']}\n"
+    listed = dict(line.split("\t") for line in kar("images", "list").out.splitlines())
     assert listed == IMAGES
-    mirrored = kar("images", "--image-prefix", "mirror.example/x").out
+    mirrored = kar("images", "list", "--image-prefix", "mirror.example/x").out
     assert mirrored.startswith("python\tmirror.example/x/library/python:3.13-slim@sha256:")
 
 
