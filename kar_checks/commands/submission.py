@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from kar_checks import added
 from kar_checks.exits import Exit
 from kar_checks.store import StoredRun, StoreError, find_run, write_atomically
 from kar_checks.submission import evidence
@@ -74,12 +75,44 @@ def new(
         for one in document.items
         if one.id not in known
     ]
-    filled = fill(document, entries, answers, attested_entries(answers))
+    beside: dict[str, Entry] = {}
+    if not distrusted:
+        oldest = datetime.now(UTC).date() - timedelta(days=max_age_days)
+        beside = _added(run, target, redact if redacted else None, base_url, oldest)
+    filled = fill(document, entries, answers, attested_entries(answers), beside)
     write_atomically(target / PRODUCT, filled.text)
     if (target / evidence.FOLDER).exists():
         evidence.hashes(target)
     _tell(filled, target, missing_metadata(document, answers), strange_items(document, version))
     return Exit.OK
+
+
+def _added(
+    run: StoredRun, target: Path, redact: evidence.Redact | None, base_url: str, oldest: date
+) -> dict[str, Entry]:
+    """Return the evidence that persons added to the run, its files beside the run's own."""
+    out: dict[str, Entry] = {}
+    for one in added.attested(run.folder):
+        so_far = out.get(one.requirement, Entry(one.requirement))
+        by = f"by {one.who} on {one.on}"
+        if one.on < oldest:
+            out[one.requirement] = _told(so_far, f"too old to be used: attested {by}")
+            continue
+        cited = [
+            f"{base_url.rstrip('/')}/{place}" if base_url and place != one.link else place
+            for place in evidence.attested(run, one, target, redact)
+        ]
+        said = f"Attested {by}, not measured{f': {one.text}' if one.text else '.'}"
+        out[one.requirement] = replace(
+            _told(so_far, f"attested {by}"),
+            evidence=(*so_far.evidence, *cited),
+            notes=f"{so_far.notes} {redact(said) if redact else said}".strip(),
+        )
+    return out
+
+
+def _told(entry: Entry, more: str) -> Entry:
+    return replace(entry, why=f"{entry.why}; {more}" if entry.why else more)
 
 
 def _ask(answers: Answers, missing: list[str]) -> Answers:

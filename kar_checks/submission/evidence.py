@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kar_checks import programme
+from kar_checks.added import Attested
 from kar_checks.model import Finding, Observation, RequirementResult
 from kar_checks.report.words import OUTCOME
-from kar_checks.store import StoredRun, write_atomically
+from kar_checks.store import StoredRun, StoreError, write_atomically
 from kar_checks.submission.rules import ARTEFACTS
 
 FOLDER = "evidence"
@@ -54,12 +55,43 @@ def write(run: StoredRun, row: RequirementResult, target: Path, redact: Redact) 
 
 
 def _copy(source: Path, target: Path, name: str, redact: Redact) -> str:
+    place = _place(name)
+    write_atomically(target / place, redact(source.read_text("utf-8", errors="replace")))
+    return place
+
+
+def _place(name: str) -> str:
     path = Path(name)
     # Output of ours under such a name would be read as that of the official suite, and refused.
     own = f"kar-{path.name}" if path.name.lower() in ARTEFACTS else path.name
-    place = f"{FOLDER}/raw/{path.parent / own}"
-    write_atomically(target / place, redact(source.read_text("utf-8", errors="replace")))
-    return place
+    return f"{FOLDER}/raw/{path.parent / own}"
+
+
+def attested(run: StoredRun, one: Attested, target: Path, redact: Redact | None) -> list[str]:
+    """Copy what a person gave with their evidence; returns what to cite, links first.
+
+    Raises:
+        StoreError: a file of the run is not there, or cannot be redacted because it is no text.
+    """
+    cited = [one.link] if one.link else []
+    if one.file:
+        source = (run.folder / one.file).resolve()
+        if not source.is_relative_to(run.folder.resolve()) or not source.is_file():
+            raise StoreError(f"{one.file}, added to {one.requirement}, is not in {run.folder}")
+        place = _place(one.file.removeprefix(f"{FOLDER}/"))
+        content = source.read_bytes()
+        if redact:
+            try:
+                content = redact(content.decode("utf-8")).encode()
+            except UnicodeDecodeError as error:
+                raise StoreError(
+                    f"{one.file} is no text, so that --redact cannot hide anything in it: leave "
+                    "--redact out, or attest again with a link"
+                ) from error
+        (target / place).parent.mkdir(parents=True, exist_ok=True)
+        (target / place).write_bytes(content)
+        cited.append(place)
+    return cited
 
 
 def hashes(target: Path) -> str:

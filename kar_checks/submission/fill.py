@@ -175,10 +175,12 @@ def fill(
     entries: Sequence[Entry],
     answers: Answers,
     attested: Mapping[str, Entry],
+    beside: Mapping[str, Entry] | None = None,
 ) -> Filled:
     """Return the checklist with every empty field filled that somebody can fill.
 
-    ``attested`` are what persons said; they stand where the run says nothing.
+    ``attested`` are what persons said; they stand where the run says nothing. ``beside`` is
+    evidence that persons added to the run: it joins whatever stands, and never makes a status.
     """
     edits: list[Edit] = []
     done: list[Entry] = []
@@ -188,7 +190,8 @@ def fill(
             done.append(Entry(entry.id, why="not in this checklist"))
             continue
         used = entry if entry.status else attested.get(entry.id, entry)
-        if used.status and not item.text("status").strip():
+        used = _joined(used, (beside or {}).get(entry.id))
+        if (used.status or used.evidence) and not item.text("status").strip():
             edits += [
                 document.filled(item, name, value)
                 for name, value in (
@@ -198,13 +201,26 @@ def fill(
                 )
                 if value and (name in item.fields and item.fields[name].empty)
             ]
-        elif used.status:
+        elif used.status or used.evidence:
             used = Entry(entry.id, why=f"kept as a person wrote it: {item.text('status')}")
         done.append(used)
     for name, value in answers.metadata.items():
         if _open(document, name):
             edits.append(document.with_metadata(name, value))
     return Filled(document.edited(edits), done)
+
+
+def _joined(entry: Entry, more: Entry | None) -> Entry:
+    """Put a person's evidence behind what stands; without a status that is all there is."""
+    if more is None:
+        return entry
+    return Entry(
+        entry.id,
+        entry.status,
+        " ".join(one for one in (entry.notes, more.notes) if one),
+        (*entry.evidence, *more.evidence),
+        "; ".join(one for one in (entry.why, more.why) if one),
+    )
 
 
 def missing_metadata(document: Checklist, answers: Answers) -> list[str]:

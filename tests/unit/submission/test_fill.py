@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from kar_checks import added
+from kar_checks.added import Attested
 from kar_checks.commands import submission
 from kar_checks.model import Evidence, Outcome, RequirementOutcome
 from kar_checks.store import StoredRun, StoreError
@@ -274,6 +276,81 @@ def test_a_distrusted_run_fills_nothing_and_says_why(
     out = " ".join(capsys.readouterr().out.split())
     assert "embedded local cluster" in out
     assert "Only you know: metadata platformName" in out
+
+
+METRICS = "accelerator_metrics"
+
+
+def attest(run: StoredRun, requirement: str, file: Path | None = None, **changes: Any) -> None:
+    given = {"requirement": requirement, "who": "Ada Example", "on": NOW.date(), "text": "seen"}
+    added.attest(run, Attested.model_validate({**given, **changes}), file)
+
+
+def items(target: Path) -> dict[str, Any]:
+    sections = yaml.safe_load((target / "PRODUCT.yaml").read_text())["spec"].values()
+    return {one["id"]: one for section in sections for one in section}
+
+
+def test_attested_evidence_joins_what_stands_and_makes_no_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(added, "now", lambda: NOW)
+    run = stored(tmp_path)
+    shot = tmp_path / "junit.xml"
+    shot.write_bytes(b"\x89PNG\xff")
+    attest(run, METRICS, shot, link="https://acme.example/m")
+    attest(run, GANG, text="on GPUs, too", link="https://acme.example/gang")
+    attest(run, "pod_autoscaling", on=(NOW - AGE - timedelta(days=1)).date())
+    attest(run, "ai_inference", link="https://acme.example/i")
+    target = make(tmp_path, answers={"items": {"ai_inference": ATTESTED["ai_inference"]}})
+    found = items(target)
+    copied = f"evidence/raw/attested/{METRICS}-1-junit.xml"
+    assert (found[METRICS]["status"], found[METRICS]["evidence"]) == (
+        "",
+        ["https://acme.example/m", copied],
+    )
+    assert found[METRICS]["notes"] == "Attested by Ada Example on 2026-11-25, not measured: seen"
+    assert (target / copied).read_bytes() == b"\x89PNG\xff"
+    assert copied.removeprefix("evidence/") in (target / "evidence" / "SHA256SUMS").read_text()
+    assert found[GANG]["status"] == "Implemented"
+    assert found[GANG]["evidence"] == [f"evidence/{GANG}.md", "https://acme.example/gang"]
+    assert found[GANG]["notes"].endswith("not measured: on GPUs, too")
+    assert found["ai_inference"]["status"] == "Implemented"
+    assert found["ai_inference"]["evidence"][-1] == "https://acme.example/i"
+    assert not found["pod_autoscaling"]["evidence"]
+    out = " ".join(capsys.readouterr().out.split())
+    assert "attested by Ada Example on 2026-11-25" in out
+    assert "too old to be used" in out
+
+
+def test_attested_evidence_is_redacted_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(added, "now", lambda: NOW)
+    run = stored(tmp_path)
+    text = tmp_path / "seen.txt"
+    text.write_text("worker-1 at 10.0.0.7")
+    attest(run, METRICS, text, text="worker-1 had it")
+    target = make(tmp_path, redacted=True)
+    copied = target / "evidence" / "raw" / "attested" / f"{METRICS}-1-seen.txt"
+    assert copied.read_text() == "node-1 at [address]"
+    assert "node-1 had it" in items(target)[METRICS]["notes"]
+    (target / "PRODUCT.yaml").unlink()
+    text.write_bytes(b"\xff\xfe")
+    attest(run, METRICS, text)
+    with pytest.raises(StoreError, match="is no text, so that --redact cannot hide"):
+        make(tmp_path, redacted=True)
+
+
+def test_an_attested_file_that_leaves_the_run_is_refused(tmp_path: Path) -> None:
+    run = stored(tmp_path)
+    index = run.folder / added.ATTESTED / "added.json"
+    index.parent.mkdir(parents=True)
+    said = Attested(requirement=METRICS, who="Ada", on=NOW.date(), file="../../../answers.yaml")
+    (tmp_path / "answers.yaml").write_text("secret")
+    index.write_text(f"[{said.model_dump_json()}]")
+    with pytest.raises(StoreError, match="is not in"):
+        make(tmp_path)
 
 
 @pytest.mark.parametrize(
