@@ -48,7 +48,7 @@ def run(file: Path, output: Path, only: Sequence[str], resume_hours: float) -> i
         if _is_recent(words_of(fleet, one), output / one.name, resume_hours)
     ]
     for name in recent:
-        print(f"{name}: reported within the last {resume_hours:g} hours")
+        print(f"{name}: left out, it reported within the last {resume_hours:g} h")
     workers = _Workers(fleet, output)
     with _signals(workers):
         troubles = workers.work([one for one in chosen if one.name not in recent])

@@ -33,6 +33,7 @@ _OURS = (
     "--local-cluster",
     "--in-cluster",
 )
+_ADDRESS = re.compile(r"https?://[^\s,)]+|(?<=host=')[^']*|(?<=resolve ')[^']*")
 _CLOCKS_DIFFER = timedelta(minutes=5)
 
 State = Literal["met", "failed", "undecided", "harness", "stale", "not reported"]
@@ -369,9 +370,12 @@ def _code(code: int | None) -> str:
 
 
 def said(log: str) -> str:
-    """Return the last sentence that a `kar` said about a trouble of its own; empty if none."""
+    """Return the last sentence that a `kar` said about a trouble of its own; empty if none.
+
+    Addresses stay in the log: as in a run folder, none of them comes to a page.
+    """
     found = re.findall(r"^kar: (.+)$", log, re.MULTILINE)
-    return found[-1] if found else ""
+    return _ADDRESS.sub("[address]", found[-1]) if found else ""
 
 
 def _with_twins(rows: Sequence[Row]) -> list[Row]:
