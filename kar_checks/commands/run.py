@@ -14,7 +14,7 @@ from kar_checks.exits import Exit
 from kar_checks.options import Options
 from kar_checks.pytest_plugin import KarPlugin
 from kar_checks.report import text
-from kar_checks.store import StoredRun, new_run_id, write_atomically
+from kar_checks.store import StoredRun, StoreError, new_run_id, write_atomically
 from kar_checks.view import ConsoleView
 
 
@@ -40,7 +40,11 @@ def run_checks(options: Options, *, quiet: bool) -> int:
         if plugin.code is None:
             return int(code)
         if page.exists():
-            write_atomically(folder / page.name, page.read_text("utf-8"))
+            try:
+                write_atomically(folder / page.name, page.read_text("utf-8"))
+            except StoreError as error:
+                console.print(str(error), markup=False, soft_wrap=True)
+                code = Exit.INTERNAL
     run = StoredRun(folder)
     # A full disk may have kept the last word out of the folder.
     last = plugin.code if code != Exit.INTERNAL else Exit.INTERNAL

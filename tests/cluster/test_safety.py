@@ -126,7 +126,7 @@ def test_a_full_disk_is_told_and_loses_nothing_that_was_measured(
 ) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    # Room for what is measured, which is written anew at each step, and none for the page.
+    # Room for what is measured, which is written anew at each step, and not for all of the pages.
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=220k", "tmpfs", str(small)], check=True)
     try:
         done = Kar(small).run(FAST)
