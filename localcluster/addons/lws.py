@@ -1,5 +1,6 @@
 """LeaderWorkerSet, which makes groups of pods of one leader and its workers."""
 
+from localcluster.addons.kueue import KUEUE
 from localcluster.addons.model import Addon, AddonImage, Chart, DryRun, Rollout
 from localcluster.gobuild import GoBuild
 
@@ -27,6 +28,8 @@ LWS = Addon(
             module=_MODULE,
             version=_VERSION,
             packages=(f"{_MODULE}/cmd",),
+            # In Kueue's versions of what both depend on: compiled once for both.
+            requires={"sigs.k8s.io/kueue": KUEUE.builds[0].version},
             variables={f"{_MODULE}/pkg/version.GitVersion": _VERSION},
         ),
     ),
