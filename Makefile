@@ -26,7 +26,7 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy -p kar_checks -p localcluster
-	$(VENV)/bin/mypy probes tests conftest.py benchmarks scripts/cluster_tests.py
+	$(VENV)/bin/mypy probes tests conftest.py benchmarks scripts
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/.ready
@@ -37,7 +37,7 @@ pages: $(VENV)/.ready
 	$(PYTEST) tests/pages -q
 
 cluster-tests: $(VENV)/.ready
-	$(VENV)/bin/python scripts/cluster_tests.py
+	$(VENV)/bin/python -m scripts.cluster_tests
 
 docs: $(VENV)/.ready
 	$(VENV)/bin/python scripts/generate.py

@@ -20,6 +20,7 @@ import os
 import random
 import re
 import signal
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +30,8 @@ from typing import Any
 
 SCRAPE_SECONDS = 5.0
 SETTLE_PAUSE = 1.0
+RESOLVE_SECONDS = 10.0
+"""A cluster's name service that has just met a new Service asks to try again for a moment."""
 MOST_TEXT = 300
 _SAMPLE = re.compile(
     r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+([-+0-9.eE]+|[-+]?(?:Inf|NaN))(?:\s+[0-9.]+)?"
@@ -85,14 +88,24 @@ def fetch(
     data = None if body is None else json.dumps(body).encode()
     sent = {"Content-Type": "application/json"} if data else {}
     request = urllib.request.Request(url, data=data, headers={**sent, **(headers or {})})  # noqa: S310
-    try:
-        with _OPENER.open(request, timeout=seconds) as answer:
-            return answer.status, _read(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, _read(error)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        return 0, str(getattr(error, "reason", error)) or type(error).__name__
+    began = time.monotonic()
+    while True:
+        try:
+            with _OPENER.open(request, timeout=seconds) as answer:
+                return answer.status, _read(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, _read(error)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            why = getattr(error, "reason", error)
+            if not _unresolved(why) or time.monotonic() - began > RESOLVE_SECONDS:
+                return 0, str(why) or type(error).__name__
+        time.sleep(0.5)
+
+
+def _unresolved(why: Any) -> bool:
+    """Tell whether the name service asked to try again: nothing was sent, so nothing is doubled."""
+    return isinstance(why, socket.gaierror) and why.errno == socket.EAI_AGAIN
 
 
 def samples(text: str, wanted: list[str]) -> tuple[list[str], list[list[Any]]]:

@@ -16,6 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from localcluster.addons import ADDONS
+from localcluster.images import debian_image
+from localcluster.progress import Progress
+from scripts.runner_image import BASE
 
 ROOT = Path(__file__).parents[1]
 PYTEST = (
@@ -55,6 +58,7 @@ def main() -> int:
     """Build, run both halves to their end, and fail when one did."""
     addons = [word for addon in ADDONS for word in ("--addon", addon.name)]
     subprocess.run([sys.executable, "-m", "localcluster", "build", *addons], cwd=ROOT, check=True)
+    debian_image(BASE, Progress())
     with enough_watchers():
         started = {
             name: subprocess.Popen(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kar_checks.checks.registry import all_checks
 from kar_checks.cluster.client import Cluster
 from kar_checks.model import Finding
 from kar_checks.store import StoredRun
@@ -23,6 +24,9 @@ RUN_SECONDS = 400
 
 EVERYTHING = ("dranet", "endpoint-picker")
 """The add-ons without which some topic has nothing to assess."""
+
+UNASKED = {check.id for topic, check in all_checks() if not topic.asked_by}
+"""The checks that a run makes when it is asked for nothing in particular."""
 
 
 @dataclass(frozen=True)

@@ -289,21 +289,25 @@ def _measured(phase: Phase) -> Ruling | None:
 def _even(balanced: list[Phase], confidence: float, facts: list[Fact]) -> Ruling | None:
     """Without load nobody may have all, and everybody something."""
     total = sum(one.sample.sent for one in balanced)
-    for pod in balanced[0].sample.counted:
-        hits = sum(one.sample.good(pod=pod) for one in balanced)
-        low, high = interval(hits, total, confidence)
+    answered = {
+        pod: sum(one.sample.good(pod=pod) for one in balanced) for pod in balanced[0].sample.counted
+    }
+    shares = {pod: interval(hits, total, confidence) for pod, hits in answered.items()}
+    # Asked first: beside a server that gets everything, the others get nothing.
+    for pod, (low, _) in shares.items():
         if low > ONE_GETS_ALL:
             return failed(
                 "always_the_same_server",
-                f"{pod} answered {hits} of {total} requests while no server reported load",
+                f"{pod} answered {answered[pod]} of {total} requests while no server reported load",
                 "shares for all servers that report the same",
                 facts,
             )
-        if high < 0.5 / len(balanced[0].sample.counted):
+    for pod, (_, high) in shares.items():
+        if high < 0.5 / len(shares):
             return undecided(
                 "uneven_without_load",
-                f"{pod} answered only {hits} of {total} requests while all servers reported the "
-                "same, so that something else than load decides",
+                f"{pod} answered only {answered[pod]} of {total} requests while all servers "
+                "reported the same, so that something else than load decides",
                 "look at the picker's configuration",
             )
     return None

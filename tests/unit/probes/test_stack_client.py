@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -221,3 +222,24 @@ def test_it_ends_at_once_when_it_is_told_to(stack: Stack, tmp_path: Path) -> Non
 def test_prompts_differ_from_the_first_word_on() -> None:
     assert stack_client.prompt("a", 50) == stack_client.prompt("a", 50)
     assert stack_client.prompt("a", 50).split()[:2] != stack_client.prompt("b", 50).split()[:2]
+
+
+def test_a_name_that_is_not_known_yet_is_asked_for_again(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *more: Any, **options: Any) -> Any:
+        tried.append(1)
+        if len(tried) == 1:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return real("127.0.0.1", *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    url = f"http://front:{stack.server_address[1]}/v1/models"
+    status, _ = stack_client.fetch(url, seconds=2)
+    assert (status, len(tried)) == (200, 2)
+    monkeypatch.setattr(stack_client, "RESOLVE_SECONDS", 0.0)
+    tried.clear()
+    assert stack_client.fetch(url, seconds=2)[0] == 0

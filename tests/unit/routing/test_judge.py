@@ -242,6 +242,7 @@ def test_the_status_of_pools(change: dict[str, Any], expected: Ruled) -> None:
 SLOW = [phase(A, sample(7, 72, 71), read=0), phase(B, sample(71, 7, 72), read=0)]
 SLOW_KEPT = [phase(A, sample(30, 30, 30), read=0), phase(B, sample(30, 30, 30), read=0)]
 ALWAYS_A = sample(150, 0, 0)
+ALWAYS_B = sample(0, 150, 0)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +252,7 @@ ALWAYS_A = sample(150, 0, 0)
         (load(NOT_A, EVEN), ("fail", "one_sided_reaction")),
         (load(sample(30, 60, 60), sample(60, 30, 60)), ("fail", "no_reaction")),
         (load(ALWAYS_A, ALWAYS_A, balanced=ALWAYS_A), ("fail", "always_the_same_server")),
+        (load(ALWAYS_B, ALWAYS_B, balanced=ALWAYS_B), ("fail", "always_the_same_server")),
         (load(NOT_A, NOT_B, balanced=sample(75, 73, 2)), ("inconclusive", "uneven_without_load")),
         (load(EVEN, EVEN, after=8.0), ("fail", "stale_reports")),
         (load(EVEN, EVEN, after=None), ("fail", "stale_reports")),
