@@ -33,7 +33,7 @@ class Kind:
     @property
     def makes_pods(self) -> bool:
         """Its controller makes pods, so that it is gone only when they are."""
-        return self.group == "apps"
+        return self.group in ("apps", "leaderworkerset.x-k8s.io")
 
 
 NAMESPACE = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
@@ -42,6 +42,7 @@ POD = Kind("", "v1", "pods", "Pod")
 EVENT = Kind("", "v1", "events", "Event")
 SECRET = Kind("", "v1", "secrets", "Secret")
 DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
+LEADER_WORKER_SET = Kind("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet")
 NETWORK_POLICY = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
 SERVICE = Kind("", "v1", "services", "Service")

@@ -106,7 +106,7 @@ class Target(Record):
             **(meta.get("annotations") or {}),
             "kar-checks.dev/owner": owner,
         }
-        for template in _pod_templates(out):
+        for template in pod_templates(out):
             self._dress_pod(template, meta["labels"], owner)
         return out
 
@@ -160,13 +160,16 @@ def _require_architectures(spec: Object, architectures: list[str]) -> None:
         )
 
 
-def _pod_templates(body: Object) -> Iterable[Object]:
+def pod_templates(body: Object) -> Iterable[Object]:
+    """Yield every template of pods in an object; a pod is its own."""
     if body.get("kind") == "Pod":
         yield body
         return
-    template: Any = (body.get("spec") or {}).get("template")
-    if isinstance(template, dict) and "spec" in template:
-        yield cast("Object", template)
+    spec: Any = body.get("spec") or {}
+    groups: Any = spec.get("leaderWorkerTemplate") or {}
+    for template in (spec.get("template"), groups.get("workerTemplate")):
+        if isinstance(template, dict) and "spec" in template:
+            yield cast("Object", template)
 
 
 _PAIR = re.compile(r"([^=\s]+)=(.*)")

@@ -24,6 +24,7 @@ from kar_checks.options import Options
 
 SEARCHED: tuple[Kind, ...] = (
     kinds.DEPLOYMENT,
+    kinds.LEADER_WORKER_SET,
     kinds.JOB,
     kinds.HTTP_ROUTE,
     kinds.INFERENCE_POOL,

@@ -11,6 +11,7 @@ from localcluster.addons.endpoint_picker import ENDPOINT_PICKER
 from localcluster.addons.gateway import GATEWAY
 from localcluster.addons.inference_sim import INFERENCE_SIM
 from localcluster.addons.kueue import KUEUE
+from localcluster.addons.lws import LWS
 from localcluster.addons.model import Addon
 from localcluster.addons.multus import MULTUS
 from localcluster.addons.volcano import VOLCANO
@@ -26,6 +27,7 @@ ADDONS: tuple[Addon, ...] = (
     GATEWAY,
     ENDPOINT_PICKER,
     INFERENCE_SIM,
+    LWS,
     MULTUS,
     VOLCANO,
     KUEUE,

@@ -106,7 +106,7 @@ def simulators(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
         yield
 
 
-@pytest.mark.addons("inference-sim")
+@pytest.mark.addons("inference-sim", "lws")
 def test_a_simulator_never_passes(kar: Kar, local: LocalCluster, cluster: Cluster) -> None:
     with simulators(local, cluster):
         both = kar.run("stack", *asked("legs"))

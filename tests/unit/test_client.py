@@ -305,7 +305,12 @@ def test_a_delete_takes_only_the_object_with_that_uid(cluster: Cluster, api: Api
 
 
 @pytest.mark.parametrize(
-    ("kind", "policy"), [(kinds.CONFIG_MAP, "Background"), (kinds.DEPLOYMENT, "Foreground")]
+    ("kind", "policy"),
+    [
+        (kinds.CONFIG_MAP, "Background"),
+        (kinds.DEPLOYMENT, "Foreground"),
+        (kinds.LEADER_WORKER_SET, "Foreground"),
+    ],
 )
 def test_what_has_pods_of_its_own_goes_after_them(
     cluster: Cluster, api: ApiServer, kind: kinds.Kind, policy: str

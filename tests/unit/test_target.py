@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from kar_checks.cluster.client import Object
-from kar_checks.cluster.target import IMAGES, Target, Toleration, parse_pairs, parse_toleration
+from kar_checks.cluster.target import (
+    IMAGES,
+    Target,
+    Toleration,
+    parse_pairs,
+    parse_toleration,
+    pod_templates,
+)
 
 POD_SPEC: Object = {
     "containers": [{"name": "main", "image": "python"}],
@@ -20,11 +27,14 @@ def pod() -> Object:
 
 def templated(kind: str) -> Object:
     template = {"metadata": {"labels": {"app": "x"}}, "spec": copy.deepcopy(POD_SPEC)}
+    grouped = kind == "LeaderWorkerSet"
     return {
         "apiVersion": "x/v1",
         "kind": kind,
         "metadata": {"name": "d"},
-        "spec": {"template": template},
+        "spec": {"leaderWorkerTemplate": {"workerTemplate": template}}
+        if grouped
+        else {"template": template},
     }
 
 
@@ -48,7 +58,8 @@ def dress(body: Object, target: Target = TARGET) -> Object:
 
 
 def pod_of(body: Object) -> Object:
-    return body if body["kind"] == "Pod" else body["spec"]["template"]
+    (found,) = pod_templates(body)
+    return found
 
 
 WITH_PODS = [pod(), templated("Job"), templated("Deployment"), templated("LeaderWorkerSet")]

@@ -8,6 +8,14 @@ _GATEWAYS = "gateway.networking.k8s.io"
 _NEEDS = Needs(
     rights=(
         Right(("create", "get", "patch", "watch", "delete"), "apps", "deployments"),
+        # Another form of prefill and decode; without it they are Deployments, too.
+        Right(
+            ("create", "get", "patch", "watch", "delete"),
+            "leaderworkerset.x-k8s.io",
+            "leaderworkersets",
+            optional=True,
+            variants=("leaderworkerset",),
+        ),
         Right(("create", "get", "list", "watch", "delete"), "", "pods"),
         Right(("get",), "", "pods/log"),
         Right(("create", "get"), "", "pods/exec"),
@@ -27,6 +35,7 @@ TOPIC = Topic(
     title="Disaggregated inference",
     label="KAR-41",
     requirement="disaggregated_inference",
+    variants="disaggregation.workload",
     official_link="https://github.com/kubernetes-sigs/ai-conformance/tree/main/kars/0041-disaggregated-inference",
     trial="kar_checks.checks.disaggregation.trial:run",
     judge="kar_checks.checks.disaggregation.judge:judge",

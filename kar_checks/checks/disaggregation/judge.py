@@ -36,7 +36,14 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     """Judge one check."""
     observed = cast("DisaggregationObservation", seen)
     parts, rule = _RULES[check]
-    way = Fact(name="way to the router", value=observed.route, source="disaggregation.gateway")
+    facts = [
+        Fact(name="way to the router", value=observed.route, source="disaggregation.gateway"),
+        Fact(
+            name="prefill and decode deployed as",
+            value=observed.workload,
+            source="disaggregation.workload",
+        ),
+    ]
     ruling = _measured(observed, parts) or _mutated(observed) or rule(observed, profile)
     return [
         Finding(
@@ -44,7 +51,7 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
             outcome=ruling.outcome,
             reason=ruling.reason,
             summary=ruling.summary,
-            facts=[way, *ruling.facts],
+            facts=[*facts, *ruling.facts],
             would_change=ruling.would_change,
             help=ruling.help,
             evidence=observed.evidence,

@@ -151,6 +151,8 @@ class DisaggregationObservation(Observation):
     route: str
     """How requests came to the router, e.g. ``Gateway of class envoy``, ``Service (no Gateway
     API)``."""
+    workload: str = "Deployments"
+    """What makes the pods of prefill and decode; runs before there was a choice tell nothing."""
     network: str
     """Which network the state was meant to take; empty for the pod network."""
     interface: str

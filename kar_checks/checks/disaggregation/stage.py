@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from kar_checks.checks.disaggregation import kv, workload
 from kar_checks.checks.disaggregation.entrance import HOST, Entrance
+from kar_checks.checks.disaggregation.form import Form
 from kar_checks.checks.disaggregation.observation import (
     Batch,
     Counters,
@@ -23,8 +24,9 @@ from kar_checks.checks.disaggregation.observation import (
 )
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods
-from kar_checks.cluster.client import MERGE, Object
+from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.target import pod_templates
 from kar_checks.model import Reason
 
 Lines = list[dict[str, Any]]
@@ -75,6 +77,7 @@ class Stage:
         )
         self.pods: dict[str, Object] = {}
         """Every pod of the workload that was seen, by name."""
+        self.form = Form(trial)
         self.entrance = Entrance(trial)
         self._number = 0
         self._addresses: dict[str, str] = {}
@@ -103,12 +106,9 @@ class Stage:
             self._addresses[part] = f"{address}:{workload.PORT}"
         self.entrance.begin()
         client = space.create(kinds.POD, self.parts.client())
-        templates = {
-            "prefill": self.parts.engine("prefill"),
-            "decode": self.parts.engine("decode"),
-            "router": self.parts.router(self._addresses["prefill"], self._addresses["decode"]),
-        }
-        stored = {one: space.create(kinds.DEPLOYMENT, body) for one, body in templates.items()}
+        stored = self.form.create({one: self.parts.engine(one) for one in ("prefill", "decode")})
+        router = self.parts.router(self._addresses["prefill"], self._addresses["decode"])
+        stored["router"] = space.create(kinds.DEPLOYMENT, router)
         for part, body in stored.items():
             for pod in self.await_pods(part, 1):
                 space.mutations.extend(_admitted_otherwise(body, pod))
@@ -151,14 +151,6 @@ class Stage:
         """
         if self.trial.cluster.stopping.wait(seconds):
             raise HarnessError(Reason.INTERRUPTED, "disaggregated serving: interrupted")
-
-    def scale(self, part: str, replicas: int) -> None:
-        """Ask for another number of pods."""
-        body = {"spec": {"replicas": replicas}}
-        name = workload.named(part)
-        self.trial.cluster.patch(
-            kinds.DEPLOYMENT, name, body, self.trial.namespace, content_type=MERGE
-        )
 
     def await_pods(
         self, part: str, count: int, *, without: str = "", seconds: float | None = None
@@ -211,7 +203,7 @@ class Stage:
             raise HarnessError(
                 Reason.TIMEOUT,
                 f"{part}: not {count} Ready pods within {limit:.0f} s ({states or 'none'})",
-                "look at the Deployment and its ReplicaSet: quota or admission may refuse pods",
+                "look at the events of what makes them: quota or admission may refuse pods",
             )
         return [one for name, one in there.items() if name != without]
 
@@ -515,7 +507,7 @@ def _host(pod: Object) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _admitted_otherwise(deployment: Object, pod: Object) -> list[Any]:
+def _admitted_otherwise(maker: Object, pod: Object) -> list[Any]:
     """Return what differs between a pod and the template that it was made from."""
-    template = deployment["spec"]["template"]
+    (template,) = pod_templates(maker)
     return pods.mutations({**template, "kind": "Pod"}, {"kind": "Pod", **pod})

@@ -51,6 +51,7 @@ def run(trial: Trial) -> DisaggregationObservation:
         finished=now(),
         shape=stage.shape,
         route=stage.entrance.told,
+        workload=stage.form.told,
         network=stage.network,
         interface=stage.parts.interface if stage.network else "",
         nodes_usable=stage.nodes_usable,
@@ -148,7 +149,7 @@ def scaling(stage: Stage) -> Scaling:
     stream = Aside(lambda: stage.ask(tokens=_short(stage), at_once=2, until=_STOP, lasts=3 * limit))
     facts: dict[str, object] = {}
     try:
-        stage.scale("decode", 2)
+        stage.form.scale("decode", 2)
         there = [
             str(one["metadata"]["name"]) for one in stage.await_pods("decode", 2, seconds=limit)
         ]
@@ -160,7 +161,7 @@ def scaling(stage: Stage) -> Scaling:
                 facts["served_seconds"] = round(time.monotonic() - began, 2)
                 break
             stage.pause(_POLL_SECONDS)
-        stage.scale("decode", 1)
+        stage.form.scale("decode", 1)
         (left,) = stage.await_pods("decode", 1, seconds=limit)
         (removed,) = set(there) - {str(left["metadata"]["name"])}
         facts |= {"pod_removed": removed, "removed_seconds": round(time.monotonic() - began, 2)}
@@ -228,7 +229,7 @@ def loss(stage: Stage) -> Loss:
 
 def without_prefill(stage: Stage) -> Batch:
     """Control: no prefill pod at all."""
-    stage.scale("prefill", 0)
+    stage.form.scale("prefill", 0)
     stage.await_pods("prefill", 0)
     return stage.ask(count=2, tokens=_short(stage))
 

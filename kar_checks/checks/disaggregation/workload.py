@@ -30,6 +30,11 @@ def named(part: str) -> str:
     return f"kar-disagg-{part}"
 
 
+def set_named(part: str) -> str:
+    """Return the name of a part's LeaderWorkerSet."""
+    return f"{named(part)}-lws"
+
+
 def shape_of(profile: Profile) -> Shape:
     """Return the size of a KV cache that a profile asks for."""
     names = ("layers", "kv_heads", "head_dim", "dtype_bytes", "block_tokens")
@@ -111,6 +116,15 @@ class Workload:
             image=self.image,
             probe=_config_map(CLIENT_PROBE),
         )
+
+
+def leader_worker_set(part: str, deployment: Object) -> Object:
+    """Return the LeaderWorkerSet that makes the same pods as a Deployment."""
+    return manifest(
+        "disaggregation/leaderworkerset.yaml.j2",
+        name=set_named(part),
+        pod=deployment["spec"]["template"],
+    )
 
 
 def service(part: str) -> Object:
