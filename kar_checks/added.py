@@ -15,6 +15,8 @@ from typing import Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from kar_checks import inference_suite
+from kar_checks.inference_suite import SuiteResults
 from kar_checks.model import Record
 from kar_checks.store import StoredRun, StoreError, now, write_atomically
 
@@ -51,11 +53,15 @@ class Attested(Record):
 
 
 class Official(Record):
-    """A test of the official suite, as its own output tells it."""
+    """A test of an official suite, as its own output tells it."""
 
     test: str
     requirement: str
-    outcome: Literal["pass", "fail", "skip"]
+    outcome: Literal["pass", "fail", "skip", "inconclusive"]
+    suite: str = ""
+    """Name and version of the upstream suite; empty for the programme's own."""
+    note: str = ""
+    """Why it failed or decided nothing, where that is known."""
     source: str
     """The output that tells it, as a path inside the run folder."""
     added: str
@@ -123,24 +129,59 @@ def add_official(run: StoredRun, file: Path, results: dict[str, str]) -> list[Of
         ValueError: none of its tests that touch a cluster is among the results.
         StoreError: the file cannot be read, or the folder not be written.
     """
-    place = f"{OFFICIAL}/{file.name.lower()}"
     found = [
         Official(
             test=test,
             requirement=requirement,
             outcome=outcome,
-            source=place,
+            source=_place(file),
             added=now().isoformat(timespec="seconds"),
         )
         for test, requirement in TESTS.items()
         if (outcome := _outcome(results, test)) is not None
     ]
     if not found:
-        raise ValueError(f"{file} has no result of a test of the official suite")
-    kept = [one for one in official(run.folder) if one.source != place]
-    _copy(file, run.folder / place)
-    _write(run.folder / OFFICIAL / _INDEX, [*kept, *found])
+        raise ValueError("it has no result of a test of the official suite")
+    _replace(run, file, found)
     return found
+
+
+def add_inference_suite(run: StoredRun, file: Path, results: SuiteResults) -> list[Official]:
+    """Add what the inference extension's suite said; a file of the same name is replaced.
+
+    Raises:
+        ValueError: the run's checklist has no requirement that the suite is about.
+        StoreError: the file cannot be read, or the folder not be written.
+    """
+    if inference_suite.REQUIREMENT not in [one.id for one in run.requirements]:
+        raise ValueError(
+            f"checklist {run.info.kubernetes_minor} has no {inference_suite.REQUIREMENT}, which "
+            f"the {inference_suite.NAME} is about"
+        )
+    found = [
+        Official(
+            test=one.name,
+            requirement=inference_suite.REQUIREMENT,
+            outcome=one.outcome,
+            suite=results.suite,
+            note=one.note,
+            source=_place(file),
+            added=now().isoformat(timespec="seconds"),
+        )
+        for one in results.tests
+    ]
+    _replace(run, file, found)
+    return found
+
+
+def _place(file: Path) -> str:
+    return f"{OFFICIAL}/{file.name.lower()}"
+
+
+def _replace(run: StoredRun, file: Path, found: list[Official]) -> None:
+    kept = [one for one in official(run.folder) if one.source != _place(file)]
+    _copy(file, run.folder / _place(file))
+    _write(run.folder / OFFICIAL / _INDEX, [*kept, *found])
 
 
 def _outcome(results: dict[str, str], test: str) -> Literal["pass", "fail", "skip"] | None:

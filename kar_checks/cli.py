@@ -406,12 +406,17 @@ def attest(
 @app.command()
 def official(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="junit.xml, results.json, e2e.log.")
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="junit.xml, results.json or e2e.log of the programme's suite; *.log (what it "
+            "printed) or *.yaml (its report) of the inference extension's.",
+        ),
     ],
     run: Annotated[str, typer.Option(help="A run's folder or id.")] = "latest",
     output: OutputOption = Path("runs"),
 ) -> None:
-    """Show results of the official Go suite beside a stored run; they change no outcome."""
+    """Show results of official Go suites beside a stored run; they change no outcome."""
     with _one_sentence():
         from kar_checks.commands.add import add_official
 

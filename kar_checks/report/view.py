@@ -154,14 +154,24 @@ class RequirementView:
     attested: list[Attested] = field(default_factory=list[Attested])
     """What persons added."""
     official: list[Official] = field(default_factory=list[Official])
-    """What the official suite said."""
+    """What the programme's official suite said."""
+    suites: list[list[Official]] = field(default_factory=list[list[Official]])
+    """What upstream suites said, by the file that tells it."""
 
     @property
     def disagrees(self) -> bool:
-        """Whether the official suite decided otherwise than this run."""
+        """Whether an official suite decided otherwise than this run.
+
+        A single failed test of an upstream suite speaks against a pass, and only a pass of all of
+        them against a failure.
+        """
         ours = str(self.result.outcome)
+        told = [one.outcome for one in self.official]
+        for suite in self.suites:
+            outcomes = {one.outcome for one in suite}
+            told += ["fail"] if "fail" in outcomes else ["pass"] if outcomes == {"pass"} else []
         return ours in ("pass", "fail") and any(
-            one.outcome in ("pass", "fail") and one.outcome != ours for one in self.official
+            one in ("pass", "fail") and one != ours for one in told
         )
 
     @property
@@ -216,9 +226,17 @@ class Scorecard:
                 result,
                 [topic for topic in self.topics if topic.info.requirement == result.id],
                 [one for one in self.attested if one.requirement == result.id],
-                [one for one in self.official if one.requirement == result.id],
+                [one for one in self.official if one.requirement == result.id and not one.suite],
+                self._suites(result.id),
             )
             for result in self.run.requirements
+        ]
+
+    def _suites(self, requirement: str) -> list[list[Official]]:
+        mine = [one for one in self.official if one.requirement == requirement and one.suite]
+        return [
+            [one for one in mine if one.source == source]
+            for source in dict.fromkeys(one.source for one in mine)
         ]
 
     @cached_property
@@ -228,7 +246,7 @@ class Scorecard:
 
     @cached_property
     def official(self) -> list[Official]:
-        """Results of the official suite that were added to the run."""
+        """Results of official suites that were added to the run."""
         return added.official(self.run.folder)
 
     @property

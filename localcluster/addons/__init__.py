@@ -9,6 +9,7 @@ from localcluster.addons.coscheduling import COSCHEDULING
 from localcluster.addons.dranet import DRANET
 from localcluster.addons.endpoint_picker import ENDPOINT_PICKER
 from localcluster.addons.gateway import GATEWAY
+from localcluster.addons.inference_conformance import INFERENCE_CONFORMANCE
 from localcluster.addons.inference_sim import INFERENCE_SIM
 from localcluster.addons.kueue import KUEUE
 from localcluster.addons.lws import LWS
@@ -26,6 +27,7 @@ ADDONS: tuple[Addon, ...] = (
     DRANET,
     GATEWAY,
     ENDPOINT_PICKER,
+    INFERENCE_CONFORMANCE,
     INFERENCE_SIM,
     LWS,
     MULTUS,
