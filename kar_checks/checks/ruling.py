@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kar_checks.model import Fact, Outcome
+from kar_checks.model import Evidence, Fact, Finding, Outcome
 
 
 @dataclass(frozen=True)
@@ -17,3 +17,20 @@ class Ruling:
     help: str = ""
     would_change: str = ""
     facts: list[Fact] = field(default_factory=list[Fact])
+
+    def finding(
+        self, check: str, facts: list[Fact], evidence: Evidence, trial: str, *, variant: str = ""
+    ) -> Finding:
+        """Return the verdict as it is stored, with ``facts``: its own and those around them."""
+        return Finding(
+            check=check,
+            variant=variant,
+            outcome=self.outcome,
+            reason=self.reason,
+            summary=self.summary,
+            facts=facts,
+            would_change=self.would_change,
+            help=self.help,
+            evidence=evidence,
+            trial=trial,
+        )

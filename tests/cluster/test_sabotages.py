@@ -41,7 +41,12 @@ def test_each_check_says_what_was_broken(name: str, machine: Machine, tmp_path: 
     expected = {
         (row["check"], row.get("variant", "")): (row["outcome"], row["reason"]) for row in wanted
     }
-    assert seen == expected, done.output
+    others = {
+        key: f"{seen.get(key)} instead of {expected.get(key)}"
+        for key in {**expected, **seen}
+        if seen.get(key) != expected.get(key)
+    }
+    assert not others, f"{others}\n{done.output}"
     assert done.code != 0
 
 

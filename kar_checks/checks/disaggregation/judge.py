@@ -45,19 +45,7 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
         ),
     ]
     ruling = _measured(observed, parts) or _mutated(observed) or rule(observed, profile)
-    return [
-        Finding(
-            check=check,
-            outcome=ruling.outcome,
-            reason=ruling.reason,
-            summary=ruling.summary,
-            facts=[*facts, *ruling.facts],
-            would_change=ruling.would_change,
-            help=ruling.help,
-            evidence=observed.evidence,
-            trial=observed.trial,
-        )
-    ]
+    return [ruling.finding(check, [*facts, *ruling.facts], observed.evidence, observed.trial)]
 
 
 def _measured(seen: DisaggregationObservation, parts: Sequence[str]) -> Ruling | None:

@@ -41,21 +41,16 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
         name: _rule(check, backend, profile) for name, backend in observed.backends.items()
     } or {"": _none_found(observed)}
     return [
-        Finding(
-            check=check,
-            variant=name,
-            outcome=ruling.outcome,
-            reason=ruling.reason,
-            summary=ruling.summary,
-            facts=[
+        ruling.finding(
+            check,
+            [
                 *_where(check, observed.backends.get(name)),
                 *ruling.facts,
                 *_beyond(check, observed.backends.get(name)),
             ],
-            would_change=ruling.would_change,
-            help=ruling.help,
-            evidence=observed.evidence,
-            trial=observed.trial,
+            observed.evidence,
+            observed.trial,
+            variant=name,
         )
         for name, ruling in rulings.items()
     ]

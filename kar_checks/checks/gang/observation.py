@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from kar_checks.model import Fault, Observation, Record
 
@@ -136,6 +136,15 @@ class Canary(Record):
 
     priority: int
     preempts: bool
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> Canary:
+        """Return what the API server stored of a pod."""
+        spec = stored["spec"]
+        return cls(
+            priority=int(spec.get("priority") or 0),
+            preempts=spec.get("preemptionPolicy") != "Never",
+        )
 
 
 class Scenario(Record):

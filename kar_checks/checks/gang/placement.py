@@ -7,7 +7,7 @@ one node by a filler pod, and pins its pods there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -180,6 +180,21 @@ SCENARIOS: dict[str, tuple[str, list[str]]] = {
 """Title and checks of each scenario, the longest first."""
 
 
+def scripts(selected: Collection[str]) -> dict[str, Script]:
+    """Return what plays each scenario that the selected checks need, the longest first."""
+    known: dict[str, Script] = {
+        "squeeze": partial(squeeze, "gang.release" in selected),
+        "contest": contest,
+        "incomplete": incomplete,
+        "fits": fits,
+    }
+    return {
+        name: known[name]
+        for name, (_, checks) in SCENARIOS.items()
+        if not set(selected).isdisjoint(checks)
+    }
+
+
 class Placement:
     """How a gang scheduler that places pods is assessed; see :class:`backend.Assessment`."""
 
@@ -225,25 +240,13 @@ class Placement:
             for one in made:
                 trial.workspace.delete(kinds.POD, str(one["metadata"]["name"]))
             backend.delete_group(trial, group)
-        spec = made[0]["spec"]
-        return Canary(
-            priority=int(spec.get("priority") or 0),
-            preempts=spec.get("preemptionPolicy") != "Never",
-        )
+        return Canary.of(made[0])
 
     def parts(self, bench: Bench) -> Mapping[str, Callable[[], Record]]:
         """Return the selected scenarios, each for a node of its own."""
-        selected = bench.trial.selected
-        scripts: dict[str, Script] = {
-            "squeeze": partial(squeeze, "gang.release" in selected),
-            "contest": contest,
-            "incomplete": incomplete,
-            "fits": fits,
-        }
         return {
-            name: partial(self._play, bench, name, scripts[name])
-            for name, (_, checks) in SCENARIOS.items()
-            if selected.intersection(checks)
+            name: partial(self._play, bench, name, script)
+            for name, script in scripts(bench.trial.selected).items()
         }
 
     def _play(self, bench: Bench, name: str, script: Script) -> Scenario | Problem:

@@ -21,6 +21,26 @@ GANG_LABEL = "kar-checks.dev/gang"
 ROLE_LABEL = "kar-checks.dev/role"
 
 
+def wait_for(
+    changed: threading.Condition, cluster: Cluster, goal: Callable[[], bool], seconds: float
+) -> bool:
+    """Wait until ``goal`` holds, looking at every change; returns whether it does.
+
+    Raises:
+        HarnessError: the run is being interrupted.
+    """
+    deadline = time.monotonic() + seconds
+    with changed:
+        while not goal():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if cluster.stopping.is_set():
+                raise HarnessError(Reason.INTERRUPTED, "the gang trial was interrupted")
+            changed.wait(min(left, 0.5))
+    return True
+
+
 class Follower:
     """Follows a collection from a list on, in a thread of its own, until it is closed.
 
@@ -179,16 +199,7 @@ class OwnPods:
         Raises:
             HarnessError: the run is being interrupted.
         """
-        deadline = time.monotonic() + seconds
-        with self._changed:
-            while not goal():
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                if self._cluster.stopping.is_set():
-                    raise HarnessError(Reason.INTERRUPTED, "the gang trial was interrupted")
-                self._changed.wait(min(left, 0.5))
-        return True
+        return wait_for(self._changed, self._cluster, goal, seconds)
 
     def sync(self) -> None:
         """Ask for everything once more, so that no change up to now is still on its way."""

@@ -29,10 +29,10 @@ from kar_checks.checks.ingress.records import Parent, Sample, told
 from kar_checks.checks.ingress.ruling import (
     NOT_MEASURED,
     ROUTES_ELSEWHERE,
-    Ruling,
     disagreeing,
     error,
     failed,
+    missing_classes,
     mutated,
     passed,
     unanswered,
@@ -41,6 +41,7 @@ from kar_checks.checks.ingress.ruling import (
     without_gateway,
 )
 from kar_checks.checks.ingress.statistics import interval
+from kar_checks.checks.ruling import Ruling
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
@@ -60,7 +61,11 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
         rulings |= _missing(observed)
     return [
         ruling.finding(
-            check, name, _where(observed.classes.get(name)), observed.evidence, observed.trial
+            check,
+            [*_where(observed.classes.get(name)), *ruling.facts],
+            observed.evidence,
+            observed.trial,
+            variant=name,
         )
         for name, ruling in rulings.items()
     ]
@@ -77,14 +82,7 @@ def _missing(seen: GatewayObservation) -> dict[str, Ruling]:
     if not seen.served:
         said = "the Gateway API is not served in version v1"
         return {"": undecided("no_gateway_api", said, _INSTALL)}
-    named = [one.strip() for one in seen.wanted.split(",") if one.strip()]
-    if not named and not seen.classes:
-        return {"": undecided("no_gateway_class", "there is no GatewayClass", _INSTALL)}
-    return {
-        name: undecided("no_gateway_class", f"there is no GatewayClass {name}", _INSTALL)
-        for name in named
-        if name not in seen.classes
-    }
+    return missing_classes(seen.wanted, seen.classes, _INSTALL)
 
 
 def _rule(

@@ -1,46 +1,18 @@
-"""A verdict before it knows its check and its class, and what all verdicts on traffic ask first."""
+"""What all verdicts on traffic ask first."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
 
 from kar_checks.checks.ingress.records import GatewaySeen, Sample, Settled, told
+from kar_checks.checks.ruling import Ruling
 from kar_checks.cluster.pods import OPT_OUT
-from kar_checks.model import Evidence, Fact, Fault, Finding, Mutation, Outcome
+from kar_checks.model import Fact, Fault, Mutation, Outcome
 
 ROUTES_ELSEWHERE = (
     "look at the controller's log and at the route's status; where the address is not reachable "
     "from pods, send from outside with --set gateway.client=outside"
 )
-
-
-@dataclass(frozen=True)
-class Ruling:
-    """A verdict before it knows its check and its class."""
-
-    outcome: Outcome
-    reason: str
-    summary: str
-    help: str = ""
-    would_change: str = ""
-    facts: list[Fact] = field(default_factory=list[Fact])
-
-    def finding(
-        self, check: str, variant: str, facts: list[Fact], evidence: Evidence, trial: str
-    ) -> Finding:
-        """Return the verdict as it is stored; ``facts`` go before its own."""
-        return Finding(
-            check=check,
-            variant=variant,
-            outcome=self.outcome,
-            reason=self.reason,
-            summary=self.summary,
-            facts=[*facts, *self.facts],
-            would_change=self.would_change,
-            help=self.help,
-            evidence=evidence,
-            trial=trial,
-        )
 
 
 def passed(reason: str, summary: str, change: str, facts: list[Fact]) -> Ruling:
@@ -76,6 +48,21 @@ def mutated(found: list[Mutation]) -> Ruling | None:
     return undecided(
         "mutated", f"the cluster changed objects of ours on their way in: {text}", OPT_OUT
     )
+
+
+def missing_classes(wanted: str, found: Collection[str], advice: str) -> dict[str, Ruling]:
+    """Return a verdict for each class that the user named and that is not there.
+
+    Where nobody named one and there is none, it stands under the empty name.
+    """
+    named = [one.strip() for one in wanted.split(",") if one.strip()]
+    if not named and not found:
+        return {"": undecided("no_gateway_class", "there is no GatewayClass", advice)}
+    return {
+        name: undecided("no_gateway_class", f"there is no GatewayClass {name}", advice)
+        for name in named
+        if name not in found
+    }
 
 
 def without_gateway(seen: GatewaySeen | None) -> Ruling | None:

@@ -50,17 +50,12 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
         for name, one in observed.networks.items()
     } or {"": _none_found(observed)}
     return [
-        Finding(
-            check=check,
+        ruling.finding(
+            check,
+            [*_where(observed.networks.get(name), observed.more), *ruling.facts],
+            observed.evidence,
+            observed.trial,
             variant=name,
-            outcome=ruling.outcome,
-            reason=ruling.reason,
-            summary=ruling.summary,
-            facts=[*_where(observed.networks.get(name), observed.more), *ruling.facts],
-            would_change=ruling.would_change,
-            help=ruling.help,
-            evidence=observed.evidence,
-            trial=observed.trial,
         )
         for name, ruling in rulings.items()
     ]

@@ -12,10 +12,10 @@ from typing import cast
 from kar_checks.checks.ingress.records import Parent, Sample, told
 from kar_checks.checks.ingress.ruling import (
     NOT_MEASURED,
-    Ruling,
     disagreeing,
     error,
     failed,
+    missing_classes,
     mutated,
     passed,
     unanswered,
@@ -34,6 +34,7 @@ from kar_checks.checks.routing.observation import (
     Status,
     Unready,
 )
+from kar_checks.checks.ruling import Ruling
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
@@ -53,14 +54,14 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     observed = cast("RoutingObservation", seen)
     rulings = {
         name: _rule(check, one, observed, profile) for name, one in observed.classes.items()
-    } or {"": _none_found(observed)}
+    } | _missing(observed)
     return [
         ruling.finding(
             check,
-            name,
-            _where(observed, observed.classes.get(name)),
+            [*_where(observed, observed.classes.get(name)), *ruling.facts],
             observed.evidence,
             observed.trial,
+            variant=name,
         )
         for name, ruling in rulings.items()
     ]
@@ -75,15 +76,12 @@ def _where(seen: RoutingObservation, one: ClassObservation | Fault | None) -> li
     ]
 
 
-def _none_found(seen: RoutingObservation) -> Ruling:
+def _missing(seen: RoutingObservation) -> dict[str, Ruling]:
+    """Return a verdict for each class that the user named and that is not there."""
     if not seen.served:
-        return undecided(
-            "no_inference_pool_api",
-            "Gateways and InferencePools (inference.networking.k8s.io/v1) are not both served",
-            _INSTALL,
-        )
-    which = f"no GatewayClass {seen.wanted}" if seen.wanted else "no GatewayClass"
-    return undecided("no_gateway_class", f"there is {which}", _INSTALL)
+        said = "Gateways and InferencePools (inference.networking.k8s.io/v1) are not both served"
+        return {"": undecided("no_inference_pool_api", said, _INSTALL)}
+    return missing_classes(seen.wanted, seen.classes, _INSTALL)
 
 
 def _rule(

@@ -8,9 +8,9 @@ engines claim and no interface carried; then the grade of proof.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import cast
 
+from kar_checks.checks.ruling import Ruling
 from kar_checks.checks.stack.observation import StackObservation, StackPod
 from kar_checks.checks.stack.proof import (
     Carried,
@@ -25,34 +25,17 @@ from kar_checks.model import Fact, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
 
-@dataclass(frozen=True)
-class Ruling:
-    """A verdict before it knows its check."""
-
-    outcome: Outcome
-    reason: str
-    summary: str
-    help: str = ""
-    would_change: str = ""
-    facts: list[Fact] = field(default_factory=list[Fact])
-
-
 def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     """Judge one check."""
     observed = cast("StackObservation", seen)
     proof = Proof(observed, profile)
     ruling = _RULES[check](observed, proof, profile)
     return [
-        Finding(
-            check=check,
-            outcome=ruling.outcome,
-            reason=ruling.reason,
-            summary=ruling.summary,
-            facts=[*ruling.facts, *_facts(check, observed, proof)],
-            would_change=ruling.would_change,
-            help=ruling.help,
-            evidence=evidence(observed, profile),
-            trial=observed.trial,
+        ruling.finding(
+            check,
+            [*ruling.facts, *_facts(check, observed, proof)],
+            evidence(observed, profile),
+            observed.trial,
         )
     ]
 

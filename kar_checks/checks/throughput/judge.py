@@ -9,9 +9,9 @@ nothing makes a pass mean: this was measured validly.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import cast
 
+from kar_checks.checks.ruling import Ruling
 from kar_checks.checks.throughput import statistics
 from kar_checks.checks.throughput.observation import (
     BASELINE,
@@ -37,18 +37,6 @@ _RATE_REACHED = 0.9
 _MOST_NAMED = 8
 
 
-@dataclass(frozen=True)
-class Ruling:
-    """A verdict before it knows its check and its network."""
-
-    outcome: Outcome
-    reason: str
-    summary: str
-    help: str = ""
-    would_change: str = ""
-    facts: list[Fact] = field(default_factory=list[Fact])
-
-
 def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     """Judge one check for every network that was measured."""
     observed = cast("ThroughputObservation", seen)
@@ -61,17 +49,12 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
         if name == POD_NETWORK:
             where += _others(check, observed)
         found.append(
-            Finding(
-                check=check,
+            ruling.finding(
+                check,
+                [*ruling.facts, *where],
+                observed.evidence,
+                observed.trial,
                 variant=name,
-                outcome=ruling.outcome,
-                reason=ruling.reason,
-                summary=ruling.summary,
-                facts=[*ruling.facts, *where],
-                would_change=ruling.would_change,
-                help=ruling.help,
-                evidence=observed.evidence,
-                trial=observed.trial,
             )
         )
     return found

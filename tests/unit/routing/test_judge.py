@@ -180,6 +180,14 @@ def test_what_is_right_passes_with_its_numbers(check: str) -> None:
 
 
 @pytest.mark.parametrize("check", CHECKS)
+def test_each_class_that_was_named_has_its_verdict(check: str) -> None:
+    found = judge(check, observation(wanted="good, mispelt"), profile.default())
+    ruled = {one.variant: (one.outcome.value, one.reason) for one in found}
+    assert ruled["mispelt"] == ("inconclusive", "no_gateway_class")
+    assert ruled["good"][0] == "pass"
+
+
+@pytest.mark.parametrize("check", CHECKS)
 def test_what_is_no_verdict(check: str) -> None:
     assert ruled(check, observation(None)) == ("inconclusive", "no_gateway_class")
     assert ruled(check, observation(None, served=False)) == (

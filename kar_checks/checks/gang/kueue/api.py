@@ -13,13 +13,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from kar_checks.checks.gang.observation import Disturbance, Refusal
-from kar_checks.checks.gang.watching import Follower
+from kar_checks.checks.gang.watching import Follower, wait_for
 from kar_checks.cluster import pods
 from kar_checks.cluster.client import Cluster, Object
-from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.kinds import Kind
-from kar_checks.model import Reason
 
 GROUP = "kueue.x-k8s.io"
 VERSIONS = ("v1beta2", "v1beta1")
@@ -181,16 +179,7 @@ class Workloads:
         Raises:
             HarnessError: the run is being interrupted.
         """
-        deadline = time.monotonic() + seconds
-        with self._changed:
-            while not goal():
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                if self._cluster.stopping.is_set():
-                    raise HarnessError(Reason.INTERRUPTED, "the gang trial was interrupted")
-                self._changed.wait(min(left, 0.5))
-        return True
+        return wait_for(self._changed, self._cluster, goal, seconds)
 
     def losses(self, owners: Collection[str], zero: float) -> list[Disturbance]:
         """Return what preemption did to the Workloads of these objects, or would do for them."""

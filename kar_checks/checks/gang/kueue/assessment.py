@@ -20,15 +20,7 @@ from kar_checks.checks.gang.kueue.queue import (
 )
 from kar_checks.checks.gang.kueue.stage import Groups, QuotaStage
 from kar_checks.checks.gang.observation import Canary, Fragmented, Guarantee, Problem, Scenario
-from kar_checks.checks.gang.placement import (
-    SCENARIOS,
-    SIZE,
-    Script,
-    contest,
-    fits,
-    incomplete,
-    squeeze,
-)
+from kar_checks.checks.gang.placement import SCENARIOS, SIZE, Script, scripts
 from kar_checks.checks.gang.pods import Shape, pod
 from kar_checks.checks.gang.stage import HALF, Place, ProblemError
 from kar_checks.checks.trial import Trial
@@ -79,25 +71,14 @@ class Kueue:
                     return groups.why_not_joined(trial, stored)
             finally:
                 trial.workspace.delete(kinds.POD, str(stored["metadata"]["name"]))
-        spec = stored["spec"]
-        return Canary(
-            priority=int(spec.get("priority") or 0),
-            preempts=spec.get("preemptionPolicy") != "Never",
-        )
+        return Canary.of(stored)
 
     def parts(self, bench: Bench) -> Mapping[str, Callable[[], Record]]:
         """Return the selected scenarios, each in a queue of its own, or in turns in the user's."""
         selected = bench.trial.selected
-        scripts: dict[str, Script] = {
-            "squeeze": partial(squeeze, "gang.release" in selected),
-            "contest": contest,
-            "incomplete": incomplete,
-            "fits": fits,
-        }
         scenarios: dict[str, Callable[[], Record]] = {
-            name: partial(self._play, bench, name, scripts[name])
-            for name, (_, checks) in SCENARIOS.items()
-            if selected.intersection(checks)
+            name: partial(self._play, bench, name, script)
+            for name, script in scripts(selected).items()
         }
         if "gang.all_or_nothing" in selected:
             scenarios["guarantee"] = partial(self._guarantee, bench)
