@@ -19,6 +19,7 @@ from kar_checks.checks.gang.observation import (
     Fits,
     Incomplete,
     Problem,
+    Refusal,
     Scenario,
     Squeeze,
 )
@@ -118,17 +119,25 @@ def contest(stage: Stage) -> Contest:
         for name in rivals:
             stage.add(name, [rank])
 
-    def refused() -> None:
+    refusals: dict[str, Refusal] = {}
+
+    def decided() -> None:
         for name in rivals:
             stage.await_refusal(name)
+        refusals.update({name: stage.refusal(name) for name in rivals})
+        if not all(one.refused for one in refusals.values()):
+            # Pods of a gang that was let in get their nodes some time after.
+            stage.own.wait(
+                lambda: bool(stage.bound(*rivals)), stage.trial.number("gang.control_seconds")
+            )
 
-    waiting = stage.window(rivals, began, until=refused)
+    waiting = stage.window(rivals, began, until=decided)
     so_far = Contest(
         arena=stage.arena(PLACES + HALF),
         groups=[],
         size=RIVALS,
         waiting=waiting,
-        refusals={name: stage.refusal(name) for name in rivals},
+        refusals=refusals,
     )
     if waiting.bound:
         return so_far
