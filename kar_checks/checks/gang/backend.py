@@ -1,46 +1,14 @@
-"""What the trial needs to know about a gang scheduler.
-
-:class:`Assessment` is what the trial itself sees of each: how to find it, and the parts that are
-measured. Those that place pods share one (``placement.py``), which reaches them as
-:class:`GangBackend`: join pods to a group, ask about it.
-"""
+"""What the scenarios need to know about a gang scheduler: join pods to a group, ask about it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-from kar_checks.checks.gang.observation import Canary, Problem, Refusal
+from kar_checks.checks.gang.observation import Problem, Refusal
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.facts import Facts
-from kar_checks.model import Record
-
-if TYPE_CHECKING:
-    from kar_checks.checks.gang.bench import Bench
-
-
-class Assessment(Protocol):
-    """One gang scheduler, with the way in which it is assessed."""
-
-    name: str
-    """The variant of every finding, and the beginning of the names of its pods."""
-    looks_for: str
-    """What :meth:`detect` looks for, in words."""
-
-    def detect(self, facts: Facts) -> str:
-        """Return the API that is served, such as ``scheduling.k8s.io/v1beta1``, else nothing."""
-
-    def canary(self, trial: Trial) -> Canary | Problem:
-        """Try one member, and say what would make every part pointless."""
-
-    def parts(self, bench: Bench) -> Mapping[str, Callable[[], Record]]:
-        """Return what is to be measured for the selected checks, the longest first.
-
-        By the field of ``BackendObservation`` that takes the result. All parts of all gang
-        schedulers run at once; one that makes pods does so on a node that it got from
-        ``bench.node()``.
-        """
 
 
 class GangBackend(Protocol):
@@ -52,7 +20,7 @@ class GangBackend(Protocol):
     """``spec.schedulerName`` of its pods."""
 
     def detect(self, facts: Facts) -> str:
-        """See :meth:`Assessment.detect`."""
+        """Return the API that is served, such as ``scheduling.k8s.io/v1beta1``, else nothing."""
 
     def create_group(self, trial: Trial, group: str, size: int) -> int:
         """Create whatever makes ``size`` pods a gang; returns the size that was stored."""

@@ -1,18 +1,23 @@
-"""What the gang schedulers of one trial share: a watch on our pods, figures, nodes to work on."""
+"""What the trial sees of each gang scheduler, and what those of one trial share.
+
+Those that place pods have one :class:`Assessment` (``placement.py``), Kueue has its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
+from typing import Protocol
 
 from kar_checks.checks.gang.arena import choose
-from kar_checks.checks.gang.observation import Canary
+from kar_checks.checks.gang.observation import Canary, Problem
 from kar_checks.checks.gang.stage import Place
 from kar_checks.checks.gang.watching import OwnPods, Surroundings
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster.errors import HarnessError
-from kar_checks.model import Figure
+from kar_checks.cluster.facts import Facts
+from kar_checks.model import Figure, Record
 
 WATCH_SECONDS = 900.0
 """Longer than every wait of the trial together."""
@@ -70,3 +75,26 @@ class Bench:
             yield place
         finally:
             self._free.put(place)
+
+
+class Assessment(Protocol):
+    """One gang scheduler, with the way in which it is assessed."""
+
+    name: str
+    """The variant of every finding, and the beginning of the names of its pods."""
+    looks_for: str
+    """What :meth:`detect` looks for, in words."""
+
+    def detect(self, facts: Facts) -> str:
+        """Return the API that is served, such as ``scheduling.k8s.io/v1beta1``, else nothing."""
+
+    def canary(self, trial: Trial) -> Canary | Problem:
+        """Try one member, and say what would make every part pointless."""
+
+    def parts(self, bench: Bench) -> Mapping[str, Callable[[], Record]]:
+        """Return what is to be measured for the selected checks, the longest first.
+
+        By the field of ``BackendObservation`` that takes the result. All parts of all gang
+        schedulers run at once; one that makes pods does so on a node that it got from
+        ``bench.node()``.
+        """

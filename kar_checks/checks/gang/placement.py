@@ -205,7 +205,7 @@ def scripts(selected: Collection[str]) -> dict[str, Script]:
 
 
 class Placement:
-    """How a gang scheduler that places pods is assessed; see :class:`backend.Assessment`."""
+    """How a gang scheduler that places pods is assessed; see :class:`bench.Assessment`."""
 
     def __init__(self, backend: GangBackend) -> None:
         self._backend = backend

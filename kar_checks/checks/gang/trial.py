@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import zip_longest
 
-from kar_checks.checks.gang.backend import Assessment
-from kar_checks.checks.gang.bench import Bench
+from kar_checks.checks.gang.bench import Assessment, Bench
 from kar_checks.checks.gang.described import Described, coscheduling, custom, volcano
 from kar_checks.checks.gang.kueue.assessment import Kueue
 from kar_checks.checks.gang.native import Native

@@ -34,7 +34,7 @@ JOBS: dict[str, tuple[str, ...]] = {"fits": ("gang",), "contest": ("other",)}
 
 
 class Kueue:
-    """See :class:`backend.Assessment`."""
+    """See :class:`bench.Assessment`."""
 
     name = "kueue"
     looks_for = Groups.looks_for
