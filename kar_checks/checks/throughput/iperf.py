@@ -62,6 +62,7 @@ def udp_run(answer: Answer, direction: Direction, repeat: int, *, evidence: str)
         found = _read(answer)
         if int(found.packets) <= 0:
             raise ValueError("iperf3 sent no packet")
+        receiver = "client" if direction == "reverse" else "server"
         return empty.model_copy(
             update={
                 "packets": int(found.packets),
@@ -69,6 +70,7 @@ def udp_run(answer: Answer, direction: Direction, repeat: int, *, evidence: str)
                 "jitter_ms": float(found.jitter_ms),
                 # A client that is woken late at the end counts more seconds than it sent for.
                 "sent": int(found.packets) * UDP_BYTES * 8 / UDP_SECONDS,
+                "overrun": _risen(answer, receiver, "udp_overrun"),
             }
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -77,9 +79,12 @@ def udp_run(answer: Answer, direction: Direction, repeat: int, *, evidence: str)
 
 def throttled(answer: Answer, side: str) -> int | None:
     """Return how often the kernel throttled a side's container during a step."""
+    return _risen(answer, side, "nr_throttled")
+
+
+def _risen(answer: Answer, side: str, counter: str) -> int | None:
     counts = [
-        ((answer.get(when) or {}).get(side) or {}).get("nr_throttled")
-        for when in ("before", "after")
+        ((answer.get(when) or {}).get(side) or {}).get(counter) for when in ("before", "after")
     ]
     if counts[0] is None or counts[1] is None or counts[1] < counts[0]:
         return None

@@ -91,6 +91,8 @@ class UdpRun(Record):
     jitter_ms: float | None = None
     sent: float | None = None
     """bit/s: the packets over the seconds that were planned."""
+    overrun: int | None = None
+    """Of the lost ones: those that reached the receiving pod and found iperf3's buffer full."""
     error: str = ""
     evidence: str = ""
 
@@ -99,6 +101,8 @@ class LatencyRun(Record):
     """Requests over one connection, each after the answer to the one before."""
 
     repeat: int
+    planned: int
+    """So many requests were to be made."""
     samples_us: list[float] = []
     error: str = ""
 

@@ -121,10 +121,23 @@ def test_counters_are_read_and_missing_ones_are_missing(tmp_path: Path) -> None:
     (statistics / "rx_bytes").write_text("5\n")
     (statistics / "tx_bytes").write_text("7\n")
     stat = tmp_path / "cpu.stat"
-    found = net_probe.counters(str(tmp_path), (str(stat),))
+    none = str(tmp_path / "none")
+    found = net_probe.counters(str(tmp_path), (str(stat),), none)
     assert found == {"bytes": {"eth0": [5, 7]}}
     stat.write_text("nr_periods 9\nnr_throttled 3\nthrottled_time 12\n")
-    assert net_probe.counters(str(tmp_path), ("/none", str(stat)))["nr_throttled"] == 3
+    assert net_probe.counters(str(tmp_path), ("/none", str(stat)), none)["nr_throttled"] == 3
+
+
+def test_datagrams_that_found_a_full_buffer_are_counted_for_both_families(tmp_path: Path) -> None:
+    def overrun() -> int | None:
+        return net_probe.counters(str(tmp_path), (), str(tmp_path)).get("udp_overrun")
+
+    (tmp_path / "snmp").write_text("Ip: Forwarding\nIp: 1\nUdp: NoPorts\nUdp: 4\n")
+    assert overrun() is None
+    (tmp_path / "snmp").write_text("Udp: InErrors RcvbufErrors\nUdp: 9 4\nUdpLite: a\n")
+    assert overrun() == 4
+    (tmp_path / "snmp6").write_text("Udp6InErrors 9\nUdp6RcvbufErrors \t 3\n")
+    assert overrun() == 7
 
 
 IPERF3 = """#!/bin/sh

@@ -82,6 +82,14 @@ def test_udp_is_read_and_no_packet_is_an_error() -> None:
     whole["end"] |= {"sum": sums}
     found = iperf.udp_run({"json": whole}, "forward", 1, evidence="e")
     assert (found.packets, found.lost, found.jitter_ms, found.error) == (10, 2, 0.5, "")
+    assert found.overrun is None
+    sides = {
+        when: {"client": {"udp_overrun": client}, "server": {"udp_overrun": server}}
+        for when, client, server in (("before", 4, 7), ("after", 5, 9))
+    }
+    answer = {"json": whole} | sides
+    assert iperf.udp_run(answer, "forward", 1, evidence="e").overrun == 2
+    assert iperf.udp_run(answer, "reverse", 1, evidence="e").overrun == 1
     sums["packets"] = 0
     assert "no packet" in iperf.udp_run({"json": whole}, "forward", 1, evidence="e").error
     assert iperf.udp_run({"error": "refused"}, "forward", 1, evidence="e").error == "refused"
