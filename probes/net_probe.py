@@ -514,7 +514,10 @@ class Conductor:
         return {"client": first, "server": await server.ask(order, LEEWAY)}
 
     async def _mesh(self, mesh: Message) -> None:
-        """Measure each pair of the chosen rounds; one line a round: [client, server, bit/s]."""
+        """Measure each pair of the chosen rounds; one line a round: [client, server, Mbit/s].
+
+        A kubelet keeps 10 MiB of a log: the 499,500 pairs of 1,000 nodes take 7.
+        """
         rounds = tournament(len(mesh["nodes"]))
         for number in mesh["rounds"]:
             began = time.monotonic()
@@ -536,7 +539,9 @@ class Conductor:
             if answer.get("error"):
                 return one, other, None, str(answer["error"])[:120]
             speed = answer["json"]["end"]["sum_received"]["bits_per_second"]
-            return one, other, round(speed), ""
+            if speed <= 0:
+                return one, other, None, "nothing was received"
+            return one, other, round(speed / 1e6), ""
         except (OSError, TimeoutError, KeyError, TypeError) as error:
             return one, other, None, f"{type(error).__name__}: {error}"[:120]
 

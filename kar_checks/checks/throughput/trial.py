@@ -392,7 +392,7 @@ def mesh_seen(plan: Line, lines: list[Line], of: int) -> Mesh:
     rounds = [one for one in lines if one.get("event") == "round"]
     for one in rounds:
         for client, server, speed in one["pairs"]:
-            megabits[client][server] = round(speed / 1e6)
+            megabits[client][server] = speed
         errors += [f"{names[a]} to {names[b]}: {why}" for a, b, _, why in one["errors"]]
     return Mesh(
         nodes=names,

@@ -222,7 +222,8 @@ class Agent(threading.Thread):
                     self.log.append(("begin", order["bind"], order["host"]))
                     time.sleep(0.02)
                     self.log.append(("end", order["bind"], order["host"]))
-                    answer = {"json": {"end": {"sum_received": {"bits_per_second": 5e9}}}}
+                    speed = 0 if self.hello["name"] == "silent" else 5e9
+                    answer = {"json": {"end": {"sum_received": {"bits_per_second": speed}}}}
                 stream.write(json.dumps(answer).encode() + b"\n")
                 stream.flush()
 
@@ -293,6 +294,17 @@ def test_an_agent_that_goes_or_has_no_address_is_an_error(
     assert "an agent was lost" in lines[5]["error"]
 
 
+def test_a_pair_that_received_nothing_is_an_error_and_never_zero(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["a", "silent"]
+    mesh = {"nodes": names, "rounds": [0], "order": ORDER}
+    lines, _ = conducted({**PLAN, "expect": names, "mesh": mesh}, names, monkeypatch, capsys)
+    (found,) = (one for one in lines if one["event"] == "round")
+    assert found["pairs"] == []
+    assert found["errors"] == [[1, 0, None, "nothing was received"]]
+
+
 def test_pairs_of_a_round_measure_at_once_and_no_node_twice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -302,7 +314,7 @@ def test_pairs_of_a_round_measure_at_once_and_no_node_twice(
     lines, log = conducted(plan, names, monkeypatch, capsys)
     rounds = [one for one in lines if one["event"] == "round"]
     assert sum(len(one["pairs"]) for one in rounds) == 28
-    assert all(speed == 5e9 for one in rounds for _, _, speed in one["pairs"])
+    assert all(speed == 5000 for one in rounds for _, _, speed in one["pairs"])
     busy: set[str] = set()
     most = 0
     for what, client, server in log:
