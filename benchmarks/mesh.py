@@ -30,8 +30,8 @@ from kar_checks.report import figures
 from probes import net_probe
 
 BASE_REQUESTS = 21
-"""What a run of the topic on three nodes counted: ConfigMaps, conductor, Job, lists, watches, log and
-the removal of it all. None is made for each node."""
+"""What a run of the topic on three nodes counted: ConfigMaps, conductor, Job, lists, watches, log
+and the removal of it all. None is made for each node."""
 _OVERHEAD = 0.2
 
 
