@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from iperf3 import TestResult
@@ -114,6 +115,23 @@ def counted(answer: Answer, side: str, interface: str) -> int | None:
     if before is None or after is None or sum(after) < sum(before):
         return None
     return int(sum(after) - sum(before))
+
+
+def crossed(
+    steps: Sequence[Answer], answers: Mapping[str, Answer], node: str, interface: str
+) -> int | None:
+    """Return the bytes, in and out, that a node's pod counted in all steps with another node."""
+    counts = [
+        counted(
+            answers.get(str(one["id"])) or {},
+            "client" if one["client"] == node else "server",
+            interface,
+        )
+        for one in steps
+        if one["server"] != "beside"
+    ]
+    known = [one for one in counts if one is not None]
+    return sum(known) if counts and len(known) == len(counts) else None
 
 
 def _read(answer: Answer) -> Any:

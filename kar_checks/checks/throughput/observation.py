@@ -166,6 +166,9 @@ class NetworkSeen(Record):
     """By node: what the platform says about the interface of its pod on a secondary network."""
     carried: list[Carried] = []
     """Of a secondary network."""
+    crossed: int | None = None
+    """Bytes between the two nodes, both ways, as the first one's pod counted them in all steps,
+    warm-up included; ``None`` if it could not. The mesh comes on top."""
     injected: list[str] = []
     """Containers that the cluster added to pods of ours."""
     cap: float | None = None

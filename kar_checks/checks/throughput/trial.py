@@ -187,6 +187,7 @@ def _measure(trial: Trial, ground: Ground, seed: int) -> NetworkSeen | Unmeasure
         ends=ends,
         told=crew.told,
         carried=_carried(steps, answers, ends) if secondary else [],
+        crossed=iperf.crossed(steps, answers, pair[0], ends[0].interface) if ends else None,
         injected=crew.injected,
         cap=agenda.cap,
         tcp=[

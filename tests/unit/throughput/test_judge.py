@@ -159,10 +159,11 @@ def test_a_pass_says_when_it_is_a_lower_bound() -> None:
 
 
 def test_nodes_zones_retransmits_and_the_seed_stand_beside_the_figures() -> None:
-    apart = network(ends=[end("a"), end("b", zone="z2", instance_type="c5.large")])
+    ends = [end("a"), end("b", zone="z2", instance_type="c5.large")]
+    apart = network(ends=ends, crossed=31_500_000_000)
     told = {one.name: one.value for one in verdict("throughput.tcp", apart).facts}
     assert "c5.large, zone z2; interface eth0, MTU 1500; iperf 3.12" in told["second node"]
-    assert "between zones z1 and z2" in told["traffic between zones"]
+    assert "31.50 GB went between zones z1 and z2" in told["traffic between zones"]
     assert told["order of the repeats"] == "seed 7"
     assert "retransmits 2.4 per GB" in told[f"beside it, {FORWARD.name}"]
     assert "traffic between zones" not in {
