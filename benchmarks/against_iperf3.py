@@ -13,6 +13,7 @@ import io
 import json
 import random
 import statistics
+import sys
 import time
 from typing import Any
 
@@ -112,7 +113,8 @@ def main() -> None:
                 ),
             )
             conductor = Alternating(given.pairs, order, cluster, workspace.namespace)
-            asyncio.run(conductor.alternate())
+            with contextlib.redirect_stdout(sys.stderr):  # the agents' greetings
+                asyncio.run(conductor.alternate())
         finally:
             workspace.close()
     print(json.dumps(summary(conductor.found), indent=1))

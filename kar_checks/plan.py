@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from kar_checks.checks.registry import DISRUPTIONS, Check, Disruption, Right, Topic
+from kar_checks.checks.registry import (
+    DISRUPTIONS,
+    Check,
+    Cost,
+    Disruption,
+    Right,
+    Topic,
+    load,
+)
 from kar_checks.cluster.access import BASE_OWN_NAMESPACE, NeededRight
 from kar_checks.cluster.client import Cluster
+from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts, may, why_unusable
 from kar_checks.cluster.target import Target
 from kar_checks.model import Outcome, PlannedCheck, Reason
@@ -108,6 +117,35 @@ def _verbs(right: Right, where: str) -> list[NeededRight]:
         NeededRight(verb, right.group, right.resource, right.cluster, right.optional, where)
         for verb in right.verbs
     ]
+
+
+def most_seconds(topic: Topic, chosen: frozenset[str], profile: Profile, nodes: int) -> float:
+    """Return how long measuring a topic may take.
+
+    That is the largest budget of its chosen checks, which share it, or what the profile's choices
+    make of it if that is longer. Choices that cannot be used are left for the trial to tell.
+    """
+    budget = float(max(one.budget_seconds for one in topic.checks if one.id in chosen))
+    if not topic.estimate:
+        return budget
+    try:
+        cost: Cost = load(topic.estimate)(profile, nodes, chosen)
+    except HarnessError:
+        return budget
+    return max(budget, cost.seconds)
+
+
+def longest(selection: Iterable[tuple[Topic, Check]], profile: Profile, nodes: int) -> float:
+    """Return how long a run of these checks may take in seconds, without cleaning up."""
+    chosen = list(selection)
+    topics = {topic.id: topic for topic, _ in chosen}
+    seconds = {
+        name: most_seconds(
+            topic, frozenset(check.id for one, check in chosen if one.id == name), profile, nodes
+        )
+        for name, topic in topics.items()
+    }
+    return max(float(sum(check.budget_seconds for _, check in chosen)), sum(seconds.values()))
 
 
 def needed_images(selection: Iterable[tuple[Topic, Check]], target: Target) -> dict[str, str]:

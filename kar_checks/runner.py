@@ -147,12 +147,13 @@ class Runner:
         self._observations: dict[str, Observation | HarnessError] = {}
         self.run = Run.create(self.options.output, self._info())
         self._look_for_others()
-        budget = sum(check.budget_seconds for _, check in preflight.selection)
+        nodes = len(preflight.facts.usable_nodes(self.options.target))
+        longest = plan.longest(preflight.selection, preflight.profile, nodes)
         self.workspace = Workspace(
             preflight.cluster,
             self.options.target,
             run_id=preflight.run_id,
-            until=time.time() + budget + preflight.profile.number("cleanup.seconds"),
+            until=time.time() + longest + preflight.profile.number("cleanup.seconds"),
             cleanup_seconds=preflight.profile.number("cleanup.seconds"),
         )
         self._opened = False
@@ -227,9 +228,10 @@ class Runner:
         )
         began, requests = time.monotonic(), cluster.requests
         cluster.work_for(topic.id)
-        budget = max(check.budget_seconds for check in topic.checks)
+        nodes = len(self.preflight.facts.usable_nodes(self.options.target))
+        most = plan.most_seconds(topic, chosen, self.preflight.profile, nodes)
         try:
-            with self._progress(topic.title, budget):
+            with self._progress(topic.title, round(most)):
                 self._open_workspace()
                 mark = len(self.workspace.mutations), len(self.workspace.made)
                 trial = Trial(

@@ -89,6 +89,16 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What measuring a topic costs under the choices of a profile."""
+
+    seconds: float
+    """The most that it may take."""
+    told: str
+    """In a sentence, for ``kar plan``."""
+
+
+@dataclass(frozen=True)
 class Topic:
     """Checks that share a trial. Entry points are ``module:name`` strings, loaded when used."""
 
@@ -104,8 +114,8 @@ class Topic:
     manifests: str
     """``module:name`` of a function that gives every manifest for a target, for dry runs."""
     estimate: str = ""
-    """``module:name`` of a function of profile, usable nodes and checks that says what measuring
-    costs; empty where seconds are all."""
+    """``module:name`` of a function of profile, usable nodes and checks that returns a
+    :class:`Cost`; empty where the checks' budgets say all."""
     requirement: str = ""
     any_of: bool = False
     counts_as_implemented: Evidence = Evidence.SYNTHETIC

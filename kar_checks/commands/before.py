@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kar_checks import profile as profiles
-from kar_checks.checks.registry import load, topics
+from kar_checks.checks.registry import Cost, load, topics
 from kar_checks.cluster import kinds
 from kar_checks.cluster.access import NeededRight, rbac_objects
 from kar_checks.cluster.client import Object
@@ -65,8 +65,8 @@ def _print_costs(before: Preflight, options: Options, console: Console) -> None:
         mine = chosen & {check.id for check in topic.checks}
         if not topic.estimate or not mine:
             continue
-        told = load(topic.estimate)(before.profile, len(nodes), mine)
-        console.print(f"\n[bold]Costs[/]\n  {topic.id}: {escape(told)}", soft_wrap=True)
+        cost: Cost = load(topic.estimate)(before.profile, len(nodes), mine)
+        console.print(f"\n[bold]Costs[/]\n  {topic.id}: {escape(cost.told)}", soft_wrap=True)
         if len(zones) > 1:
             console.print(
                 f"  The nodes lie in the zones {escape(', '.join(zones))}: traffic between zones "

@@ -49,8 +49,8 @@ _ROLES = {
     "heat-ink-dark": "#0a0e02",
 }
 _HEAT_STEPS = 5
-_DARK = ("heat-3", "heat-4", "heat-5")
-"""Steps on which light writing is read more easily."""
+_DARK = ("heat-4", "heat-5")
+"""Steps that want the other ink: at least 4.5 to 1 on each, in the light style and the dark one."""
 _MOST_NUMBERED = 12
 _HATCH = {"pending": "////", "failed": "xxxx"}
 _LIKE = {
@@ -430,6 +430,7 @@ def _heat(axes: Axes, figure: Figure) -> None:
             label=f"from {low + (high - low) * index / _HEAT_STEPS:.3g}",
         )
         for index in range(_HEAT_STEPS)
+        if high > low or index == _HEAT_STEPS - 1
     ]
     handles.append(Patch(facecolor="none", label=safe(figure.unit, 20)))
     axes.legend(

@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from kar_checks.checks.registry import Check, Disruption, Needs, Right, Topic
+from kar_checks.checks.registry import Check, Cost, Disruption, Needs, Right, Topic
 from kar_checks.cluster.access import NeededRight
 from kar_checks.cluster.client import Cluster
+from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.target import Target, Toleration
-from kar_checks.model import Outcome, PlannedCheck
-from kar_checks.plan import ask_server, needed_images, needed_rights, why_not
-from kar_checks.profile import default, load
+from kar_checks.model import Outcome, PlannedCheck, Reason
+from kar_checks.plan import ask_server, longest, most_seconds, needed_images, needed_rights, why_not
+from kar_checks.profile import Profile, default, load
 from tests.unit.apiserver import ApiServer
 
 PODS = Right(("create", "get"), "", "pods")
@@ -220,6 +221,23 @@ _NAMESPACE_VERBS = ("create", "delete", "get", "list", "watch")
 def test_images_are_those_of_the_target() -> None:
     target = Target(images={"python": "mirror/python:1"})
     assert needed_images([(TOPIC, CHECK)], target) == {"python": "mirror/python:1"}
+
+
+def slow(_: Profile, nodes: int, __: frozenset[str]) -> Cost:
+    if not nodes:
+        raise HarnessError(Reason.UNUSABLE_SETTING, "none")
+    return Cost(seconds=40.0 * nodes, told="")
+
+
+def test_a_run_may_last_as_long_as_the_profile_makes_it() -> None:
+    quick = replace(TOPIC, id="quick", checks=(CHECK, CHECK))
+    both = replace(TOPIC, estimate=f"{__name__}:slow")
+    chosen = frozenset([CHECK.id])
+    assert most_seconds(quick, chosen, default(), 3) == 1
+    assert most_seconds(both, chosen, default(), 3) == 120
+    assert most_seconds(both, chosen, default(), 0) == 1
+    assert longest([(both, CHECK), (quick, CHECK)], default(), 3) == 121
+    assert longest([(quick, CHECK), (quick, CHECK)], default(), 3) == 2
 
 
 def test_the_server_is_asked_for_each_right_once(cluster: Cluster, api: ApiServer) -> None:

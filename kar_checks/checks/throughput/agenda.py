@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from kar_checks.checks.registry import Cost
 from kar_checks.checks.throughput.observation import Cell, Direction, Path
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.model import Reason, Record
@@ -30,6 +31,8 @@ _TRIED = 4
 _START_SECONDS = 8
 _OVERHEAD = 0.2
 """Seconds between two runs of iperf3: connecting, exchanging results."""
+RESERVE = 2.0
+"""Times the estimate, after which measuring is given up."""
 _SMALL = 500
 """Bytes of a datagram that passes everywhere: the control of one as large as the MTU."""
 
@@ -55,6 +58,12 @@ class Planned:
     repeat: int
     judged: bool
 
+    @property
+    def step(self) -> str:
+        """The id of its step, by which its raw file is found, too."""
+        number = f"/{self.repeat + 1}" if self.judged else ""
+        return f"tcp/{self.cell.name.replace(' ', '-')}{number}"
+
 
 def cells(text: str) -> list[Cell]:
     """Read ``4 forward, 8 both, 4 same-node``.
@@ -74,7 +83,7 @@ def cells(text: str) -> list[Cell]:
         direction = cast("Direction", "forward" if same else match[2])
         path: Path = "same node" if same else "between nodes"
         found.append(Cell(streams=int(match[1]), direction=direction, path=path))
-    return found
+    return list(dict.fromkeys(found))
 
 
 class Agenda:
@@ -246,9 +255,9 @@ class Agenda:
             for number in range(int(self._number("udp_repeats"))):
                 for way in ("forward", "reverse"):
                     add(f"udp/{way}/{number}", first, second, self._udp_order(way))
-        for index, one in enumerate(self.tcp):
+        for one in self.tcp:
             server = "beside" if one.cell.path == "same node" else second
-            add(f"tcp/{index}", first, server, self.tcp_order(one.cell))
+            add(one.step, first, server, self.tcp_order(one.cell))
         return found
 
     def _udp_order(self, way: str) -> Step:
@@ -282,8 +291,12 @@ def all_rounds(nodes: int) -> int:
     return nodes - 1 if nodes % 2 == 0 else nodes
 
 
-def told(profile: Profile, nodes: int, wanted: frozenset[str]) -> str:
-    """Say in a sentence what measuring a network costs, for ``kar plan``."""
+def cost(profile: Profile, nodes: int, wanted: frozenset[str]) -> Cost:
+    """Return what measuring costs; told is that of one network.
+
+    Raises:
+        HarnessError: the settings cannot be used.
+    """
     found = Agenda(profile, 1, wanted, nodes=nodes).estimate
     limit = (
         "at most, as --max-bytes says"
@@ -292,4 +305,10 @@ def told(profile: Profile, nodes: int, wanted: frozenset[str]) -> str:
         "(--max-bytes limits it)"
     )
     mesh = f", {found.rounds} rounds of the mesh" if found.rounds else ""
-    return f"about {found.seconds:.0f} s and {found.bytes / 1e9:.1f} GB a network {limit}{mesh}"
+    words = [one.strip() for one in profile.text("throughput.networks").split(",")]
+    secondary = profile.number("networking.most_networks")
+    networks = sum(secondary if one == "secondary" else 1 for one in words)
+    return Cost(
+        seconds=RESERVE * found.seconds * networks,
+        told=f"about {found.seconds:.0f} s and {found.bytes / 1e9:.1f} GB a network {limit}{mesh}",
+    )

@@ -37,7 +37,7 @@ TOPIC = Topic(
     observation="kar_checks.checks.throughput.observation:ThroughputObservation",
     tests="kar_checks.checks.throughput.test_throughput",
     manifests="kar_checks.checks.throughput.crew:manifests",
-    estimate="kar_checks.checks.throughput.agenda:told",
+    estimate="kar_checks.checks.throughput.agenda:cost",
     common_needs=Needs(rights=_NEEDS.rights, images=()),
     checks=(
         Check(

@@ -76,7 +76,7 @@ def mesh_figures(network: str, mesh: Mesh, seed: int) -> list[Figure]:
     found = [
         _heat(
             network,
-            f"Mesh of {count} nodes{sample}{told}",
+            f"Mesh of {count} nodes, one stream for each pair{sample}{told}",
             [_block(mesh.nodes, one) for one in blocks],
             _medians(mesh, blocks),
         )

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from iperf3 import TestResult
@@ -62,6 +63,7 @@ def udp_run(answer: Answer, direction: Direction, repeat: int, *, evidence: str)
         found = _read(answer)
         if int(found.packets) <= 0:
             raise ValueError("iperf3 sent no packet")
+        receiver = "client" if direction == "reverse" else "server"
         return empty.model_copy(
             update={
                 "packets": int(found.packets),
@@ -69,6 +71,7 @@ def udp_run(answer: Answer, direction: Direction, repeat: int, *, evidence: str)
                 "jitter_ms": float(found.jitter_ms),
                 # A client that is woken late at the end counts more seconds than it sent for.
                 "sent": int(found.packets) * UDP_BYTES * 8 / UDP_SECONDS,
+                "overrun": _risen(answer, receiver, "udp_overrun"),
             }
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -77,9 +80,12 @@ def udp_run(answer: Answer, direction: Direction, repeat: int, *, evidence: str)
 
 def throttled(answer: Answer, side: str) -> int | None:
     """Return how often the kernel throttled a side's container during a step."""
+    return _risen(answer, side, "nr_throttled")
+
+
+def _risen(answer: Answer, side: str, counter: str) -> int | None:
     counts = [
-        ((answer.get(when) or {}).get(side) or {}).get("nr_throttled")
-        for when in ("before", "after")
+        ((answer.get(when) or {}).get(side) or {}).get(counter) for when in ("before", "after")
     ]
     if counts[0] is None or counts[1] is None or counts[1] < counts[0]:
         return None
@@ -109,6 +115,23 @@ def counted(answer: Answer, side: str, interface: str) -> int | None:
     if before is None or after is None or sum(after) < sum(before):
         return None
     return int(sum(after) - sum(before))
+
+
+def crossed(
+    steps: Sequence[Answer], answers: Mapping[str, Answer], node: str, interface: str
+) -> int | None:
+    """Return the bytes, in and out, that a node's pod counted in all steps with another node."""
+    counts = [
+        counted(
+            answers.get(str(one["id"])) or {},
+            "client" if one["client"] == node else "server",
+            interface,
+        )
+        for one in steps
+        if one["server"] != "beside"
+    ]
+    known = [one for one in counts if one is not None]
+    return sum(known) if counts and len(known) == len(counts) else None
 
 
 def _read(answer: Answer) -> Any:

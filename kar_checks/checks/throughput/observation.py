@@ -91,6 +91,8 @@ class UdpRun(Record):
     jitter_ms: float | None = None
     sent: float | None = None
     """bit/s: the packets over the seconds that were planned."""
+    overrun: int | None = None
+    """Of the lost ones: those that reached the receiving pod and found iperf3's buffer full."""
     error: str = ""
     evidence: str = ""
 
@@ -99,6 +101,8 @@ class LatencyRun(Record):
     """Requests over one connection, each after the answer to the one before."""
 
     repeat: int
+    planned: int
+    """So many requests were to be made."""
     samples_us: list[float] = []
     error: str = ""
 
@@ -162,6 +166,9 @@ class NetworkSeen(Record):
     """By node: what the platform says about the interface of its pod on a secondary network."""
     carried: list[Carried] = []
     """Of a secondary network."""
+    crossed: int | None = None
+    """Bytes between the two nodes, both ways, as the first one's pod counted them in all steps,
+    warm-up included; ``None`` if it could not. The mesh comes on top."""
     injected: list[str] = []
     """Containers that the cluster added to pods of ours."""
     cap: float | None = None

@@ -10,6 +10,7 @@ import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from kar_checks.checks.networking.observation import Attempt, PodOnNetwork
 from kar_checks.checks.networking.stage import Stage
 from kar_checks.checks.networking.trial import offer
 from kar_checks.checks.throughput import figures, iperf, measures
-from kar_checks.checks.throughput.agenda import Agenda, all_rounds
+from kar_checks.checks.throughput.agenda import RESERVE, Agenda, all_rounds
 from kar_checks.checks.throughput.crew import Crew, hostname
 from kar_checks.checks.throughput.observation import (
     BASELINE,
@@ -38,12 +39,9 @@ from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import node_info
-from kar_checks.model import Evidence, Fault, Figure, Measure, Reason
+from kar_checks.model import Command, Evidence, Fault, Figure, Measure, Reason
 from kar_checks.redact import redact
 from kar_checks.store import now
-
-_RESERVE = 2.0
-"""Times the estimate, after which the conductor is given up."""
 
 Line = dict[str, Any]
 
@@ -172,11 +170,15 @@ def _measure(trial: Trial, ground: Ground, seed: int) -> NetworkSeen | Unmeasure
     beside = [] if ground.network or ground.host else ["beside"]
     plan = {"expect": [*members, *beside], "steps": steps, "mesh": mesh}
     start = trial.number("pods.start_seconds")
-    lines = crew.work(plan, start + _RESERVE * seconds + 30)
+    lines = crew.work(plan, start + RESERVE * seconds + 30)
     hello = {str(one["name"]): one for one in lines if one.get("event") == "agent"}
     _usable(lines, hello, pair)
     answers = {str(one["id"]): one for one in lines if one.get("event") == "step"}
-    raw = {name: _keep(trial, ground.group, name, answer) for name, answer in answers.items()}
+    raw = {name: _keep(trial, ground.name, name, answer) for name, answer in answers.items()}
+    if mesh:
+        rounds = [one for one in lines if one.get("event") == "round"]
+        _keep(trial, ground.name, "mesh", {"nodes": mesh["nodes"], "rounds": rounds})
+    trial.commands += _commands(steps, answers, hello)
     ends = [_end(hello[name], nodes) for name in (*pair, *beside) if name in hello]
     secondary = ground.network is not None
     return NetworkSeen(
@@ -185,17 +187,18 @@ def _measure(trial: Trial, ground: Ground, seed: int) -> NetworkSeen | Unmeasure
         ends=ends,
         told=crew.told,
         carried=_carried(steps, answers, ends) if secondary else [],
+        crossed=iperf.crossed(steps, answers, pair[0], ends[0].interface) if ends else None,
         injected=crew.injected,
         cap=agenda.cap,
         tcp=[
             iperf.tcp_run(
-                answers.get(f"tcp/{index}", _LOST),
+                answers.get(one.step, _LOST),
                 one.cell,
                 one.repeat,
                 judged=one.judged,
-                evidence=raw.get(f"tcp/{index}", ""),
+                evidence=raw.get(one.step, ""),
             )
-            for index, one in enumerate(agenda.tcp)
+            for one in agenda.tcp
         ],
         udp_rate=agenda.udp_rate,
         udp=[
@@ -331,9 +334,27 @@ def _end(hello: Line, nodes: dict[str, Object]) -> End:
     )
 
 
-def _keep(trial: Trial, group: str, name: str, answer: Line) -> str:
+def _keep(trial: Trial, network: str, name: str, answer: Line) -> str:
+    """Store a raw file in a folder that is called as the network is; returns its path."""
+    folder = network.replace("/", "-").replace(" ", "-")
     text = json.dumps(answer, indent=1)
-    return trial.evidence(f"{group}/{name.replace('/', '-')}.json", redact(text) + "\n")
+    return trial.evidence(f"{folder}/{name.replace('/', '-')}.json", redact(text) + "\n")
+
+
+def _commands(
+    steps: list[Line], answers: dict[str, Line], hello: dict[str, Line]
+) -> Iterator[Command]:
+    """Give the programs that agents ran; what they printed lies in the raw files."""
+    for step in steps:
+        answer = answers.get(str(step["id"]), _LOST)
+        if "argv" in answer:
+            yield Command(
+                at=datetime.fromtimestamp(float(answer["at"]), UTC),
+                pod=str(hello[str(step["client"])]["pod"]),
+                argv=answer["argv"],
+                exit_code=answer.get("exit_code"),
+                stderr=str(answer.get("error", "")),
+            )
 
 
 def _direction(step: Line) -> Direction:
@@ -344,6 +365,7 @@ def _latency(step: Line, answers: dict[str, Line]) -> LatencyRun:
     answer = answers.get(str(step["id"]), _LOST)
     return LatencyRun(
         repeat=int(str(step["id"]).split("/")[1]),
+        planned=int(step["order"]["count"]),
         samples_us=answer.get("samples_us") or [],
         error=str(answer.get("error", "")),
     )
@@ -371,7 +393,7 @@ def mesh_seen(plan: Line, lines: list[Line], of: int) -> Mesh:
     rounds = [one for one in lines if one.get("event") == "round"]
     for one in rounds:
         for client, server, speed in one["pairs"]:
-            megabits[client][server] = round(speed / 1e6)
+            megabits[client][server] = speed
         errors += [f"{names[a]} to {names[b]}: {why}" for a, b, _, why in one["errors"]]
     return Mesh(
         nodes=names,

@@ -127,10 +127,23 @@ def test_counters_are_read_and_missing_ones_are_missing(tmp_path: Path) -> None:
     (statistics / "rx_bytes").write_text("5\n")
     (statistics / "tx_bytes").write_text("7\n")
     stat = tmp_path / "cpu.stat"
-    found = net_probe.counters(str(tmp_path), (str(stat),))
+    none = str(tmp_path / "none")
+    found = net_probe.counters(str(tmp_path), (str(stat),), none)
     assert found == {"bytes": {"eth0": [5, 7]}}
     stat.write_text("nr_periods 9\nnr_throttled 3\nthrottled_time 12\n")
-    assert net_probe.counters(str(tmp_path), ("/none", str(stat)))["nr_throttled"] == 3
+    assert net_probe.counters(str(tmp_path), ("/none", str(stat)), none)["nr_throttled"] == 3
+
+
+def test_datagrams_that_found_a_full_buffer_are_counted_for_both_families(tmp_path: Path) -> None:
+    def overrun() -> int | None:
+        return net_probe.counters(str(tmp_path), (), str(tmp_path)).get("udp_overrun")
+
+    (tmp_path / "snmp").write_text("Ip: Forwarding\nIp: 1\nUdp: NoPorts\nUdp: 4\n")
+    assert overrun() is None
+    (tmp_path / "snmp").write_text("Udp: InErrors RcvbufErrors\nUdp: 9 4\nUdpLite: a\n")
+    assert overrun() == 4
+    (tmp_path / "snmp6").write_text("Udp6InErrors 9\nUdp6RcvbufErrors \t 3\n")
+    assert overrun() == 7
 
 
 IPERF3 = """#!/bin/sh
@@ -215,7 +228,8 @@ class Agent(threading.Thread):
                     self.log.append(("begin", order["bind"], order["host"]))
                     time.sleep(0.02)
                     self.log.append(("end", order["bind"], order["host"]))
-                    answer = {"json": {"end": {"sum_received": {"bits_per_second": 5e9}}}}
+                    speed = 0 if self.hello["name"] == "silent" else 5e9
+                    answer = {"json": {"end": {"sum_received": {"bits_per_second": speed}}}}
                 stream.write(json.dumps(answer).encode() + b"\n")
                 stream.flush()
 
@@ -286,6 +300,17 @@ def test_an_agent_that_goes_or_has_no_address_is_an_error(
     assert "an agent was lost" in lines[5]["error"]
 
 
+def test_a_pair_that_received_nothing_is_an_error_and_never_zero(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["a", "silent"]
+    mesh = {"nodes": names, "rounds": [0], "order": ORDER}
+    lines, _ = conducted({**PLAN, "expect": names, "mesh": mesh}, names, monkeypatch, capsys)
+    (found,) = (one for one in lines if one["event"] == "round")
+    assert found["pairs"] == []
+    assert found["errors"] == [[1, 0, None, "nothing was received"]]
+
+
 def test_pairs_of_a_round_measure_at_once_and_no_node_twice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,7 +320,7 @@ def test_pairs_of_a_round_measure_at_once_and_no_node_twice(
     lines, log = conducted(plan, names, monkeypatch, capsys)
     rounds = [one for one in lines if one["event"] == "round"]
     assert sum(len(one["pairs"]) for one in rounds) == 28
-    assert all(speed == 5e9 for one in rounds for _, _, speed in one["pairs"])
+    assert all(speed == 5000 for one in rounds for _, _, speed in one["pairs"])
     busy: set[str] = set()
     most = 0
     for what, client, server in log:

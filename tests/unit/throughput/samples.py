@@ -63,7 +63,9 @@ def runs(*speeds: float, cell: Cell = FORWARD, **changes: Any) -> list[TcpRun]:
 
 TCP = [*runs(9.5, 10.0, 10.5), *runs(9.8, 10.0, 10.2, cell=REVERSE)]
 UDP = [UdpRun(direction="forward", repeat=0, packets=5000, lost=0, jitter_ms=0.1, sent=5e7)]
-LATENCY = [LatencyRun(repeat=0, samples_us=[50.0 + one / 1000 for one in range(12000)])]
+LATENCY = [
+    LatencyRun(repeat=0, planned=12000, samples_us=[50.0 + one / 1000 for one in range(12000)])
+]
 WHOLE = [
     Whole(direction=way, mtu=1500, small_arrived=True, whole_arrived=True)
     for way in ("forward", "reverse")

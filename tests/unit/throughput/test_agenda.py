@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kar_checks import profile
-from kar_checks.checks.throughput.agenda import Agenda, all_rounds, cells, told
+from kar_checks.checks.throughput.agenda import Agenda, all_rounds, cells, cost
 from kar_checks.checks.throughput.checks import TOPIC
 from kar_checks.checks.throughput.observation import Cell
 from kar_checks.cluster.errors import HarnessError
@@ -51,8 +51,8 @@ def test_repeats_come_in_an_order_that_the_seed_gives() -> None:
 def test_a_step_names_who_does_what() -> None:
     found = {str(one["id"]): one for one in agenda().steps(["a", "b"])}
     assert found["whole/reverse"]["client"] == "b"
-    for index, planned in enumerate(agenda().tcp):
-        step = found[f"tcp/{index}"]
+    for planned in agenda().tcp:
+        step = found[planned.step]
         same = planned.cell.path == "same node"
         assert (step["client"], step["server"]) == ("a", "beside" if same else "b")
         args = step["order"]["args"]
@@ -150,11 +150,26 @@ def test_of_a_large_cluster_a_sample_is_drawn_that_holds_the_pair() -> None:
     assert agenda(nodes=200).mesh_nodes(NODES, ["n003", "n150"]) == nodes
 
 
+def test_each_step_has_an_id_of_its_own_that_names_what_it_measures() -> None:
+    found = agenda("throughput.cells=4 forward, 4 forward, 4 same-node")
+    ids = [str(one["id"]) for one in found.steps(["a", "b"])]
+    assert len(ids) == len(set(ids))
+    assert {"tcp/4-streams-forward/1", "tcp/4-streams-forward/3", "tcp/8-streams-forward"} <= {*ids}
+
+
 def test_the_plan_says_what_it_costs() -> None:
-    both = told(profile.default(), 3, ALL)
-    assert "about" in both
-    assert "if links carry 25 Gbit/s" in both
-    assert "3 rounds of the mesh" in both
-    limited = told(profile.load(None, ["throughput.max_bytes=5000000000"]), 3, ALL)
-    assert "4.3 GB a network at most" in limited
-    assert "mesh" not in told(profile.default(), 3, frozenset(["throughput.udp"]))
+    both = cost(profile.default(), 3, ALL)
+    assert "about" in both.told
+    assert "if links carry 25 Gbit/s" in both.told
+    assert "3 rounds of the mesh" in both.told
+    limited = cost(profile.load(None, ["throughput.max_bytes=5000000000"]), 3, ALL)
+    assert "4.3 GB a network at most" in limited.told
+    assert "mesh" not in cost(profile.default(), 3, frozenset(["throughput.udp"])).told
+
+
+def test_a_run_of_more_networks_may_last_longer() -> None:
+    pod, pods_and_three = (
+        cost(profile.load(None, [f"throughput.networks={words}"]), 3, ALL).seconds
+        for words in ("pod", "pod, secondary")
+    )
+    assert pods_and_three == 4 * pod

@@ -50,7 +50,7 @@ def test_a_small_mesh_is_shown_whole_and_both_ways() -> None:
     (found,) = mesh_figures("pod network", MESH, 7)
     assert found.names == ["a", "b", "c"]
     assert found.values == [[None, 9.0, 9.1], [9.0, None, 9.2], [9.1, 9.2, None]]
-    assert found.title == "Mesh of 3 nodes"
+    assert found.title == "Mesh of 3 nodes, one stream for each pair"
 
 
 def test_a_large_mesh_is_shown_in_blocks_with_its_outlying_nodes_in_detail() -> None:

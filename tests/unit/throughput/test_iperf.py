@@ -82,6 +82,14 @@ def test_udp_is_read_and_no_packet_is_an_error() -> None:
     whole["end"] |= {"sum": sums}
     found = iperf.udp_run({"json": whole}, "forward", 1, evidence="e")
     assert (found.packets, found.lost, found.jitter_ms, found.error) == (10, 2, 0.5, "")
+    assert found.overrun is None
+    sides = {
+        when: {"client": {"udp_overrun": client}, "server": {"udp_overrun": server}}
+        for when, client, server in (("before", 4, 7), ("after", 5, 9))
+    }
+    answer = {"json": whole} | sides
+    assert iperf.udp_run(answer, "forward", 1, evidence="e").overrun == 2
+    assert iperf.udp_run(answer, "reverse", 1, evidence="e").overrun == 1
     sums["packets"] = 0
     assert "no packet" in iperf.udp_run({"json": whole}, "forward", 1, evidence="e").error
     assert iperf.udp_run({"error": "refused"}, "forward", 1, evidence="e").error == "refused"
@@ -117,3 +125,22 @@ def test_an_interface_counts_what_went_in_and_out() -> None:
     assert iperf.counted(answer, "client", "eth0") is None
     assert iperf.counted(answer, "server", "net1") is None
     assert iperf.counted({"before": at(10, 20), "after": at(0, 0)}, "client", "net1") is None
+
+
+def test_what_crosses_is_counted_by_the_first_node_in_every_step_with_another() -> None:
+    def step(name: str, client: str, server: str) -> dict[str, Any]:
+        return {"id": name, "client": client, "server": server}
+
+    def answer(client: int, server: int) -> dict[str, Any]:
+        after = {"client": client, "server": server}
+        return {
+            "before": {side: {"bytes": {"eth0": [5, 5]}} for side in after},
+            "after": {side: {"bytes": {"eth0": [5, 5 + more]}} for side, more in after.items()},
+        }
+
+    steps = [step("1", "a", "b"), step("2", "b", "a"), step("3", "a", "beside")]
+    answers = {"1": answer(10, 11), "2": answer(20, 21), "3": answer(1000, 1000)}
+    assert iperf.crossed(steps, answers, "a", "eth0") == 31
+    assert iperf.crossed(steps, answers, "a", "net1") is None
+    assert iperf.crossed(steps, {"1": answers["1"]}, "a", "eth0") is None
+    assert iperf.crossed([], {}, "a", "eth0") is None

@@ -159,10 +159,11 @@ def test_a_pass_says_when_it_is_a_lower_bound() -> None:
 
 
 def test_nodes_zones_retransmits_and_the_seed_stand_beside_the_figures() -> None:
-    apart = network(ends=[end("a"), end("b", zone="z2", instance_type="c5.large")])
+    ends = [end("a"), end("b", zone="z2", instance_type="c5.large")]
+    apart = network(ends=ends, crossed=31_500_000_000)
     told = {one.name: one.value for one in verdict("throughput.tcp", apart).facts}
     assert "c5.large, zone z2; interface eth0, MTU 1500; iperf 3.12" in told["second node"]
-    assert "between zones z1 and z2" in told["traffic between zones"]
+    assert "31.50 GB went between zones z1 and z2" in told["traffic between zones"]
     assert told["order of the repeats"] == "seed 7"
     assert "retransmits 2.4 per GB" in told[f"beside it, {FORWARD.name}"]
     assert "traffic between zones" not in {
@@ -182,6 +183,19 @@ LOSS = [UDP[0].model_copy(update={"lost": 100})]
         # 2 % were lost; that it is no more than 2.1 % is not sure.
         (LOSS, ("throughput.udp_loss_ceiling_percent=2.1",), "inconclusive", "too_few_packets"),
         (UDP, ("throughput.udp_loss_ceiling_percent=0.05",), "inconclusive", "too_few_packets"),
+        # All but ten of the hundred reached the pod.
+        (
+            [LOSS[0].model_copy(update={"overrun": 90})],
+            ("throughput.udp_loss_ceiling_percent=0.5",),
+            Outcome.INCONCLUSIVE,
+            "receiver_overrun",
+        ),
+        (
+            [LOSS[0].model_copy(update={"overrun": 40})],
+            ("throughput.udp_loss_ceiling_percent=0.5",),
+            Outcome.FAIL,
+            "loses_packets",
+        ),
         ([UDP[0].model_copy(update={"sent": 4e7})], (), "inconclusive", "rate_not_reached"),
         (
             [*UDP, UDP[0].model_copy(update={"packets": None, "error": "refused"})],
@@ -207,9 +221,24 @@ def test_udp(udp: list[Any], settings: tuple[str, ...], outcome: Outcome, reason
     [
         (LATENCY, ("throughput.p99_ceiling_ms=1",), Outcome.PASS, "ceiling_met"),
         (LATENCY, ("throughput.p99_ceiling_ms=0.06",), Outcome.FAIL, "above_ceiling"),
-        ([LatencyRun(repeat=0, samples_us=[50.0] * 90)], (), "inconclusive", "too_few_samples"),
-        ([*LATENCY, LatencyRun(repeat=1, error="refused")], (), "inconclusive", "too_few_samples"),
-        ([LatencyRun(repeat=0, error="refused")], (), Outcome.ERROR, "measurement_failed"),
+        (
+            [LatencyRun(repeat=0, planned=120, samples_us=[50.0] * 90)],
+            (),
+            "inconclusive",
+            "too_few_samples",
+        ),
+        (
+            [*LATENCY, LatencyRun(repeat=1, planned=9, error="refused")],
+            (),
+            "inconclusive",
+            "too_few_samples",
+        ),
+        (
+            [LatencyRun(repeat=0, planned=9, error="refused")],
+            (),
+            Outcome.ERROR,
+            "measurement_failed",
+        ),
     ],
 )
 def test_latency(
