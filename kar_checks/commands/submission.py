@@ -130,8 +130,8 @@ def _tell(filled: Filled, target: Path, missing: list[str], strange: list[str]) 
     for one in filled.entries:
         table.add_row(one.id, one.status or "-", one.why)
     console.print(table)
-    for name in strange:
-        print(f"{name} is not in the checklist of this version; it was left as it is.")
+    for sentence in strange:
+        print(f"{sentence}.")
     if missing:
         print(
             f"Only you know: metadata {', '.join(missing)}. Write them into {target / PRODUCT}, "

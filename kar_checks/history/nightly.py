@@ -360,13 +360,16 @@ def _trend(key: tuple[str, str, str], mine: Sequence[Past]) -> tuple[Trend, list
             since=there[one.at][0].id,
             said=there[one.said][0].id,
             told=f"median {one.before:.4g} → {one.after:.4g} {latest.unit} "
-            f"({(one.after - one.before) / abs(one.before):+.0%}, as three runs agree; by chance "
-            f"in {one.false_alarm:.2%} of nights)",
+            f"({_share(one)}as three runs agree; by chance in {one.false_alarm:.2%} of nights)",
             environment=environment_changes(there[one.at - 1][0], there[one.at][0]),
         )
         for one in found
     ]
     return trend, changes
+
+
+def _share(shift: statistics.Shift) -> str:
+    return f"{(shift.after - shift.before) / abs(shift.before):+.0%}, " if shift.before else ""
 
 
 def _method(trends: Sequence[Trend]) -> list[str]:

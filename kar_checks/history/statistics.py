@@ -30,7 +30,8 @@ class Tested(Record):
     """What a comparison of two samples came to."""
 
     shift: float
-    """Median of all pairwise differences, divided by the first median (Hodges and Lehmann)."""
+    """Median of all pairwise differences, divided by the first median (Hodges and Lehmann);
+    infinite where that is 0."""
     p: float
     """Two-sided p of the Mann-Whitney test."""
     least_p: float
@@ -61,7 +62,11 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Tested:
     p = float(mannwhitneyu(first, second, method=method).pvalue)
     shift = statistics.median(b - a for a in first for b in second)
     base = statistics.median(first)
-    return Tested(shift=shift / base if base else math.nan, p=p, least_p=min(1.0, least))
+    return Tested(
+        shift=shift / abs(base) if base else math.copysign(math.inf, shift),
+        p=p,
+        least_p=min(1.0, least),
+    )
 
 
 def adjusted(values: Sequence[float]) -> list[float]:

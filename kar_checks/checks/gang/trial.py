@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import zip_longest
 
+from kar_checks.checks.gang import measures
 from kar_checks.checks.gang.backend import Assessment
 from kar_checks.checks.gang.bench import Bench
 from kar_checks.checks.gang.described import Described, coscheduling, custom, volcano
@@ -65,6 +66,7 @@ def run(trial: Trial) -> GangObservation:
         finished=now(),
         disturbances=_told(seen),
         figures=figures,
+        measures=measures.of(seen),
         looked_for=[one.looks_for for one in looked_for],
         backends=seen,
     )
