@@ -95,8 +95,8 @@ def shifts(values: Sequence[float], breaks: Sequence[int] = ()) -> list[Shift]:
     A change is said when the last three values all lie beyond every value of the reference: the
     10 to 30 values before them since the last change. If nothing changes, all orders of the values
     are equally likely, whatever their distribution; so this happens by chance in 2 of C(n+3, 3)
-    cases. It must also be a twentieth of the level and three robust standard deviations, which
-    only makes false alarms rarer. ``breaks`` are indices before which nothing is comparable.
+    cases. It must also be a twentieth of the level and three robust standard deviations, and each
+    of the three at least half as far off as their median, which only makes false alarms rarer. ``breaks`` are indices before which nothing is comparable.
     """
     least, most = REFERENCE
     found: list[Shift] = []
@@ -115,6 +115,8 @@ def shifts(values: Sequence[float], breaks: Sequence[int] = ()) -> list[Shift]:
         deviation = statistics.median(abs(one - before) for one in reference)
         if abs(after - before) < max(LEAST_SHIFT * abs(before), _ROBUST * deviation):
             continue
+        if min(abs(one - before) for one in block) < abs(after - before) / 2:
+            continue  # an odd value of the old level: the new one begins after it
         found.append(
             Shift(
                 at=split,
