@@ -96,7 +96,8 @@ def shifts(values: Sequence[float], breaks: Sequence[int] = ()) -> list[Shift]:
     10 to 30 values before them since the last change. If nothing changes, all orders of the values
     are equally likely, whatever their distribution; so this happens by chance in 2 of C(n+3, 3)
     cases. It must also be a twentieth of the level and three robust standard deviations, and each
-    of the three at least half as far off as their median, which only makes false alarms rarer. ``breaks`` are indices before which nothing is comparable.
+    of the three at least half as far off as their median, which only makes false alarms rarer.
+    ``breaks`` are indices before which nothing is comparable.
     """
     least, most = REFERENCE
     found: list[Shift] = []
