@@ -14,7 +14,7 @@ from tests.cluster.injections.webhook import Answer, webhook
 from tests.cluster.support import Kar
 
 PREFIX, SECRET = "mirror.test/kar", "mirror"
-CHECKS = ("resize.requests_only", "throughput.latency")
+CHECKS = ("resize.requests_only", "throughput.path_mtu")
 PODS = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
 
 

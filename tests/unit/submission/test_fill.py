@@ -306,6 +306,35 @@ def test_what_a_person_wrote_stays_and_is_told(
     assert "kept as a person wrote it" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_person_at_the_terminal_is_asked_for_what_nobody_else_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    answers = {
+        "vendorName: ": "Acme",
+        METRICS: "Done",
+        "  'Done'": "Implemented",
+        "  evidence": "https://a.example b.md",
+        "  notes": "seen",
+    }
+
+    def reply(question: str) -> str:
+        asked.append(question)
+        return next((one for start, one in answers.items() if question.startswith(start)), "")
+
+    monkeypatch.setattr("builtins.input", reply)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    stored(tmp_path)
+    target = make(tmp_path, answers={"metadata": {"platformName": "Acme Kubernetes"}})
+    assert 'vendorName: "Acme"' in (target / "PRODUCT.yaml").read_text()
+    found = items(target)[METRICS]
+    assert (found["status"], found["evidence"]) == ("Implemented", ["https://a.example", "b.md"])
+    assert found["notes"] == "Attested by the submitter: seen"
+    assert items(target)["gpu_sharing"]["status"] == ""
+    assert not any(one.startswith(("platformName", GANG)) for one in asked)
+    assert any(one.startswith("gpu_sharing: Implemented, ") for one in asked)
+
+
 def test_nothing_is_written_over_a_submission(tmp_path: Path) -> None:
     stored(tmp_path)
     make(tmp_path)
