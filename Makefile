@@ -11,7 +11,7 @@ ARGS ?=
 # a gateway ai_inference.
 ADDONS ?= dranet endpoint-picker
 
-.PHONY: scorecard test lint unit pages cluster-tests docs lock clean
+.PHONY: scorecard test lint unit pages cluster-tests nightly-series docs lock clean
 
 scorecard: $(VENV)/.ready
 ifdef KUBECONFIG
@@ -39,6 +39,10 @@ pages: $(VENV)/.ready
 
 cluster-tests: $(VENV)/.ready
 	$(VENV)/bin/python -m scripts.cluster_tests
+
+# Thirty real runs with injected regressions: too long for `make test`.
+nightly-series: $(VENV)/.ready
+	$(PYTEST) tests/cluster/thirty_nights.py -vv -s
 
 docs: $(VENV)/.ready
 	$(VENV)/bin/python scripts/generate.py

@@ -339,6 +339,20 @@ def regress(
 
 
 @app.command()
+def metrics(
+    file: Annotated[
+        Path, typer.Argument(help="kar.prom of `kar regress`, or fleet.prom of `kar fleet`.")
+    ] = Path("runs/history/kar.prom"),
+    listen: Annotated[str, typer.Option(metavar="ADDRESS:PORT", help="Where.")] = "127.0.0.1:9464",
+) -> None:
+    """Serve the latest metrics at /metrics for a scraper, until interrupted."""
+    with _one_sentence():
+        from kar_checks.commands.metrics import serve_until_told
+
+        serve_until_told(file, listen)
+
+
+@app.command()
 def prune(
     keep: Annotated[int, typer.Option(help="Runs of each cluster that stay.")],
     output: OutputOption = Path("runs"),

@@ -149,7 +149,9 @@ class StoredRun:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.info = _read_info(folder)
-        self.findings = _read_findings(folder)
+        self.findings = _read_findings(
+            folder, ended=self.info.finished is not None and not self.info.interrupted
+        )
         try:
             self.requirements = requirement_rows(self.info, self.findings)
         except ValueError as error:
@@ -222,10 +224,13 @@ def _read_info(folder: Path) -> RunInfo:
 _FINDINGS = TypeAdapter(list[Finding])
 
 
-def _read_findings(folder: Path) -> list[Finding]:
+def _read_findings(folder: Path, *, ended: bool) -> list[Finding]:
     path = folder / "findings.json"
+    found = _json(path, None if ended else [])
+    if found is None:
+        raise StoreError(f"{path} is missing, though the run went to its end")
     try:
-        return _FINDINGS.validate_python(_json(path, []))
+        return _FINDINGS.validate_python(found)
     except ValidationError as error:
         raise _changed(path, error) from error
 

@@ -113,9 +113,13 @@ class LocalCluster:
 
     def import_image(self, node: Node, file: Path) -> None:
         """Put an image on a node, before anything there wants it."""
+        self.images(node, "import", str(file))
+
+    def images(self, node: Node, *words: str) -> None:
+        """Do to the images of a node what `ctr images WORDS` does."""
         program = self._record.binary("containerd") / "ctr"
         address = f"--address={CONTAINERD_SOCKET}"
-        node.exec([str(program), address, "--namespace=k8s.io", "images", "import", str(file)])
+        node.exec([str(program), address, "--namespace=k8s.io", "images", *words])
 
     @property
     def components(self) -> list[str]:

@@ -14,9 +14,10 @@ from kar_checks import added
 from kar_checks.exits import Exit
 from kar_checks.store import StoredRun, StoreError, find_run, write_atomically
 from kar_checks.submission import evidence
-from kar_checks.submission.document import Checklist
+from kar_checks.submission.document import STATUSES, Checklist
 from kar_checks.submission.fill import (
     Answers,
+    AttestedItem,
     Entry,
     Filled,
     attested_entries,
@@ -50,14 +51,14 @@ def new(
         ChecklistError: the checklist or the answers cannot be used.
         StoreError: there is no such run, or ``target`` holds a submission already.
     """
+    if (target / PRODUCT).exists():
+        raise StoreError(f"{target / PRODUCT} exists; nothing is written over it")
     document = Checklist.load(checklist)
     version = version_of(document)
     answers = read_answers(answers_file)
     if sys.stdin.isatty():
         answers = _ask(answers, missing_metadata(document, answers))
     run = StoredRun(find_run(given, parent))
-    if (target / PRODUCT).exists():
-        raise StoreError(f"{target / PRODUCT} exists; nothing is written over it")
     distrusted = distrust(run, version, datetime.now(UTC), timedelta(days=max_age_days))
     redact = evidence.redactor(run) if redacted else str
     entries: list[Entry] = []
@@ -75,6 +76,8 @@ def new(
         for one in document.items
         if one.id not in known
     ]
+    if sys.stdin.isatty():
+        answers = _ask_about(answers, _left_open(document, entries, answers))
     beside: dict[str, Entry] = {}
     if not distrusted:
         oldest = datetime.now(UTC).date() - timedelta(days=max_age_days)
@@ -122,6 +125,32 @@ def _ask(answers: Answers, missing: list[str]) -> Answers:
     return answers.model_copy(update={"metadata": {**answers.metadata, **more}})
 
 
+def _left_open(document: Checklist, entries: list[Entry], answers: Answers) -> list[str]:
+    """Return the requirements that nobody has said anything of: no run, no answer, no person."""
+    return [
+        one.id
+        for one in entries
+        if not one.status
+        and one.id not in answers.items
+        and (item := document.item(one.id))
+        and not item.text("status").strip()
+    ]
+
+
+def _ask_about(answers: Answers, ids: list[str]) -> Answers:
+    """Ask a person at the terminal for requirements; an empty status leaves one open."""
+    given: dict[str, AttestedItem] = {}
+    for one in ids:
+        status = input(f"{one}: {', '.join(STATUSES)}, or empty to leave it open: ").strip()
+        while status and status not in STATUSES:
+            status = input(f"  {status!r} is none of them: ").strip()
+        if status:
+            evidence = input("  evidence, links or paths with blanks between them: ").split()
+            notes = input("  notes: ").strip()
+            given[one] = AttestedItem(status=status, evidence=evidence, notes=notes)
+    return answers.model_copy(update={"items": {**answers.items, **given}})
+
+
 def _tell(filled: Filled, target: Path, missing: list[str], strange: list[str]) -> None:
     console = Console(highlight=False)
     table = Table(box=None)
@@ -130,8 +159,8 @@ def _tell(filled: Filled, target: Path, missing: list[str], strange: list[str]) 
     for one in filled.entries:
         table.add_row(one.id, one.status or "-", one.why)
     console.print(table)
-    for name in strange:
-        print(f"{name} is not in the checklist of this version; it was left as it is.")
+    for sentence in strange:
+        print(f"{sentence}.")
     if missing:
         print(
             f"Only you know: metadata {', '.join(missing)}. Write them into {target / PRODUCT}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics as plain
 from collections import Counter
 from collections.abc import Sequence
@@ -78,7 +79,8 @@ class Verdict(Record):
 
     word: str
     """``better``, ``worse``, ``no difference shown`` or ``too few repeats``."""
-    shift_percent: float
+    shift_percent: float | None
+    """``None`` where the first run's median is 0."""
     p: float
     adjusted_p: float | None
     """Corrected for the number of comparisons; ``None`` where there were too few repeats."""
@@ -214,6 +216,11 @@ def _notes(pasts: Sequence[Past]) -> list[str]:
     ]
     if max(clusters.values()) > 1:
         out.append("some of these runs are of the same cluster")
+    out += [
+        f"the clock went back during run {one.id}: its date is doubtful"
+        for one in pasts
+        if one.run.info.finished and one.run.info.finished < one.run.info.started
+    ]
     out += [
         f"run {one.id} was not alone: {', '.join(one.run.info.beside)} ran at the same time"
         for one in pasts
@@ -370,7 +377,12 @@ def _verdict(tested: Tested, corrected: float | None, better: str) -> Verdict:
     else:
         higher = percent > 0
         word = "better" if higher == (better == "higher") else "worse"
-        told = f"{abs(percent):.1f} % {'higher' if higher else 'lower'}, p = {corrected:.2g}"
+        by = f"{abs(percent):.1f} % " if math.isfinite(percent) else ""
+        told = f"{by}{'higher' if higher else 'lower'}, p = {corrected:.2g}"
     return Verdict(
-        word=word, shift_percent=round(percent, 2), p=tested.p, adjusted_p=corrected, told=told
+        word=word,
+        shift_percent=round(percent, 2) if math.isfinite(percent) else None,
+        p=tested.p,
+        adjusted_p=corrected,
+        told=told,
     )

@@ -32,6 +32,8 @@ class Change(Record):
 
     what: Literal["check", "figure"]
     name: str
+    title: str = ""
+    """What a check is about; a figure's name says it."""
     direction: Direction
     since: str
     """Id of the first run with the new state."""
@@ -131,7 +133,7 @@ def assess(pasts: Sequence[Past], moment: datetime, troubles: Sequence[str] = ()
     lines: list[Line] = []
     titles = {check.id: check.title for one in mine for check in one.run.info.checks}
     for key in sorted({key for one in mine for key in one.findings if key[0] in titles}):
-        story = _Story(key, mine)
+        story = _Story(key, titles[key[0]], mine)
         changes += story.changes
         flapping += story.flapping
         unmeasured += story.unmeasured
@@ -218,8 +220,9 @@ def _name(key: Key) -> str:
 class _Story:
     """The verdicts of one check, in order."""
 
-    def __init__(self, key: Key, mine: Sequence[Past]) -> None:
+    def __init__(self, key: Key, title: str, mine: Sequence[Past]) -> None:
         self.name = _name(key)
+        self.title = title
         self.outcomes: list[str] = []
         self.changes: list[Change] = []
         self.flapping: list[str] = []
@@ -258,6 +261,7 @@ class _Story:
             Change(
                 what="check",
                 name=self.name,
+                title=self.title,
                 direction=direction,
                 since=id_,
                 said=id_,
@@ -272,6 +276,7 @@ class _Story:
             Change(
                 what="check",
                 name=self.name,
+                title=self.title,
                 direction="worse",
                 since=mine[index - LOST + 1].id,
                 said=mine[index].id,
@@ -360,13 +365,16 @@ def _trend(key: tuple[str, str, str], mine: Sequence[Past]) -> tuple[Trend, list
             since=there[one.at][0].id,
             said=there[one.said][0].id,
             told=f"median {one.before:.4g} → {one.after:.4g} {latest.unit} "
-            f"({(one.after - one.before) / abs(one.before):+.0%}, as three runs agree; by chance "
-            f"in {one.false_alarm:.2%} of nights)",
+            f"({_share(one)}as three runs agree; by chance in {one.false_alarm:.2%} of nights)",
             environment=environment_changes(there[one.at - 1][0], there[one.at][0]),
         )
         for one in found
     ]
     return trend, changes
+
+
+def _share(shift: statistics.Shift) -> str:
+    return f"{(shift.after - shift.before) / abs(shift.before):+.0%}, " if shift.before else ""
 
 
 def _method(trends: Sequence[Trend]) -> list[str]:
@@ -381,8 +389,9 @@ def _method(trends: Sequence[Trend]) -> list[str]:
         f"within {FLAPPING[1]} decided runs are called flapping, and are not told one by one.",
         f"A figure has changed when the medians of {BLOCK} runs in a row all lie beyond every "
         f"median of the {REFERENCE[0]} to {REFERENCE[1]} runs before them, by at least "
-        f"{statistics.LEAST_SHIFT:.0%} and three robust standard deviations. So it is told with "
-        f"the third run, and a single odd night is none. Without any change this happens in at "
+        f"{statistics.LEAST_SHIFT:.0%} and three robust standard deviations, and none of them less "
+        f"than half as far as their median. So it is told with the third run, and a single odd "
+        f"night is none. Without any change this happens in at "
         f"most 2 of C(n+{BLOCK}, {BLOCK}) nights for n runs before, whatever the distribution.",
         f"{len(able)} of {len(trends)} figures have enough runs; together they give at most "
         f"{rate:.3f} false alarms a night."

@@ -30,7 +30,8 @@ class Tested(Record):
     """What a comparison of two samples came to."""
 
     shift: float
-    """Median of all pairwise differences, divided by the first median (Hodges and Lehmann)."""
+    """Median of all pairwise differences, divided by the first median (Hodges and Lehmann);
+    infinite where that is 0."""
     p: float
     """Two-sided p of the Mann-Whitney test."""
     least_p: float
@@ -61,7 +62,11 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Tested:
     p = float(mannwhitneyu(first, second, method=method).pvalue)
     shift = statistics.median(b - a for a in first for b in second)
     base = statistics.median(first)
-    return Tested(shift=shift / base if base else math.nan, p=p, least_p=min(1.0, least))
+    return Tested(
+        shift=shift / abs(base) if base else math.copysign(math.inf, shift),
+        p=p,
+        least_p=min(1.0, least),
+    )
 
 
 def adjusted(values: Sequence[float]) -> list[float]:
@@ -90,8 +95,9 @@ def shifts(values: Sequence[float], breaks: Sequence[int] = ()) -> list[Shift]:
     A change is said when the last three values all lie beyond every value of the reference: the
     10 to 30 values before them since the last change. If nothing changes, all orders of the values
     are equally likely, whatever their distribution; so this happens by chance in 2 of C(n+3, 3)
-    cases. It must also be a twentieth of the level and three robust standard deviations, which
-    only makes false alarms rarer. ``breaks`` are indices before which nothing is comparable.
+    cases. It must also be a twentieth of the level and three robust standard deviations, and each
+    of the three at least half as far off as their median, which only makes false alarms rarer.
+    ``breaks`` are indices before which nothing is comparable.
     """
     least, most = REFERENCE
     found: list[Shift] = []
@@ -110,6 +116,8 @@ def shifts(values: Sequence[float], breaks: Sequence[int] = ()) -> list[Shift]:
         deviation = statistics.median(abs(one - before) for one in reference)
         if abs(after - before) < max(LEAST_SHIFT * abs(before), _ROBUST * deviation):
             continue
+        if min(abs(one - before) for one in block) < abs(after - before) / 2:
+            continue  # an odd value of the old level: the new one begins after it
         found.append(
             Shift(
                 at=split,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, cast
@@ -32,6 +33,8 @@ class Requirement(Record):
     conditional: str = ""
     attest: str
     """What a person would have to show where no check decides it."""
+    text: str
+    """The :func:`digest` of the official description, which is not kept here."""
 
     @property
     def link(self) -> str:
@@ -114,4 +117,16 @@ def _line(entry: dict[str, Any], version: str) -> Requirement:
         meaning=entry["meaning"],
         conditional=entry.get("conditional", ""),
         attest=entry["attest"],
+        text=_latest(entry["text"], version),
     )
+
+
+def _latest(known: dict[str, str], version: str) -> str:
+    """Return what has been so since the latest of the known versions."""
+    place = versions().index
+    return known[max((one for one in known if place(one) <= place(version)), key=place)]
+
+
+def digest(description: str) -> str:
+    """Return what a description is known by: how its words are broken into lines is no matter."""
+    return hashlib.sha256(" ".join(description.split()).encode()).hexdigest()[:16]

@@ -38,6 +38,7 @@ def render(found: Series) -> str:
         .get_template("nightly.html.j2")
         .render(
             found=found,
+            date=dict(zip(found.runs, found.dates, strict=True)),
             css=html.css("scorecard.css", "series.css"),
             draw=draw,
             number=number,

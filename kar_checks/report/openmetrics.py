@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from kar_checks.report import words
 
+CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
 
 @dataclass(frozen=True)
 class Family:

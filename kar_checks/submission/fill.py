@@ -126,7 +126,10 @@ def _not_following(run: StoredRun) -> str:
             seen = topic.parse_observation(text)
         except ValidationError:
             return f"the observation of {topic.id} is not what this version of the suite stores"
+        known = {one.id for one in topic.checks}
         for check in sorted({one.check for one in mine}):
+            if check not in known:
+                return f"this version of the suite has no check {check} to judge it again by"
             stored = [_verdict(one) for one in mine if one.check == check]
             again = [_verdict(one) for one in topic.judge_check(check, seen, profile)]
             if sorted(stored) != sorted(again):
@@ -265,6 +268,16 @@ def version_of(document: Checklist) -> str:
 
 
 def strange_items(document: Checklist, version: str) -> list[str]:
-    """Return the ids of a checklist that its version does not have."""
-    wanted = {one.id for one in programme.requirements(version)}
-    return [one.id for one in document.items if one.id not in wanted]
+    """Return a sentence for each item that is not as the programme's checklist has it."""
+    wanted = {one.id: one for one in programme.requirements(version)}
+    out: list[str] = []
+    for item in document.items:
+        known = wanted.get(item.id)
+        place = f"line {item.line}: {item.id}"
+        if known is None:
+            out.append(f"{place} is not in the checklist of this version; it was left as it is")
+        elif item.text("level") != known.level:
+            out.append(f"{place} is a {known.level} in the programme's checklist, not here")
+        elif programme.digest(item.text("description")) != known.text:
+            out.append(f"{place} is not described as in the programme's checklist; read both")
+    return out

@@ -148,6 +148,14 @@ def _items(document: Checklist, version: str, rules: Generation) -> Iterator[Pro
             yield Problem(item.line, item.column, text, "warning")
             continue
         requirement = wanted[item.id]
+        if programme.digest(item.text("description")) != requirement.text:
+            place = item.fields.get("description")
+            text = f"the description of {item.id} is not the programme's"
+            yield (
+                _problem(place, text, "warning")
+                if place
+                else Problem(item.line, item.column, text, "warning")
+            )
         if item.section != requirement.section:
             text = f"{item.id} stands in section {item.section}, not in {requirement.section}"
             yield Problem(item.line, item.column, text)

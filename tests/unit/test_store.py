@@ -29,9 +29,12 @@ def finding(check: str, outcome: Outcome, variant: str = "") -> Finding:
     return Finding(check=check, variant=variant, outcome=outcome, reason="r", summary="s")
 
 
+BEGUN = samples.passed().info.model_copy(update={"finished": None})
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return Run.create(tmp_path, samples.passed().info)
+    return Run.create(tmp_path, BEGUN)
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -96,7 +99,7 @@ def test_latest_points_to_the_newest_run(tmp_path: Path) -> None:
 
 def test_a_folder_named_latest_is_not_lost(tmp_path: Path) -> None:
     (tmp_path / "latest").mkdir()
-    assert StoredRun(Run.create(tmp_path, samples.passed().info).folder)
+    assert StoredRun(Run.create(tmp_path, BEGUN).folder)
     assert (tmp_path / "latest").is_dir()
 
 
@@ -194,6 +197,11 @@ def text(name: str, content: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(content, "utf-8")
 
 
+def ended(folder: Path) -> None:
+    edit(lambda head: head.update(finished=head["started"]))(folder)
+    (folder / "findings.json").unlink()
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -213,6 +221,7 @@ def text(name: str, content: str) -> Callable[[Path], object]:
             edit(lambda head: head.update(kubernetes_minor="1.99")),
             "run.json was changed: no checklist",
         ),
+        (ended, "findings.json is missing, though the run went to its end"),
         (text("findings.json", "{"), "findings.json cannot be read"),
         (text("findings.json", '{"a": 1}'), "findings.json was changed: "),
         (text("findings.json", '[{"check": "gang.a"}]'), "findings.json was changed: 0.outcome: "),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from kar_checks.checks.disaggregation import figures, workload
+from kar_checks.checks.disaggregation import figures, measures, workload
 from kar_checks.checks.disaggregation.observation import (
     Batch,
     DisaggregationObservation,
@@ -57,7 +57,9 @@ def run(trial: Trial) -> DisaggregationObservation:
         nodes_usable=stage.nodes_usable,
         **parts,
     )
-    return seen.model_copy(update={"figures": figures.draw(seen)})
+    return seen.model_copy(
+        update={"figures": figures.draw(seen), "measures": measures.of(seen.main)}
+    )
 
 
 def _experiments(trial: Trial, stage: Stage) -> dict[str, object]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import zip_longest
 
+from kar_checks.checks.gang import measures
 from kar_checks.checks.gang.bench import Assessment, Bench
 from kar_checks.checks.gang.described import Described, coscheduling, custom, volcano
 from kar_checks.checks.gang.kueue.assessment import Kueue
@@ -64,6 +65,7 @@ def run(trial: Trial) -> GangObservation:
         finished=now(),
         disturbances=_told(seen),
         figures=figures,
+        measures=measures.of(seen),
         looked_for=[one.looks_for for one in looked_for],
         backends=seen,
     )

@@ -13,6 +13,7 @@ from functools import partial
 
 import yaml
 
+from kar_checks.checks.gateway import measures
 from kar_checks.checks.gateway.figures import draw
 from kar_checks.checks.gateway.observation import (
     Api,
@@ -89,6 +90,7 @@ def run(trial: Trial) -> GatewayObservation:
         started=started,
         finished=now(),
         figures=draw(seen, site.addresses, trial.number("gateway.confidence")),
+        measures=measures.of(seen),
         served=served,
         api=api,
         wanted=trial.profile.text("gateway.class"),

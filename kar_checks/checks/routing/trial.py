@@ -14,6 +14,7 @@ from functools import partial
 from kar_checks.checks.ingress.records import Sample, Settled
 from kar_checks.checks.ingress.site import PORT, Site, classes, conditions
 from kar_checks.checks.ingress.site import manifests as site_manifests
+from kar_checks.checks.routing import measures
 from kar_checks.checks.routing.figures import draw
 from kar_checks.checks.routing.observation import (
     ClassObservation,
@@ -78,6 +79,7 @@ def run(trial: Trial) -> RoutingObservation:
         started=started,
         finished=now(),
         figures=draw(seen, picker, profile.number("routing.confidence")),
+        measures=measures.of(seen),
         served=served,
         picker=picker,
         wanted=profile.text("gateway.class"),

@@ -127,6 +127,16 @@ def test_a_figure_is_faster_only_with_enough_repeats(
         assert row.verdicts[1].adjusted_p is None
 
 
+def test_a_figure_that_was_nothing_before_has_a_direction_and_no_share(tmp_path: Path) -> None:
+    first, second, parent = two(tmp_path)
+    sampled(first, FORWARD, [0.0] * 5)
+    sampled(second, FORWARD, [1.0, 1.1, 1.2, 1.3, 1.4])
+    verdict = of(first.write(parent), second.write(parent)).figures[0].verdicts[1]
+    assert verdict is not None
+    assert (verdict.word, verdict.shift_percent) == ("better", None)
+    assert verdict.told.startswith("higher, p = ")
+
+
 def test_the_more_figures_the_stronger_a_difference_must_be(tmp_path: Path) -> None:
     """p = 0.032 shows a difference alone, and not as one of four."""
     first, second, parent = two(tmp_path)

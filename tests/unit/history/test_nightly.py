@@ -150,6 +150,15 @@ def test_a_repaired_check_is_better_and_no_regression(tmp_path: Path) -> None:
     assert command.exit_code(found) is Exit.OK
 
 
+def test_a_figure_that_leaves_nothing_is_told_without_a_share(tmp_path: Path) -> None:
+    def starts_late(number: int, made: Night) -> None:
+        made.scaled(LATENCY, 0 if number < 12 else 1)
+
+    (found,) = assess(series(tmp_path, 15, starts_late)).changed
+    assert found.told.startswith("median 0 → 3")
+    assert " µs (as three runs agree; " in found.told
+
+
 def test_what_was_not_asked_for_was_not_lost(tmp_path: Path) -> None:
     def leaves_out(number: int, made: Night) -> None:
         if number >= 2:

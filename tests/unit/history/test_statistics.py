@@ -48,6 +48,12 @@ def test_a_new_level_is_told_with_the_third_value_and_dated_to_the_first() -> No
     assert found.false_alarm == pytest.approx(2 / math.comb(13, 3))
 
 
+def test_an_odd_value_just_before_a_change_is_not_its_first() -> None:
+    level = [10.0, 10.1, 10.2, 10.3] * 3
+    (found,) = statistics.shifts([*level, 11.5, 20.0, 20.1, 20.2])
+    assert (found.at, found.said) == (13, 15)
+
+
 @pytest.mark.parametrize(
     "values",
     [

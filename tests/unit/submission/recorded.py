@@ -8,6 +8,7 @@ from kar_checks.checks.registry import Topic
 from kar_checks.model import Finding, Observation
 from kar_checks.profile import Profile
 from tests.unit import toy
+from tests.unit.report import samples
 
 FINDINGS: list[Finding] = []
 
@@ -18,4 +19,16 @@ def judge(check: str, _: Observation, __: Profile) -> list[Finding]:
 
 def topics() -> tuple[Topic, ...]:
     base = replace(toy.TOPIC, judge="tests.unit.submission.recorded:judge")
-    return tuple(replace(base, id=name) for name in ("resize", "gang"))
+    (known, *_) = base.checks
+    return tuple(
+        replace(
+            base,
+            id=name,
+            checks=tuple(
+                replace(known, id=one.id)
+                for one in samples.passed().info.checks
+                if one.topic == name
+            ),
+        )
+        for name in ("resize", "gang")
+    )

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import difflib
+import re
 import subprocess
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kar_checks import added
+from kar_checks import added, programme
 from kar_checks.added import Attested
 from kar_checks.commands import submission
 from kar_checks.model import Evidence, Outcome, RequirementOutcome
@@ -96,6 +96,14 @@ def test_an_edited_verdict_does_not_follow(tmp_path: Path) -> None:
     )
 
 
+def test_a_check_that_this_suite_does_not_have_cannot_be_judged_again(tmp_path: Path) -> None:
+    sample = samples.passed()
+    renamed = sample.findings[-1].model_copy(update={"check": "gang.unheard_of"})
+    sample.findings.append(renamed)
+    why = distrust(sample.write(tmp_path / "runs"), "1.37", NOW, AGE)
+    assert why == "this version of the suite has no check gang.unheard_of to judge it again by"
+
+
 def test_a_missing_or_foreign_observation_is_no_evidence(tmp_path: Path) -> None:
     run = stored(tmp_path)
     path = run.folder / "observations" / "gang.json"
@@ -180,23 +188,62 @@ ATTESTED = {
 }
 
 
+TEXT = rb'"(?:[^"\\\r\n]|\\.)*"'
+
+
+def wherever_allowed(text: str) -> re.Pattern[bytes]:
+    """A pattern of every file that differs from a template in the allowed places alone.
+
+    Each line stands for itself, byte for byte, but for the value of a field that is to be filled.
+    """
+    lines = text.encode().splitlines(keepends=True)
+    end = re.escape(lines[0][len(lines[0].rstrip()) :])
+    out: list[bytes] = []
+    for line, following in zip(lines, [*lines[1:], b"\n"], strict=True):
+        name = line.strip().partition(b":")[0].decode()
+        if line.startswith(b"  ") and name in (*METADATA, "repoUrl", "status", "notes"):
+            before, _, after = re.split(rb'("[^"]*")', line, maxsplit=1)
+            out.append(re.escape(before) + TEXT + re.escape(after))
+        elif line.strip() == b"evidence: []":
+            listed = rb"(?:" + end + rb" {8}- " + TEXT + rb")+"
+            out.append(rb" {6}evidence:(?: \[\]|" + listed + rb")" + end)
+        else:
+            out.append(re.escape(line))
+        if not following.strip() and b"contactEmailAddress" in line:
+            out.append(rb"(?:  k8sConformanceUrl: " + TEXT + end + rb")?")
+    return re.compile(b"".join(out))
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("version", programme.versions())
+def test_no_byte_changes_but_in_the_allowed_places(
+    version: str, line_end: str, tmp_path: Path
+) -> None:
+    stored(tmp_path, kubernetes_minor=version)
+    text = template(version).replace("\n", line_end)
+    target = make(tmp_path, text, answers={"metadata": METADATA, "items": ATTESTED})
+    filled, allowed = (target / "PRODUCT.yaml").read_bytes(), wherever_allowed(text)
+    assert filled != text.encode()
+    assert allowed.fullmatch(filled)
+    for old, new in (
+        (b"level: MUST", b"level: Must"),
+        (b"# Checklist", b"#  Checklist"),
+        (b"  # the product", b" # the product"),
+        (b"spec:", b"spec: "),
+        (b"id: gang_scheduling", b"id: gang_schedulinG"),
+        (b'status: "Implemented"', b"status: Implemented"),
+    ):
+        assert old in filled
+        assert not allowed.fullmatch(filled.replace(old, new, 1)), old
+
+
 def test_a_filled_checklist_differs_only_where_it_may_and_passes_the_rules(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stored(tmp_path)
     target = make(tmp_path, answers={"metadata": METADATA, "items": ATTESTED})
-    old, new = template("1.37").splitlines(), (target / "PRODUCT.yaml").read_text().splitlines()
-    for line in difflib.ndiff(old, new):
-        if line.startswith("- "):
-            assert line[2:].strip().split(":")[0] in (*METADATA, "status", "evidence", "notes")
-        elif line.startswith("+ "):
-            word = line[2:].strip()
-            assert word.startswith("- ") or word.split(":")[0] in (
-                *METADATA,
-                "status",
-                "evidence",
-                "notes",
-            )
+    filled = (target / "PRODUCT.yaml").read_bytes()
+    assert wherever_allowed(template("1.37")).fullmatch(filled)
     assert check(Checklist.load(target / "PRODUCT.yaml"), target) == []
     assert submission.check_file(target / "PRODUCT.yaml", None) == 0
     read = yaml.safe_load((target / "PRODUCT.yaml").read_text())
@@ -257,6 +304,35 @@ def test_what_a_person_wrote_stays_and_is_told(
     assert f"evidence/{GANG}.md" not in new
     assert 'vendorName: "Acme"' in new
     assert "kept as a person wrote it" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_person_at_the_terminal_is_asked_for_what_nobody_else_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    answers = {
+        "vendorName: ": "Acme",
+        METRICS: "Done",
+        "  'Done'": "Implemented",
+        "  evidence": "https://a.example b.md",
+        "  notes": "seen",
+    }
+
+    def reply(question: str) -> str:
+        asked.append(question)
+        return next((one for start, one in answers.items() if question.startswith(start)), "")
+
+    monkeypatch.setattr("builtins.input", reply)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    stored(tmp_path)
+    target = make(tmp_path, answers={"metadata": {"platformName": "Acme Kubernetes"}})
+    assert 'vendorName: "Acme"' in (target / "PRODUCT.yaml").read_text()
+    found = items(target)[METRICS]
+    assert (found["status"], found["evidence"]) == ("Implemented", ["https://a.example", "b.md"])
+    assert found["notes"] == "Attested by the submitter: seen"
+    assert items(target)["gpu_sharing"]["status"] == ""
+    assert not any(one.startswith(("platformName", GANG)) for one in asked)
+    assert any(one.startswith("gpu_sharing: Implemented, ") for one in asked)
 
 
 def test_nothing_is_written_over_a_submission(tmp_path: Path) -> None:

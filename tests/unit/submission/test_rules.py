@@ -18,7 +18,7 @@ def complete(version: str = "1.37") -> str:
     """A checklist that the validator takes: every MUST implemented, every SHOULD left open."""
     text = template(version, base_conformance=True)
     for name, value in METADATA.items():
-        text = re.sub(rf'(  {name}: )"[^"]*"', rf'\1"{value}"', text)
+        text = re.sub(rf'(?m)^(  {name}: )"[^"]*"', rf'\1"{value}"', text)
     for one in programme.requirements(version):
         if one.level == "MUST":
             text = filled(text, one.id, "Implemented", "https://acme.example/evidence")
@@ -136,6 +136,15 @@ def test_an_item_of_nobody_is_a_warning(tmp_path: Path) -> None:
     text = complete().rstrip("\n") + "\n    - id: own_idea\n      level: MUST\n"
     (found,) = check(Checklist(text), tmp_path)
     assert (found.severity, "own_idea" in found.message) == ("warning", True)
+
+
+def test_a_changed_description_is_a_warning_with_its_line(tmp_path: Path) -> None:
+    text = complete().replace("One accelerator can", "One accelerator may")
+    (found,) = check(Checklist(text), tmp_path)
+    assert str(found).startswith("warning: line ")
+    assert "the description of gpu_sharing is not the programme's" in found.message
+    broken = complete().replace(" can serve", "\n          can serve")
+    assert check(Checklist(broken), tmp_path) == [], "where its lines break is no matter"
 
 
 def test_only_the_newer_validator_takes_autoscaling_as_not_applicable(tmp_path: Path) -> None:

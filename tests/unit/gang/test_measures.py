@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from kar_checks.checks.gang import measures
+from kar_checks.checks.gang.observation import BackendObservation
+from tests.unit.gang.test_judge import CONTEST, FITS, IMAGE, INCOMPLETE, NEVER, PARTIAL, SQUEEZE
+
+
+def test_whole_gangs_are_timed_from_room_to_their_last_member() -> None:
+    (found,) = measures.of(
+        {
+            "native": BackendObservation(
+                version="v1",
+                squeeze=SQUEEZE,
+                fits=FITS.model_copy(update={"start": PARTIAL}),
+                incomplete=INCOMPLETE.model_copy(update={"start": NEVER}),
+                contest=CONTEST,
+            ),
+            "kueue": BackendObservation(version="v1", squeeze=IMAGE),
+            "volcano": IMAGE,
+        }
+    )
+    assert (found.name, found.variant, found.better) == ("a gang starts", "native", "lower")
+    # Four members, and twice three; what started in part or never is no sample.
+    assert found.samples == pytest.approx([1.03, 1.02, 1.02])
