@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -134,13 +135,19 @@ class Run:
     def evidence(self, name: str, text: str) -> str:
         """Store a raw file and return its path inside the run folder.
 
-        ``name`` is ours, never the cluster's: it must stay inside the folder.
+        ``name`` is ours, or made of the cluster's by :func:`folder_name`: it must stay inside the
+        folder.
         """
         path = (self.folder / "evidence" / name).resolve()
         if not path.is_relative_to((self.folder / "evidence").resolve()):
             raise StoreError(f"evidence name {name!r} leaves the run folder")
         write_atomically(path, text)
         return str(path.relative_to(self.folder.resolve()))
+
+
+def folder_name(variant: str) -> str:
+    """Return what the folder of a variant's raw files is called; names are often the cluster's."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", variant).strip(".") or "unnamed"
 
 
 class StoredRun:

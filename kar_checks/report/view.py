@@ -29,7 +29,7 @@ from kar_checks.model import (
 from kar_checks.outcome import combine, combine_variants
 from kar_checks.programme import Requirement
 from kar_checks.report import words
-from kar_checks.store import StoredRun
+from kar_checks.store import StoredRun, folder_name
 
 LEVELS = ("MUST", "SHOULD")
 File = tuple[str, str, int]
@@ -512,7 +512,7 @@ class Scorecard:
             repeat=self._command(f"kar run {shlex.quote(info.id)}{self._asked(info.topic)}"),
             figures=first,
             elsewhere=[one for one in mine if one not in first],
-            files=_files_of(finding.trial, self.files) if finding.trial else [],
+            files=_files_of(finding, self.files) if finding.trial else [],
             trial=trial,
         )
 
@@ -542,9 +542,18 @@ def _observation(text: str | None) -> Observation | None:
         return None
 
 
-def _files_of(trial: str, files: Iterable[File]) -> list[File]:
-    starts = (f"observations/{trial}.", f"evidence/{trial}.", f"evidence/{trial}/")
-    return [one for one in files if one[0].startswith(starts)]
+def _files_of(finding: Finding, files: Iterable[File]) -> list[File]:
+    """Return the files that a finding rests on; a folder of a trial's belongs to one variant."""
+    trial = finding.trial
+    own = f"evidence/{trial}/"
+    starts = (f"observations/{trial}.", f"evidence/{trial}.", own)
+    found = [one for one in files if one[0].startswith(starts)]
+    wanted = ("", folder_name(finding.variant))
+    return [
+        one
+        for one in found
+        if not one[0].startswith(own) or one[0].removeprefix(own).rpartition("/")[0] in wanted
+    ]
 
 
 def _advice(finding: Finding) -> str:

@@ -18,6 +18,7 @@ from kar_checks.store import (
     StoredRun,
     StoreError,
     find_run,
+    folder_name,
     new_run_id,
     now,
     write_atomically,
@@ -238,3 +239,17 @@ def test_a_folder_that_was_changed_is_a_sentence(
     assert sentence in str(caught.value)
     assert str(run.folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    [
+        ("pod network", "pod-network"),
+        ("default/net1", "default-net1"),
+        ("dra.net", "dra.net"),
+        ("../..", "-"),
+        ("..", "unnamed"),
+    ],
+)
+def test_a_folder_of_raw_files_has_a_harmless_name(variant: str, name: str) -> None:
+    assert folder_name(variant) == name

@@ -58,8 +58,8 @@ TOPIC = Topic(
             title="UDP loss and jitter between two nodes",
             proves="At a rate that every link carries with ease, the share of lost packets and its "
             "exact 95 % interval stay below the profile's ceiling.",
-            fails_when="the loss is above the profile's ceiling; one below it whose upper bound is "
-            "above it decides nothing.",
+            fails_when="the loss is above the profile's ceiling, and not only since the receiving "
+            "pod's buffer was full; one below it whose upper bound is above it decides nothing.",
             budget_seconds=120,
             needs=_TWO_NODES,
             disruption="network",

@@ -41,7 +41,7 @@ from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import node_info
 from kar_checks.model import Command, Evidence, Fault, Figure, Measure, Reason
 from kar_checks.redact import redact
-from kar_checks.store import now
+from kar_checks.store import folder_name, now
 
 Line = dict[str, Any]
 
@@ -335,10 +335,9 @@ def _end(hello: Line, nodes: dict[str, Object]) -> End:
 
 
 def _keep(trial: Trial, network: str, name: str, answer: Line) -> str:
-    """Store a raw file in a folder that is called as the network is; returns its path."""
-    folder = network.replace("/", "-").replace(" ", "-")
-    text = json.dumps(answer, indent=1)
-    return trial.evidence(f"{folder}/{name.replace('/', '-')}.json", redact(text) + "\n")
+    """Store a raw file in the folder of a network; returns its path."""
+    text = redact(json.dumps(answer, indent=1))
+    return trial.evidence(f"{folder_name(network)}/{name.replace('/', '-')}.json", f"{text}\n")
 
 
 def _commands(

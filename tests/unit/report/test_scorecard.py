@@ -257,6 +257,29 @@ def test_no_secret_reaches_a_rendered_file(tmp_path: Path, monkeypatch: pytest.M
         assert not re.findall(r"CANARY[^ <]*", path.read_text()), path.name
 
 
+def test_a_finding_shows_the_raw_files_of_its_own_variant(tmp_path: Path) -> None:
+    sample = samples.passed()
+    kept = sample.findings[0].model_copy(update={"variant": "default/net1"})
+    sample.findings[0] = kept
+    run = sample.write(tmp_path)
+    for folder in ("default-net1", "pod-network"):
+        path = run.folder / "evidence" / kept.trial / folder
+        path.mkdir()
+        (path / "raw.json").write_text("{}")
+    topics = Scorecard(StoredRun(run.folder)).topics
+    found = {
+        (one.info.id, one.finding.variant): {name for name, _, _ in one.files}
+        for topic in topics
+        for one in topic.checks
+        if one.finding.trial == kept.trial
+    }
+    common = {f"observations/{kept.trial}.json", f"evidence/{kept.trial}/pod.log"}
+    mine = found.pop((kept.check, "default/net1"))
+    assert mine == {*common, f"evidence/{kept.trial}/default-net1/raw.json"}
+    assert found
+    assert all(one == common for one in found.values())
+
+
 def test_links_to_raw_files_follow_the_place_of_the_page(tmp_path: Path) -> None:
     run = samples.passed().write(tmp_path / "runs")
     inside, outside = run.folder / "scorecard.html", tmp_path / "elsewhere" / "page.html"

@@ -79,3 +79,11 @@ def test_a_heat_map_is_drawn_small_with_its_data_in_a_table(mesh: Mesh) -> None:
 def test_a_mesh_without_a_pair_has_no_figure() -> None:
     empty = MESH.model_copy(update={"megabits": [[None] * 3] * 3})
     assert mesh_figures("n", empty, 1) == []
+
+
+def test_where_all_are_equal_the_legend_has_one_colour() -> None:
+    alike = [[None, 9000, 9000], [None, None, 9000], [None, None, None]]
+    (found,) = mesh_figures("pod network", MESH.model_copy(update={"megabits": alike}), 7)
+    drawn = figures.svg(found, "h")
+    assert "--figure-heat-5" in drawn
+    assert "--figure-heat-1" not in drawn
