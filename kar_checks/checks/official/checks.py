@@ -54,6 +54,7 @@ TOPIC = Topic(
             "passes against the class: the gateway obeys whatever endpoint picker a pool has.",
             fails_when="A test fails, unless nothing but a known defect of the suite's own picker "
             "stopped it.",
+            needs=Needs(images=()),
             budget_seconds=3700,
             disruption="capacity",
         ),

@@ -51,13 +51,15 @@ def _facts(seen: OfficialObservation, one: ClassObservation | Fault | None) -> l
             Fact(name="times of the suite", value=seen.timeouts, source="official.timeouts")
         )
     return facts + [
-        Fact(
-            name=test.name,
-            value=f"{test.outcome}: {test.note}" if test.note else test.outcome,
-            expected="pass",
-        )
-        for test in one.done.tests
+        Fact(name=test.name, value=_told(test), expected="pass") for test in one.done.tests
     ]
+
+
+def _told(test: SuiteTest) -> str:
+    if test.defect:
+        return "undecided: answered by 500 only, the known defect"
+    word = "undecided" if test.outcome == "inconclusive" else test.outcome
+    return f"{word}: {test.note}" if test.note else word
 
 
 def _rule(seen: ClassObservation | Fault, observed: OfficialObservation) -> Ruling:
