@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, cast
 
 import yaml
@@ -45,6 +46,7 @@ _NOT_YET = re.compile(
     r"not ready yet: (?P<why>.*?)(?:\. CRes: .*)? \(after [^()]*\)$", re.MULTILINE
 )
 _STATUS = re.compile(r"status code to be one of \[200\], got (?P<status>\d{3})$")
+_ASSERTED = re.compile(r"^\s+(?:Error|Messages):[ \t]+(?P<why>\S.*)$", re.MULTILINE)
 _TIMEOUT = "timeout while waiting after"
 
 SuiteOutcome = Literal["pass", "fail", "skip", "inconclusive"]
@@ -59,6 +61,8 @@ class SuiteTest:
     name: str
     outcome: SuiteOutcome
     note: str = ""
+    defect: bool = False
+    """Nothing but the known defect of the suite's own picker is known to have stopped it."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +79,27 @@ def read(name: str, text: str) -> SuiteResults:
     Raises:
         ValueError: it is neither.
     """
-    return _report(text) if name.lower().endswith((".yaml", ".yml")) else _printed(text)
+    if name.lower().endswith((".yaml", ".yml")):
+        return _report(text)
+    results = printed(text)
+    if not results.tests:
+        raise ValueError(f"it has no result of the {NAME}")
+    return results
 
 
-def _printed(text: str) -> SuiteResults:
+def begun(text: str) -> list[str]:
+    """Return the tests that a piece of what the suite prints says have begun, in their order."""
+    return list(_by_test(text))
+
+
+def printed(text: str) -> SuiteResults:
+    """Return the results in what the suite printed; without a test if it did not come to any."""
     told = _VERSION.search(text)
     version = told["version"] if told else ""
     ended = {one["test"]: _WORDS[one["word"]] for one in _ENDED.finditer(text)}
-    said = _by_test(text)
-    if not said:
-        raise ValueError(f"it has no result of the {NAME}")
     found: list[SuiteTest] = []
-    for test, parts in said.items():
-        why = [one["why"] for part in parts for one in _NOT_YET.finditer(part)]
+    for test, parts in _by_test(text).items():
+        why = _reasons("".join(parts))
         outcome = ended.get(test)
         if outcome is None:
             found.append(SuiteTest(test, "inconclusive", "The output does not tell its end."))
@@ -96,20 +108,32 @@ def _printed(text: str) -> SuiteResults:
                 "Requests were answered by 500 and by nothing else, as Envoy answers for the known "
                 f"defect of the suite's own endpoint picker {version} ({DEFECT})."
             )
-            found.append(SuiteTest(test, "inconclusive", note))
+            found.append(SuiteTest(test, "inconclusive", note, defect=True))
         else:
             found.append(SuiteTest(test, outcome, why[-1] if why and outcome == "fail" else ""))
     return SuiteResults(f"{NAME} {version or 'of unknown version'}", found)
 
 
+def last_words(text: str) -> str:
+    """Return what a suite that came to no test said of it, in one line; empty if nothing."""
+    lines = [one.strip() for one in text.splitlines() if one.strip()]
+    return (_reasons(text) or lines or [""])[-1]
+
+
+def _reasons(text: str) -> list[str]:
+    """Return what is said to have been amiss: of answers, or else by failed assertions."""
+    answers = [one["why"] for one in _NOT_YET.finditer(text)]
+    return answers or [one["why"] for one in _ASSERTED.finditer(text)]
+
+
 def _by_test(text: str) -> dict[str, list[str]]:
     """Return what was printed during each part of each test, in the order in which they began."""
     marks = list(_AT.finditer(text))
-    ends = [*(one.start() for one in marks[1:]), len(text)]
+    parts = pairwise([*(one.start() for one in marks), len(text)])
     found: dict[str, list[str]] = {}
-    for mark, end in zip(marks, ends, strict=True):
+    for mark, (start, end) in zip(marks, parts, strict=True):
         if mark["test"]:
-            found.setdefault(mark["test"], []).append(text[mark.start() : end])
+            found.setdefault(mark["test"], []).append(text[start:end])
     return found
 
 
@@ -177,7 +201,7 @@ def _reported(report: dict[str, Any]) -> Iterator[SuiteTest]:
                         "It can be the known defect of the suite's own endpoint picker "
                         f"{version} ({DEFECT}); what the suite printed would tell."
                     )
-                    yield SuiteTest(test, "inconclusive", note)
+                    yield SuiteTest(test, "inconclusive", note, defect=True)
                 else:
                     yield SuiteTest(test, outcome)
             if passed:

@@ -71,8 +71,9 @@ def requirement_result(
     """Return the row of one requirement from the checks that belong to it.
 
     ``checks`` are all checks of the suite; those without a finding are ``not_run``, so that a
-    partial selection never looks complete. Where its topics are for different levels of evidence,
-    those of the best level that ran decide; the others stand beside them on the page.
+    partial selection never looks complete. A topic that is only measured on request, and was not,
+    is no part of it. Where its topics are for different levels of evidence, those of the best level
+    that ran decide; the others stand beside them on the page.
     """
     mine = [topic for topic in topics if topic.requirement == requirement.id]
     if not mine:
@@ -116,6 +117,8 @@ def _decide(
     for topic in topics:
         ids = [check.id for check in checks if check.topic == topic.id]
         found = [finding for finding in findings if finding.check in ids]
+        if topic.asked_by and not found and len(topics) > 1:
+            continue
         missing = [
             Finding(
                 check=one,

@@ -31,6 +31,7 @@ TOPIC_MODULES = (
     "kar_checks.checks.throughput.checks",
     "kar_checks.checks.gateway.checks",
     "kar_checks.checks.routing.checks",
+    "kar_checks.checks.official.checks",
 )
 _ID = re.compile(r"[a-z]+(\.[a-z][a-z0-9_]*)+")
 

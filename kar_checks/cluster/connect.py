@@ -22,6 +22,8 @@ class Connection:
     cluster: str
     server: str
     namespace: str
+    files: tuple[str, ...] = ()
+    """The kubeconfig's files, by their full paths; none for a pod's own account."""
 
 
 def connect(kubeconfig: Path | None, context: str | None) -> Connection:
@@ -94,6 +96,7 @@ def connect(kubeconfig: Path | None, context: str | None) -> Connection:
         str(entry["cluster"]),
         configuration.host,
         str(entry.safe_get("namespace") or ""),
+        tuple(str(Path(one).expanduser().absolute()) for one in found),
     )
 
 

@@ -110,6 +110,26 @@ class Workspace:
         """Return a manifest as it would be sent, for dry runs and plans."""
         return self.target.dress(body, run_id=self.run_id, owner=self._owner)
 
+    @property
+    def marks(self) -> Object:
+        """The ``labels`` and ``annotations`` that make an object this run's."""
+        marked = Target().dress({}, run_id=self.run_id, owner=self._owner)
+        return {key: marked["metadata"][key] for key in ("labels", "annotations")}
+
+    def expect(self, kind: Kind, name: str, *, seconds: float) -> None:
+        """Register an object outside namespaces that another program will make with our marks.
+
+        Its end may take ``seconds``; the cleanup waits that long if it must.
+        """
+        with self._lock:
+            self._owned.append(_Owned(kind, "", name))
+            self._cleanup_seconds = max(self._cleanup_seconds, seconds)
+
+    def expects(self, kind: Kind, name: str) -> bool:
+        """Say whether an object is registered, and was not seen to be gone."""
+        with self._lock:
+            return any((one.kind, one.name) == (kind, name) for one in self._owned)
+
     def try_out(self, kind: Kind, body: Object) -> None:
         """Send a manifest as a server-side dry run: admission is asked, nothing is kept.
 

@@ -71,7 +71,7 @@ def test_each_test_is_told_with_the_version_of_the_suite() -> None:
 
 def test_the_known_defect_of_the_suites_own_picker_is_named_and_decides_nothing() -> None:
     failed = inference_suite.read("suite.log", printed(PASSED, DEFECTIVE)).tests[1]
-    assert failed.outcome == "inconclusive"
+    assert (failed.outcome, failed.defect) == ("inconclusive", True)
     assert DEFECT in failed.note
 
 
@@ -104,6 +104,36 @@ def test_a_failure_tells_the_last_unexpected_answer() -> None:
     said = ANSWER.format(status=404) + ANSWER.format(status=503)
     (found,) = inference_suite.read("suite.log", printed(("Other", "FAIL", said))).tests
     assert found.note == "expected status code to be one of [200], got 503"
+
+
+ASSERTED = """\
+    a_test.go:55:
+        \tError Trace:\tsigs.k8s.io/gateway-api/helpers.go:1119
+        \tError:      \tReceived unexpected error:
+        \t            \tcontext deadline exceeded
+        \tMessages:   \terror waiting for HTTPRoute status
+"""
+
+
+def test_a_failure_without_an_answer_tells_what_was_asserted() -> None:
+    (found,) = inference_suite.read("suite.log", printed(("Other", "FAIL", ASSERTED))).tests
+    assert found.note == "error waiting for HTTPRoute status"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            f"{HEAD}=== RUN   TestConformance\n{ASSERTED}--- FAIL: TestConformance (3.00s)\nFAIL\n",
+            "error waiting for HTTPRoute status",
+        ),
+        (f"{HEAD}panic: no such flag\n\n", "panic: no such flag"),
+        ("", ""),
+    ],
+)
+def test_a_suite_that_comes_to_no_test_says_why(text: str, words: str) -> None:
+    assert inference_suite.printed(text).tests == []
+    assert inference_suite.last_words(text) == words
 
 
 REPORT = """\
@@ -141,6 +171,7 @@ def test_a_report_of_the_version_with_the_defect_does_not_blame_the_gateway() ->
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("suite.log", ""),
         ("suite.log", "=== RUN   TestOther\n--- PASS: TestOther (1.00s)\n"),
         ("report.yaml", "["),
         ("report.yaml", "- a"),

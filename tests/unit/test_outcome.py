@@ -215,6 +215,34 @@ def test_two_topics_of_one_requirement_count_together() -> None:
     assert both.outcome is RequirementOutcome.FAIL
 
 
+@pytest.mark.parametrize(
+    ("usual", "asked", "expected"),
+    [(P, None, P), (F, None, F), (P, P, P), (P, I, I), (P, F, F), (None, P, I), (None, None, NR)],
+)
+def test_a_topic_that_nobody_asked_for_leaves_the_requirement_to_the_others(
+    usual: Outcome | None, asked: Outcome | None, expected: Outcome
+) -> None:
+    topics = [
+        TopicInfo(id="one", title="t", label="l", requirement=GANG.id),
+        TopicInfo(id="two", title="t", label="l", requirement=GANG.id, asked_by="two.command"),
+    ]
+    checks = [
+        CheckInfo(
+            id=f"{name}.a",
+            title="t",
+            topic=name,
+            proves="p",
+            fails_when="f",
+            disruption="none",
+            budget_seconds=1,
+        )
+        for name in ("one", "two")
+    ]
+    given = {"one.a": usual, "two.a": asked}
+    found = [finding(check, one) for check, one in given.items() if one]
+    assert requirement_result(GANG, topics, checks, found).outcome.value == expected.value
+
+
 LEVELS = [
     # (of the synthetic topic, of the real one) and what the requirement rests on
     ([P], [P], P, "real"),

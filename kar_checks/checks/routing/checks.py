@@ -77,6 +77,16 @@ TOPIC = Topic(
             budget_seconds=150,
         ),
         Check(
+            id="routing.adapter_affinity",
+            title="Requests for a LoRA adapter go to the server that has it",
+            proves="Requests that name an adapter as their model go to the server that reports it "
+            "as loaded, and to another one when that one reports it instead: sample size fixed "
+            "beforehand, no prefix twice.",
+            fails_when="The picker is configured for it and such requests are spread as by chance, "
+            "or stay where the adapter was.",
+            budget_seconds=150,
+        ),
+        Check(
             id="routing.avoids_unready",
             title="A server that is not ready gets nothing",
             proves="A server that got its share gets none as long as its readiness probe fails, "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from kar_checks.checks.ingress.figures import shares
-from kar_checks.checks.routing.observation import ClassObservation, Load, Phase
+from kar_checks.checks.routing.observation import Adapters, ClassObservation, Load, Phase
 from kar_checks.model import Fault, Figure, Hop, Stop
 
 _CHECK = "routing.follows_load"
+_ADAPTERS = "routing.adapter_affinity"
 
 
 def draw(
@@ -15,26 +16,33 @@ def draw(
     """Return the figures of every class whose load was changed; ``picker`` names its image."""
     found: list[Figure] = []
     for name, one in classes.items():
-        if isinstance(one, ClassObservation) and isinstance(one.load, Load) and one.gateway:
+        if not isinstance(one, ClassObservation):
+            continue
+        if isinstance(one.load, Load) and one.gateway:
             phase = next(phase for phase in one.load.phases if phase.loaded)
+            title = f"Share of each server by phase, {name}, in the order that was drawn"
+            phases = [*one.load.phases, *one.load.held]
             found += [
-                _shares(name, one.load, confidence),
+                _shares(_CHECK, name, title, phases, confidence),
                 _way(name, phase, one.gateway.address, picker),
             ]
+        if isinstance(one.adapters, Adapters):
+            title = f"Share of the requests for an adapter, {name}"
+            found.append(_shares(_ADAPTERS, name, title, one.adapters.phases, confidence))
     return found
 
 
-def _shares(name: str, load: Load, confidence: float) -> Figure:
+def _shares(check: str, name: str, title: str, phases: list[Phase], confidence: float) -> Figure:
     return Figure(
         kind="shares",
-        title=f"Share of each server by phase, {name}, in the order that was drawn",
-        checks=[_CHECK],
+        title=title,
+        checks=[check],
         variant=name,
         unit="share of the answers",
         seconds=0,
         shares=[
             share
-            for phase in (*load.phases, *load.held)
+            for phase in phases
             for share in shares(
                 phase.name,
                 {pod: phase.sample.good(pod=pod) for pod in phase.sample.counted},

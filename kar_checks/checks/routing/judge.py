@@ -25,6 +25,7 @@ from kar_checks.checks.ingress.ruling import (
 )
 from kar_checks.checks.ingress.statistics import chance_of_fall, fewer, interval
 from kar_checks.checks.routing.observation import (
+    Adapters,
     ClassObservation,
     Failure,
     Load,
@@ -183,7 +184,7 @@ def _follows_load(found: Load, _: ClassObservation, profile: Profile) -> Ruling:
         if ruling := _measured(phase):
             return ruling
     confidence = profile.number("routing.confidence")
-    facts = _phase_facts(found, confidence)
+    facts = [_order(found), *_phase_facts([*found.phases, *found.held], confidence)]
     balanced = [one for one in found.phases if not one.loaded]
     if ruling := _even(balanced, confidence, facts):
         return ruling
@@ -358,15 +359,17 @@ def _hits(samples: list[Sample], server: str) -> tuple[int, int]:
     return sum(one.good(pod=server) for one in samples), sum(one.sent for one in samples)
 
 
-def _phase_facts(found: Load, confidence: float) -> list[Fact]:
-    out = [
-        Fact(
-            name="order of the phases",
-            value=" → ".join(one.name for one in (*found.phases, *found.held)),
-            source=f"drawn with seed {found.seed}; repeat by --set routing.seed={found.seed}",
-        )
-    ]
-    for phase in (*found.phases, *found.held):
+def _order(found: Load) -> Fact:
+    return Fact(
+        name="order of the phases",
+        value=" → ".join(one.name for one in (*found.phases, *found.held)),
+        source=f"drawn with seed {found.seed}; repeat by --set routing.seed={found.seed}",
+    )
+
+
+def _phase_facts(phases: list[Phase], confidence: float) -> list[Fact]:
+    out: list[Fact] = []
+    for phase in phases:
         shares: list[str] = []
         for pod in phase.sample.counted:
             hits = phase.sample.good(pod=pod)
@@ -437,6 +440,45 @@ def _prefix_affinity(found: Prefixes, _: ClassObservation, profile: Profile) -> 
         f"{same} of {total} repeats went where their prefix went first: this picker was not said "
         "to look at prefixes, and does not",
         facts=facts,
+    )
+
+
+def _adapter_affinity(found: Adapters, _: ClassObservation, profile: Profile) -> Ruling:
+    confidence = profile.number("routing.confidence")
+    facts = _phase_facts(found.phases, confidence)
+    bounds: list[tuple[float, float]] = []
+    for phase in found.phases:
+        if ruling := _measured(phase):
+            return ruling
+        hits, of = _hits([phase.sample], phase.loaded)
+        bounds.append(interval(hits, of, confidence))
+    told_of = " and ".join(
+        f"{phase.sample.good(pod=phase.loaded)} of {phase.sample.sent} on {phase.loaded}"
+        for phase in found.phases
+    )
+    if all(low >= SAME_SERVER for low, _ in bounds):
+        return passed(
+            "follows_adapters",
+            f"requests for an adapter went to the server that reports it: {told_of}",
+            f"a share below {SAME_SERVER:.0%} on the server that has the adapter",
+            facts,
+        )
+    if not found.declared:
+        return Ruling(
+            Outcome.NOT_APPLICABLE,
+            "no_adapters_offered",
+            f"requests for an adapter are answered anywhere ({told_of}): this picker was not said "
+            "to look at adapters, and does not",
+            facts=facts,
+        )
+    if all(high >= SAME_SERVER for _, high in bounds):
+        return undecided("too_few_requests", f"of the requests for an adapter {told_of}")
+    return failed(
+        "adapter_ignored",
+        f"of the requests for an adapter only {told_of}, which reported it, although the picker "
+        "is configured with a scorer for adapters",
+        "such requests on the server that has the adapter",
+        facts,
     )
 
 
@@ -517,6 +559,7 @@ _RULES: dict[str, tuple[str, Callable[..., Ruling]]] = {
     "routing.pool_status": ("status", _pool_status),
     "routing.follows_load": ("load", _follows_load),
     "routing.prefix_affinity": ("prefixes", _prefix_affinity),
+    "routing.adapter_affinity": ("adapters", _adapter_affinity),
     "routing.avoids_unready": ("unready", _avoids_unready),
     "routing.failure_mode": ("failure", _failure_mode),
 }

@@ -18,11 +18,11 @@ class Status(Record):
 
 
 class Phase(Record):
-    """One setting of the reported load."""
+    """One setting of what the servers report."""
 
     name: str
     loaded: str
-    """The server that reports load; empty if none does."""
+    """The server that reports something else than the others; empty if none does."""
     sample: Sample
     decisions: int | None
     """By how much the picker's own count of picks rose meanwhile; ``None`` if it tells none."""
@@ -53,6 +53,15 @@ class Prefixes(Record):
     """The picker's configuration, which is ours or was given to us, names a scorer of prefixes."""
     first: Sample
     repeats: Sample
+
+
+class Adapters(Record):
+    """Phases in which one server, and then another, reports that it has a LoRA adapter."""
+
+    declared: bool
+    """The picker's configuration, which is ours or was given to us, names a scorer of adapters."""
+    phases: list[Phase]
+    """Every request asks for that adapter; ``loaded`` is the server that reports it."""
 
 
 class Unready(Record):
@@ -86,6 +95,7 @@ class ClassObservation(Record):
     status: Status | Fault | None = None
     load: Load | Fault | None = None
     prefixes: Prefixes | Fault | None = None
+    adapters: Adapters | Fault | None = None
     unready: Unready | Fault | None = None
     failure: Failure | Fault | None = None
 

@@ -18,6 +18,7 @@ plugins:
 - type: queue-scorer
 - type: kv-cache-utilization-scorer
 - type: prefix-cache-scorer
+- type: lora-affinity-scorer
 - type: max-score-picker
 schedulingProfiles:
 - name: default
@@ -25,9 +26,10 @@ schedulingProfiles:
   - {pluginRef: queue-scorer, weight: 2}
   - {pluginRef: kv-cache-utilization-scorer, weight: 2}
   - {pluginRef: prefix-cache-scorer, weight: 3}
+  - {pluginRef: lora-affinity-scorer, weight: 1}
   - {pluginRef: max-score-picker}
 """
-"""The weights are those of the extension's default."""
+"""The weights are those of the extension's default, which does not look at adapters."""
 _DECISIONS = re.compile(
     r'^\w*scheduler_attempts_total\{[^}]*status="success"[^}]*\} ([0-9.e+]+)$', re.MULTILINE
 )
@@ -40,6 +42,7 @@ class Picker:
     name: str
     address: str
     declares_prefix: bool
+    declares_adapters: bool
 
     def metrics(self, site: Site) -> str:
         """Return what it tells of itself; empty if it tells nothing."""
@@ -88,4 +91,5 @@ def deploy(trial: Trial, name: str, pool: str) -> Picker:
         name=name,
         address=str(ready["status"]["podIP"]),
         declares_prefix="prefix-cache-scorer" in (own or CONFIG),
+        declares_adapters="lora-affinity-scorer" in (own or CONFIG),
     )

@@ -29,6 +29,11 @@ def test_the_same_prefix_goes_to_the_same_server(routing: Observation, verdict: 
     verdict(routing)
 
 
+@pytest.mark.check("routing.adapter_affinity")
+def test_an_adapter_is_asked_for_where_it_is(routing: Observation, verdict: Verdict) -> None:
+    verdict(routing)
+
+
 @pytest.mark.check("routing.avoids_unready")
 def test_a_server_that_is_not_ready_gets_nothing(routing: Observation, verdict: Verdict) -> None:
     verdict(routing)

@@ -17,6 +17,7 @@ from kar_checks.checks.ingress.site import manifests as site_manifests
 from kar_checks.checks.routing import measures
 from kar_checks.checks.routing.figures import draw
 from kar_checks.checks.routing.observation import (
+    Adapters,
     ClassObservation,
     Failure,
     Load,
@@ -39,17 +40,27 @@ from kar_checks.store import now
 TOPIC = "routing"
 SERVERS = ("routing-a", "routing-b", "routing-c")
 BUILT_IN = "built-in"
-IDLE: Object = {"waiting": 0, "running": 0, "kv": 0.0, "delay": 0.0, "ready": True}
+IDLE: Object = {
+    "waiting": 0,
+    "running": 0,
+    "kv": 0.0,
+    "delay": 0.0,
+    "ready": True,
+    "adapters": [],
+}
 LOADED: Object = {"waiting": 90, "running": 16, "kv": 0.9}
 SLOW: Object = {"delay": 2.0}
+ADAPTER = "kar-adapter"
+HAS_ADAPTER: Object = {"adapters": [ADAPTER]}
 _POOL = {"kar-checks.dev/pool": "routing"}
 _PATH = "/v1/completions"
 _UNIQUE = '{"model": "kar-model", "prompt": "{r} {n}", "max_tokens": 4}'
+_ADAPTED = _UNIQUE.replace("kar-model", ADAPTER)
 _LONG = '{"model": "kar-model", "prompt": "{p} {n}", "max_tokens": 4}'
 _JSON = {"content-type": "application/json"}
 _CONTROL_REQUESTS = 60
 _FEW = 20
-PREFIXES, REPEATS = 8, 12
+PREFIXES, REPEATS = 8, 18
 _HELD_RATE = 50
 _HELD_REQUESTS = 150
 
@@ -114,6 +125,7 @@ def _assess(site: Site, name: str, stored: Object, built_in: bool) -> ClassObser
         "status": ("routing.pool_status", place.status),
         "load": ("routing.follows_load", place.load),
         "prefixes": ("routing.prefix_affinity", place.prefixes),
+        "adapters": ("routing.adapter_affinity", place.adapters),
         "unready": ("routing.avoids_unready", place.unready),
         "failure": ("routing.failure_mode", place.failure),
     }
@@ -288,6 +300,21 @@ class _Place:
             first=ask(PREFIXES),
             repeats=ask(PREFIXES * REPEATS),
         )
+
+    def adapters(self) -> Adapters:
+        """Report an adapter on one server and then on another, and ask for it."""
+        ask = partial(
+            self.ask, int(self.trial.number("routing.requests")), body=_ADAPTED, workers=4
+        )
+        seen = Adapters(
+            declared=self.picker is not None and self.picker.declares_adapters,
+            phases=[
+                self._phase(f"adapter on {one}", one, HAS_ADAPTER, ask)
+                for one in self.chance.sample(SERVERS, 2)
+            ],
+        )
+        self.site.states(dict.fromkeys(SERVERS, IDLE))
+        return seen
 
     def unready(self) -> Unready:
         """Take the readiness of one server away, and give it back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kar_checks.checks.ingress.records import GatewaySeen, Sample, Tally
 from kar_checks.checks.routing.figures import draw
-from kar_checks.checks.routing.observation import ClassObservation, Load, Phase
+from kar_checks.checks.routing.observation import Adapters, ClassObservation, Load, Phase
 from kar_checks.model import Figure
 
 A, B = "routing-a", "routing-b"
@@ -42,6 +42,14 @@ def test_shares_have_their_interval_in_every_phase() -> None:
         (f"load on {B}", B, 0.0),
     ]
     assert all(one.low <= one.value <= one.high for one in shares.shares)
+
+
+def test_requests_for_an_adapter_have_a_figure_of_their_own() -> None:
+    part = Adapters(declared=True, phases=[phase(B, 0, 10, 10)])
+    seen = ClassObservation(controller="c", accepted=True, adapters=part)
+    (found,) = draw({"envoy": seen}, "registry.test/x/epp:v1", 0.99)
+    assert found.checks == ["routing.adapter_affinity"]
+    assert [one.value for one in found.shares] == [0.0, 1.0]
 
 
 def test_the_way_goes_by_the_picker_and_tells_the_counts_of_the_loaded_phase() -> None:

@@ -19,6 +19,7 @@ from kar_checks.checks.ingress.records import (
 from kar_checks.checks.routing.checks import TOPIC
 from kar_checks.checks.routing.judge import judge
 from kar_checks.checks.routing.observation import (
+    Adapters,
     ClassObservation,
     Failure,
     Load,
@@ -122,6 +123,14 @@ def prefixes(first: Sample, repeats: Sample, *, declared: bool = True) -> Prefix
 HOMES = spread(*[(1, 0, 0), (0, 1, 0)] * 4)
 AFFINE = spread(*[(12, 0, 0), (0, 12, 0)] * 4)
 PREFIXES = prefixes(HOMES, AFFINE)
+
+
+def adapters(on_a: Sample, on_b: Sample, *, declared: bool = True) -> Adapters:
+    return Adapters(declared=declared, phases=[phase(A, on_a), phase(B, on_b)])
+
+
+ALL_A, ALL_B = sample(150, 0, 0), sample(0, 150, 0)
+ADAPTERS = adapters(ALL_A, ALL_B)
 UNREADY = Unready(server=A, before=sample(20, 20, 20), meanwhile=sample(0, 31, 29))
 FAILURE = Failure(
     picker="p",
@@ -135,6 +144,7 @@ PARTS: dict[str, tuple[str, Record]] = {
     "routing.pool_status": ("status", STATUS),
     "routing.follows_load": ("load", FOLLOWS),
     "routing.prefix_affinity": ("prefixes", PREFIXES),
+    "routing.adapter_affinity": ("adapters", ADAPTERS),
     "routing.avoids_unready": ("unready", UNREADY),
     "routing.failure_mode": ("failure", FAILURE),
 }
@@ -333,6 +343,33 @@ HALF = spread(*[(8, 2, 2), (2, 7, 3)] * 4)
 def test_prefixes(found: Prefixes, expected: Ruled) -> None:
     seen = changed("routing.prefix_affinity", found)
     assert ruled("routing.prefix_affinity", seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (ADAPTERS, ("pass", "follows_adapters")),
+        (adapters(ALL_A, ALL_B, declared=False), ("pass", "follows_adapters")),
+        (adapters(EVEN, EVEN), ("fail", "adapter_ignored")),
+        (adapters(EVEN, EVEN, declared=False), ("not_applicable", "no_adapters_offered")),
+        (adapters(ALL_A, ALL_A), ("fail", "adapter_ignored")),
+        (adapters(sample(6, 0, 0), sample(0, 6, 0)), ("inconclusive", "too_few_requests")),
+        (adapters(refused(), ALL_B), ("inconclusive", "not_all_answered")),
+        (
+            adapters(ALL_A, sample(0, 150, 0, counted={A: 150, B: 0, C: 0})),
+            ("inconclusive", "identity_disagrees"),
+        ),
+        (
+            ADAPTERS.model_copy(
+                update={"phases": [phase(A, ALL_A).model_copy(update={"decisions": 149})]}
+            ),
+            ("inconclusive", "picks_differ"),
+        ),
+    ],
+)
+def test_adapters(found: Adapters, expected: Ruled) -> None:
+    seen = changed("routing.adapter_affinity", found)
+    assert ruled("routing.adapter_affinity", seen) == expected
 
 
 @pytest.mark.parametrize(

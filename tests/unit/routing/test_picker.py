@@ -41,5 +41,5 @@ class Told:
     ],
 )
 def test_a_count_that_is_missing_is_no_zero(status: int, text: str, expected: int | None) -> None:
-    picker = Picker(name="p", address="192.0.2.9", declares_prefix=True)
+    picker = Picker(name="p", address="192.0.2.9", declares_prefix=True, declares_adapters=True)
     assert picker.decisions(cast("Site", Told(status, text))) == expected

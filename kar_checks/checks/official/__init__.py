@@ -1,0 +1,1 @@
+"""The official conformance suite of the inference extension, run against a class (KAR-11)."""
