@@ -15,6 +15,9 @@ from kar_checks.cluster.target import Target, pod_templates
 
 TARGET = Target(image_prefix="mirror.example/kar", pull_secrets=["mirror"])
 
+OURS = [topic for topic in topics() if topic.id != "official"]
+"""The official suite makes its own pods, as docs/gateway.md and `kar plan` say."""
+
 
 def dressed(bodies: list[Object]) -> Iterator[Object]:
     """Every template of pods as it is sent."""
@@ -30,7 +33,7 @@ def assert_mirrored(pod: Object) -> None:
     assert spec["imagePullSecrets"] == [{"name": "mirror"}]
 
 
-@pytest.mark.parametrize("topic", topics(), ids=lambda one: one.id)
+@pytest.mark.parametrize("topic", OURS, ids=lambda one: one.id)
 def test_every_pod_of_a_topic_comes_from_the_mirror(topic: Topic) -> None:
     pods = list(dressed([body for _, body in load(topic.manifests)(TARGET)]))
     assert pods
