@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from kar_checks.checks.registry import Check, Cost, Disruption, Needs, Right, Topic
+from kar_checks.checks.registry import Check, Cost, Disruption, Needs, Right, Topic, topics
+from kar_checks.checks.registry import load as entry_point
 from kar_checks.cluster.access import NeededRight
 from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.errors import HarnessError
@@ -238,6 +239,16 @@ def test_a_run_may_last_as_long_as_the_profile_makes_it() -> None:
     assert most_seconds(both, chosen, default(), 0) == 1
     assert longest([(both, CHECK), (quick, CHECK)], default(), 3) == 121
     assert longest([(quick, CHECK), (quick, CHECK)], default(), 3) == 2
+
+
+def test_every_topic_that_estimates_says_seconds_and_a_sentence() -> None:
+    costing = [topic for topic in topics() if topic.estimate]
+    assert {topic.id for topic in costing} == {"throughput", "official"}
+    for topic in costing:
+        checks = frozenset(one.id for one in topic.checks)
+        cost: Cost = entry_point(topic.estimate)(default(), 3, checks)
+        assert cost.told
+        assert most_seconds(topic, checks, default(), 3) >= cost.seconds > 0
 
 
 def test_the_server_is_asked_for_each_right_once(cluster: Cluster, api: ApiServer) -> None:

@@ -44,7 +44,7 @@ TOPIC = Topic(
     observation=f"{_ROOM}.observation:OfficialObservation",
     tests=f"{_ROOM}.test_official",
     manifests=f"{_ROOM}.trial:manifests",
-    estimate=f"{_ROOM}.trial:estimate",
+    estimate=f"{_ROOM}.trial:cost",
     common_needs=_NEEDS,
     checks=(
         Check(

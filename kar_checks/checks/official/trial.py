@@ -23,6 +23,7 @@ from kar_checks.checks.official.observation import (
     OfficialObservation,
     SuiteRun,
 )
+from kar_checks.checks.registry import Cost
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
@@ -65,12 +66,15 @@ def manifests(_: Target) -> list[tuple[Kind, Object]]:
     return []
 
 
-def estimate(profile: Profile, _nodes: int, _checks: frozenset[str]) -> str:
-    """Say what the suite takes."""
-    return (
-        f"for each GatewayClass up to {profile.number('official.seconds'):.0f} s, the namespaces "
+def cost(profile: Profile, _nodes: int, _checks: frozenset[str]) -> Cost:
+    """Return what the suite costs: classes that the profile does not name count as one."""
+    most = profile.number("official.seconds")
+    named = [one for one in profile.text("gateway.class").split(",") if one.strip()]
+    return Cost(
+        seconds=(most + suite.LEAVE_SECONDS) * max(1, len(named)),
+        told=f"for each GatewayClass up to {most:.0f} s, the namespaces "
         f"{' and '.join(suite.NAMESPACES)}, and about twenty small pods with upstream's images; "
-        "node selectors, tolerations and image prefixes do not reach them."
+        "node selectors, tolerations and image prefixes do not reach them",
     )
 
 
