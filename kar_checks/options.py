@@ -10,6 +10,7 @@ from kar_checks import programme
 from kar_checks.checks.registry import Check, Disruption, Topic, all_checks
 from kar_checks.cluster.target import Target
 from kar_checks.model import Outcome
+from kar_checks.profile import names
 
 DEFAULT_FAIL_ON = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE)
 
@@ -65,7 +66,7 @@ def selected(
     Raises:
         UsageError: a selector means nothing, or only what was not asked for.
     """
-    wanted = [one.strip() for part in select for one in part.split(",") if one.strip()]
+    wanted = [one for part in select for one in names(part)]
     there = [(topic, check) for topic, check in all_checks() if topic.id not in unasked]
     if not wanted:
         return there
@@ -116,7 +117,7 @@ def parse_fail_on(given: str) -> list[Outcome]:
     Raises:
         UsageError: a word is not an outcome, or ``pass`` is among them.
     """
-    words = [one.strip() for one in given.split(",") if one.strip()]
+    words = names(given)
     known = [one.value for one in Outcome if one is not Outcome.PASS]
     for word in words:
         if word not in known:

@@ -58,8 +58,13 @@ class Profile(Record):
 
     def chooses(self, key: str, name: str) -> bool:
         """Say whether a setting of names, by comma, holds this one; an empty one holds all."""
-        names = self.text(key)
-        return not names or name in [one.strip() for one in names.split(",")]
+        listed = self.text(key)
+        return not listed or name in names(listed)
+
+
+def names(text: str) -> list[str]:
+    """Return what a text lists by commas; blanks around each are no matter, nor is an empty one."""
+    return [one.strip() for one in text.split(",") if one.strip()]
 
 
 def default() -> Profile:

@@ -97,6 +97,18 @@ def test_one_variant_that_works_is_enough(
 GANG = next(one for one in programme.requirements("1.37") if one.id == "gang_scheduling")
 
 
+def info(check: str) -> CheckInfo:
+    return CheckInfo(
+        id=check,
+        title="t",
+        topic=check.partition(".")[0],
+        proves="p",
+        fails_when="f",
+        disruption="none",
+        budget_seconds=1,
+    )
+
+
 def row(
     *found: Finding,
     checks: tuple[str, ...] = ("gang.a", "gang.b"),
@@ -112,19 +124,7 @@ def row(
         any_of=any_of,
         counts_as_implemented=Evidence(needs),
     )
-    infos = [
-        CheckInfo(
-            id=one,
-            title="t",
-            topic="gang",
-            proves="p",
-            fails_when="f",
-            disruption="none",
-            budget_seconds=1,
-        )
-        for one in checks
-    ]
-    return requirement_result(GANG, [topic], infos, found)
+    return requirement_result(GANG, [topic], [info(one) for one in checks], found)
 
 
 def test_a_requirement_that_no_topic_decides_needs_a_person() -> None:
@@ -197,20 +197,9 @@ def test_two_topics_of_one_requirement_count_together() -> None:
     def topic(name: str) -> TopicInfo:
         return TopicInfo(id=name, title="t", label="l", requirement=GANG.id)
 
-    def check(name: str) -> CheckInfo:
-        return CheckInfo(
-            id=f"{name}.a",
-            title="t",
-            topic=name,
-            proves="p",
-            fails_when="f",
-            disruption="none",
-            budget_seconds=1,
-        )
-
     found = [finding("one.a", P), finding("two.a", F)]
     both = requirement_result(
-        GANG, [topic("one"), topic("two")], [check("one"), check("two")], found
+        GANG, [topic("one"), topic("two")], [info("one.a"), info("two.a")], found
     )
     assert both.outcome is RequirementOutcome.FAIL
 
@@ -226,18 +215,7 @@ def test_a_topic_that_nobody_asked_for_leaves_the_requirement_to_the_others(
         TopicInfo(id="one", title="t", label="l", requirement=GANG.id),
         TopicInfo(id="two", title="t", label="l", requirement=GANG.id, asked_by="two.command"),
     ]
-    checks = [
-        CheckInfo(
-            id=f"{name}.a",
-            title="t",
-            topic=name,
-            proves="p",
-            fails_when="f",
-            disruption="none",
-            budget_seconds=1,
-        )
-        for name in ("one", "two")
-    ]
+    checks = [info("one.a"), info("two.a")]
     given = {"one.a": usual, "two.a": asked}
     found = [finding(check, one) for check, one in given.items() if one]
     assert requirement_result(GANG, topics, checks, found).outcome.value == expected.value
@@ -266,18 +244,7 @@ def two_levels(synthetic: list[Outcome], real: list[Outcome], level: str) -> Req
         TopicInfo(id=name, title="t", label="l", requirement=GANG.id, evidence=Evidence(name))
         for name in ("synthetic", "real")
     ]
-    checks = [
-        CheckInfo(
-            id=f"{name}.a",
-            title="t",
-            topic=name,
-            proves="p",
-            fails_when="f",
-            disruption="none",
-            budget_seconds=1,
-        )
-        for name in ("synthetic", "real")
-    ]
+    checks = [info("synthetic.a"), info("real.a")]
     found = [finding("synthetic.a", one) for one in synthetic]
     found += [finding("real.a", one, level=level) for one in real]
     return requirement_result(GANG, topics, checks, found)

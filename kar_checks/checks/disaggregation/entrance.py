@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kar_checks.checks.disaggregation import workload
-from kar_checks.checks.ingress.site import Site, classes, conditions
+from kar_checks.checks.ingress.site import Site, accepted, classes
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.errors import ApiError, HarnessError
@@ -48,8 +48,7 @@ class Entrance:
     def _find(self, wanted: str) -> str:
         found = classes(self._trial, wanted)
         for name, stored in found.items():
-            said = conditions(stored, stored.get("status") or {})
-            if any(one.type == "Accepted" and one.holds for one in said):
+            if accepted(stored):
                 return name
         self.why_not = f"no accepted GatewayClass {wanted}".rstrip()
         return ""

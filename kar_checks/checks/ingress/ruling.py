@@ -8,10 +8,14 @@ from kar_checks.checks.ingress.records import GatewaySeen, Sample, Settled, told
 from kar_checks.checks.ruling import Ruling
 from kar_checks.cluster.pods import OPT_OUT
 from kar_checks.model import Fact, Fault, Mutation, Outcome
+from kar_checks.profile import names
 
 ROUTES_ELSEWHERE = (
     "look at the controller's log and at the route's status; where the address is not reachable "
     "from pods, send from outside with --set gateway.client=outside"
+)
+INSTALL_POOLS = (
+    "install the Gateway API Inference Extension and a gateway that knows InferencePools"
 )
 
 
@@ -55,7 +59,7 @@ def missing_classes(wanted: str, found: Collection[str], advice: str) -> dict[st
 
     Where nobody named one and there is none, it stands under the empty name.
     """
-    named = [one.strip() for one in wanted.split(",") if one.strip()]
+    named = names(wanted)
     if not named and not found:
         return {"": undecided("no_gateway_class", "there is no GatewayClass", advice)}
     return {
@@ -63,6 +67,14 @@ def missing_classes(wanted: str, found: Collection[str], advice: str) -> dict[st
         for name in named
         if name not in found
     }
+
+
+def missing_pools(served: bool, wanted: str, found: Collection[str]) -> dict[str, Ruling]:
+    """Return the same for what is asked of InferencePools, which may not be served at all."""
+    if not served:
+        said = "Gateways and InferencePools (inference.networking.k8s.io/v1) are not both served"
+        return {"": undecided("no_inference_pool_api", said, INSTALL_POOLS)}
+    return missing_classes(wanted, found, INSTALL_POOLS)
 
 
 def without_gateway(seen: GatewaySeen | None) -> Ruling | None:

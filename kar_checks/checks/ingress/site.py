@@ -26,6 +26,7 @@ from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
 from kar_checks.model import Reason
+from kar_checks.profile import names
 
 PORT = 8000
 _SERVER = "model_server"
@@ -307,8 +308,19 @@ def classes(trial: Trial, wanted: str = "") -> dict[str, Object]:
     found = {
         str(one["metadata"]["name"]): one for one in trial.cluster.list(kinds.GATEWAY_CLASS).items
     }
-    named = [one.strip() for one in wanted.split(",") if one.strip()]
-    return {name: found[name] for name in named or sorted(found) if name in found}
+    return {name: found[name] for name in names(wanted) or sorted(found) if name in found}
+
+
+def pools_served(trial: Trial) -> bool:
+    """Say whether Gateways and InferencePools are both served."""
+    pool, gateway = kinds.INFERENCE_POOL, kinds.GATEWAY
+    return all(trial.facts.serves(one.group, one.version, one.plural) for one in (pool, gateway))
+
+
+def accepted(stored: Object) -> bool:
+    """Say whether a controller accepts a GatewayClass."""
+    said = conditions(stored, stored.get("status") or {})
+    return any(one.type == "Accepted" and one.holds for one in said)
 
 
 def conditions(stored: Object, said: Object) -> list[Condition]:

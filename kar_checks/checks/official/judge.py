@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from kar_checks.checks.ingress.ruling import error, failed, missing_classes, passed, undecided
+from kar_checks.checks.ingress.ruling import error, failed, missing_pools, passed, undecided
 from kar_checks.checks.official.observation import (
     ClassObservation,
     OfficialObservation,
@@ -15,18 +15,13 @@ from kar_checks.inference_suite import DEFECT, SuiteTest
 from kar_checks.model import Fact, Fault, Finding, Observation
 from kar_checks.profile import Profile
 
-_INSTALL = "install the Gateway API Inference Extension and a gateway that knows InferencePools"
-
 
 def judge(check: str, seen: Observation, _: Profile) -> list[Finding]:
     """Judge every class; a known defect of the suite's own picker is nobody else's fault."""
     observed = cast("OfficialObservation", seen)
-    rulings = {name: _rule(one, observed) for name, one in observed.classes.items()}
-    if not observed.served:
-        said = "Gateways and InferencePools (inference.networking.k8s.io/v1) are not both served"
-        rulings[""] = undecided("no_inference_pool_api", said, _INSTALL)
-    else:
-        rulings |= missing_classes(observed.wanted, observed.classes, _INSTALL)
+    rulings = {
+        name: _rule(one, observed) for name, one in observed.classes.items()
+    } | missing_pools(observed.served, observed.wanted, observed.classes)
     return [
         ruling.finding(
             check,

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from kar_checks import inference_suite
-from kar_checks.checks.ingress.site import classes, conditions
+from kar_checks.checks.ingress.site import accepted, classes, pools_served
 from kar_checks.checks.official import suite
 from kar_checks.checks.official.observation import (
     ClassObservation,
@@ -32,7 +32,7 @@ from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
 from kar_checks.model import Evidence, Fault, Reason
-from kar_checks.profile import Profile
+from kar_checks.profile import Profile, names
 from kar_checks.redact import redact
 from kar_checks.store import now
 
@@ -43,8 +43,7 @@ _LOOK_SECONDS = 5.0
 def run(trial: Trial) -> OfficialObservation:
     """Run the suite against every class, one after the other, since its names are fixed."""
     started = now()
-    pool, gateway = kinds.INFERENCE_POOL, kinds.GATEWAY
-    served = all(trial.facts.serves(one.group, one.version, one.plural) for one in (pool, gateway))
+    served = pools_served(trial)
     seen: dict[str, ClassObservation | Fault] = {}
     for name, stored in (classes(trial) if served else {}).items():
         seen |= trial.side_by_side({name: partial(_assess, trial, name, stored)})
@@ -69,9 +68,9 @@ def manifests(_: Target) -> list[tuple[Kind, Object]]:
 def cost(profile: Profile, _nodes: int, _checks: frozenset[str]) -> Cost:
     """Return what the suite costs: classes that the profile does not name count as one."""
     most = profile.number("official.seconds")
-    named = [one for one in profile.text("gateway.class").split(",") if one.strip()]
+    named = len(names(profile.text("gateway.class")))
     return Cost(
-        seconds=(most + suite.LEAVE_SECONDS) * max(1, len(named)),
+        seconds=(most + suite.LEAVE_SECONDS) * max(1, named),
         told=f"for each GatewayClass up to {most:.0f} s, the namespaces "
         f"{' and '.join(suite.NAMESPACES)}, and about twenty small pods with upstream's images; "
         "node selectors, tolerations and image prefixes do not reach them",
@@ -79,10 +78,9 @@ def cost(profile: Profile, _nodes: int, _checks: frozenset[str]) -> Cost:
 
 
 def _assess(trial: Trial, name: str, stored: Object) -> ClassObservation:
-    said = conditions(stored, stored.get("status") or {})
     seen = ClassObservation(
         controller=str((stored.get("spec") or {}).get("controllerName", "")),
-        accepted=any(one.type == "Accepted" and one.holds for one in said),
+        accepted=accepted(stored),
     )
     if not seen.accepted:
         return seen

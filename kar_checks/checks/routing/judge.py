@@ -11,11 +11,12 @@ from typing import cast
 
 from kar_checks.checks.ingress.records import Parent, Sample, told
 from kar_checks.checks.ingress.ruling import (
+    INSTALL_POOLS,
     NOT_MEASURED,
     disagreeing,
     error,
     failed,
-    missing_classes,
+    missing_pools,
     mutated,
     passed,
     unanswered,
@@ -39,7 +40,6 @@ from kar_checks.checks.ruling import Ruling
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
-_INSTALL = "install the Gateway API Inference Extension and a gateway that knows InferencePools"
 _COUNTED = "named in the answers and counted by the servers; exact binomial interval"
 TESTS = 2
 """Each trial tests the fall of two shares; p values are multiplied by it (Bonferroni)."""
@@ -55,7 +55,7 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     observed = cast("RoutingObservation", seen)
     rulings = {
         name: _rule(check, one, observed, profile) for name, one in observed.classes.items()
-    } | _missing(observed)
+    } | missing_pools(observed.served, observed.wanted, observed.classes)
     return [
         ruling.finding(
             check,
@@ -75,14 +75,6 @@ def _where(seen: RoutingObservation, one: ClassObservation | Fault | None) -> li
         Fact(name="controller", value=one.controller, source="spec.controllerName"),
         Fact(name="picker", value=seen.picker, source="routing.picker, routing.picker_image"),
     ]
-
-
-def _missing(seen: RoutingObservation) -> dict[str, Ruling]:
-    """Return a verdict for each class that the user named and that is not there."""
-    if not seen.served:
-        said = "Gateways and InferencePools (inference.networking.k8s.io/v1) are not both served"
-        return {"": undecided("no_inference_pool_api", said, _INSTALL)}
-    return missing_classes(seen.wanted, seen.classes, _INSTALL)
 
 
 def _rule(
@@ -124,7 +116,7 @@ def _pool_status(found: Status, seen: ClassObservation, _: Profile) -> Ruling:
             "pool_not_supported",
             f"{seen.controller} says nothing about an InferencePool on its Gateway"
             + (f"; of its route it says {why}" if why else ""),
-            _INSTALL,
+            INSTALL_POOLS,
         )
     facts = _said("good pool", good)
     for kind in ("Accepted", "ResolvedRefs"):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from kar_checks.checks.ingress.records import Sample, Settled
-from kar_checks.checks.ingress.site import PORT, Site, classes, conditions
+from kar_checks.checks.ingress.site import PORT, Site, accepted, classes, pools_served
 from kar_checks.checks.ingress.site import manifests as site_manifests
 from kar_checks.checks.routing import measures
 from kar_checks.checks.routing.figures import draw
@@ -75,8 +75,7 @@ def run(trial: Trial) -> RoutingObservation:
     profile = trial.profile
     built_in = profile.text("routing.picker") == BUILT_IN
     picker = BUILT_IN if built_in else profile.text("routing.picker_image")
-    pool, gateway = kinds.INFERENCE_POOL, kinds.GATEWAY
-    served = all(trial.facts.serves(one.group, one.version, one.plural) for one in (pool, gateway))
+    served = pools_served(trial)
     found = classes(trial) if served else {}
     seen: dict[str, ClassObservation | Fault] = {}
     if found:
@@ -104,10 +103,9 @@ def manifests(target: Target) -> list[tuple[Kind, Object]]:
 
 
 def _assess(site: Site, name: str, stored: Object, built_in: bool) -> ClassObservation:
-    said = conditions(stored, stored.get("status") or {})
     seen = ClassObservation(
         controller=str((stored.get("spec") or {}).get("controllerName", "")),
-        accepted=any(one.type == "Accepted" and one.holds for one in said),
+        accepted=accepted(stored),
     )
     if not seen.accepted:
         return seen

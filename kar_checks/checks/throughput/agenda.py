@@ -13,7 +13,7 @@ from kar_checks.checks.registry import Cost
 from kar_checks.checks.throughput.observation import Cell, Direction, Path
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.model import Reason, Record
-from kar_checks.profile import Profile
+from kar_checks.profile import Profile, names
 
 _CELL = re.compile(r"(\d+) (forward|reverse|both|same-node)")
 _MOST_STREAMS = 128
@@ -72,7 +72,7 @@ def cells(text: str) -> list[Cell]:
         HarnessError: one is not of that form.
     """
     found: list[Cell] = []
-    for part in (one.strip() for one in text.split(",") if one.strip()):
+    for part in names(text):
         match = _CELL.fullmatch(part)
         if not match or not 1 <= int(match[1]) <= _MOST_STREAMS:
             raise HarnessError(
@@ -291,6 +291,11 @@ def all_rounds(nodes: int) -> int:
     return nodes - 1 if nodes % 2 == 0 else nodes
 
 
+def networks_wanted(profile: Profile) -> list[str]:
+    """Return the words of ``throughput.networks``, whether they mean something or not."""
+    return [one.strip() for one in profile.text("throughput.networks").split(",")]
+
+
 def cost(profile: Profile, nodes: int, wanted: frozenset[str]) -> Cost:
     """Return what measuring costs; told is that of one network.
 
@@ -305,10 +310,9 @@ def cost(profile: Profile, nodes: int, wanted: frozenset[str]) -> Cost:
         "(--max-bytes limits it)"
     )
     mesh = f", {found.rounds} rounds of the mesh" if found.rounds else ""
-    words = [one.strip() for one in profile.text("throughput.networks").split(",")]
     secondary = profile.number("networking.most_networks")
-    networks = sum(secondary if one == "secondary" else 1 for one in words)
+    count = sum(secondary if one == "secondary" else 1 for one in networks_wanted(profile))
     return Cost(
-        seconds=RESERVE * found.seconds * networks,
+        seconds=RESERVE * found.seconds * count,
         told=f"about {found.seconds:.0f} s and {found.bytes / 1e9:.1f} GB a network {limit}{mesh}",
     )

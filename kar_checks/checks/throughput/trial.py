@@ -20,7 +20,7 @@ from kar_checks.checks.networking.observation import Attempt, PodOnNetwork
 from kar_checks.checks.networking.stage import Stage
 from kar_checks.checks.networking.trial import offer
 from kar_checks.checks.throughput import figures, iperf, measures
-from kar_checks.checks.throughput.agenda import RESERVE, Agenda, all_rounds
+from kar_checks.checks.throughput.agenda import RESERVE, Agenda, all_rounds, networks_wanted
 from kar_checks.checks.throughput.crew import Crew, hostname
 from kar_checks.checks.throughput.observation import (
     BASELINE,
@@ -103,7 +103,7 @@ def _grounds(trial: Trial, looked_at: list[str], more: list[str]) -> Iterator[Gr
     Raises:
         HarnessError: it wants what does not exist.
     """
-    wanted = [one.strip() for one in trial.text("throughput.networks").split(",")]
+    wanted = networks_wanted(trial.profile)
     if not set(wanted) <= {"pod", "secondary", "host"}:
         raise HarnessError(
             Reason.UNUSABLE_SETTING,
