@@ -33,6 +33,8 @@ SAMPLE_SECONDS = 0.02
 _MOST_SAMPLES = 400
 _BLOCK = 1 << 20
 _HEADER = struct.Struct("!Q")
+_COUNTING = b"+"
+"""What a client waits for: bytes before the first look at the counters would be missed."""
 _DIGEST = hashlib.sha256().digest_size
 _SIOCGIFCONF = 0x8912
 _IFREQ = 40
@@ -251,7 +253,7 @@ def pull(connection: socket.socket, count: int) -> tuple[int, bool]:
 
 
 def serve(port: int) -> None:
-    """Answer clients for ever; each sends first, then receives as much."""
+    """Answer clients for ever; each is told to begin, sends, and then receives as much."""
     family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     with socket.create_server(
         ("", port), family=family, dualstack_ipv6=family == socket.AF_INET6
@@ -269,6 +271,7 @@ def _answer(connection: socket.socket, peer: str) -> dict[str, Any]:
     out: dict[str, Any] = {"event": "served", "peer": plain(peer)}
     out["local"] = plain(connection.getsockname()[0])
     try:
+        connection.sendall(_COUNTING)
         (count,) = _HEADER.unpack(_exactly(connection, _HEADER.size))
         out["received"], out["intact"] = pull(connection, count)
         out["sent"] = push(connection, count)
@@ -301,6 +304,7 @@ def send(order: dict[str, Any]) -> dict[str, Any]:
     meter = Meter()
     try:
         with connect(order) as connection:
+            _exactly(connection, len(_COUNTING))
             connection.sendall(_HEADER.pack(order["bytes"]))
             out["sent"] = push(connection, order["bytes"])
             out["received"], out["intact"] = pull(connection, order["bytes"])

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -69,12 +69,20 @@ def test_a_pod_without_another_interface_has_nothing_to_measure() -> None:
 # -- what an agent does -----------------------------------------------------------------------
 
 
+def in_background(serve: Callable[[socket.socket], None], server: socket.socket) -> None:
+    def until_closed() -> None:
+        with contextlib.suppress(OSError):  # the end of the test closes its socket
+            serve(server)
+
+    threading.Thread(target=until_closed, daemon=True).start()
+
+
 @pytest.fixture
 def echo(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     with net_probe.listen(0, socket.SOCK_STREAM) as server:
         port = int(server.getsockname()[1])
         monkeypatch.setattr(net_probe, "ECHO", port)
-        threading.Thread(target=net_probe.serve_echo, args=(server,), daemon=True).start()
+        in_background(net_probe.serve_echo, server)
         yield port
 
 
@@ -99,12 +107,7 @@ def test_a_server_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch)
 def test_datagrams_are_answered_with_their_length(monkeypatch: pytest.MonkeyPatch) -> None:
     with net_probe.listen(0, socket.SOCK_DGRAM) as server:
         monkeypatch.setattr(net_probe, "DATAGRAM", server.getsockname()[1])
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):  # the end of the test closes its socket
-                net_probe.serve_datagrams(server)
-
-        threading.Thread(target=serve, daemon=True).start()
+        in_background(net_probe.serve_datagrams, server)
         order = {"host": "127.0.0.1", "bind": "127.0.0.1", "sizes": [500, "mtu"], "seconds": 5}
         sizes = net_probe.datagrams(order)["sizes"]
     assert [one["bytes"] for one in sizes] == [500, 1500]

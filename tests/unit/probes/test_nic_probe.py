@@ -84,6 +84,7 @@ def test_a_client_that_breaks_off_is_an_error(server: tuple[subprocess.Popen[str
     process, port = server
     line(process)
     with socket.create_connection(("127.0.0.1", port)) as one:
+        assert one.recv(1)  # it counts now
         one.sendall(struct.pack("!Q", 100) + b"x")
     served = line(process)
     assert served["intact"] is False
