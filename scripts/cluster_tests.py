@@ -3,10 +3,14 @@
 
 A test on a cluster mostly waits: two clusters at once take little more than one, and half the time.
 What they need is built before, since a machine of its own has no way to the network.
+
+A few tests that failed run once more, alone: two clusters on a small machine can starve each other.
+What passes only then is named in the last lines, with why it failed; what fails twice fails.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -25,14 +29,17 @@ UNTESTED = ("inference-conformance",)
 ROOT = Path(__file__).parents[1]
 PYTEST = (
     sys.executable,
-    *("-m", "pytest", "-v", "--tb=short", "--durations=15"),
+    *("-m", "pytest", "-v", "--tb=short", "--durations=10"),
     *("-m", "not earlier_minor"),
 )
 SABOTAGES = "tests/cluster/test_sabotages.py"
 HALVES = {
-    "sabotages": (*PYTEST, SABOTAGES),
-    "the rest": (*PYTEST, "tests/cluster", f"--ignore={SABOTAGES}"),
+    "sabotages": (SABOTAGES,),
+    "the rest": ("tests/cluster", f"--ignore={SABOTAGES}"),
 }
+# More failures than this are no accident of a busy machine.
+WORTH_ANOTHER_TRY = 3
+TESTS_FAILED = 1  # pytest's exit status
 # Each kubelet, containerd and controller watches files; Debian allows 128 watchers in all.
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_INSTANCES = 1024
@@ -49,41 +56,64 @@ def enough_watchers() -> Iterator[None]:
         INOTIFY.write_text(str(before))
 
 
-def follow(name: str, process: subprocess.Popen[str]) -> None:
-    """Print what a half says, each line with its name and the time since the start."""
-    begin = time.monotonic()
-    for line in process.stdout or ():
-        print(f"[{name} {time.monotonic() - begin:5.0f}s] {line}", end="", flush=True)
+class Tests:
+    """Tests that run on a machine of their own, from now on."""
+
+    def __init__(self, name: str, words: tuple[str, ...]) -> None:
+        self.failed: dict[str, str] = {}
+        self._name = name
+        self._process = subprocess.Popen(
+            [ROOT / "scripts" / "apart", name.replace(" ", "-"), *PYTEST, *words],
+            cwd=ROOT,
+            env={**os.environ, "COLUMNS": "400"},  # else pytest cuts the reasons short
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._follow)
+        self._reader.start()
+
+    def status(self) -> int:
+        """Pytest's exit status, when the tests are through."""
+        try:
+            found = self._process.wait()
+        except KeyboardInterrupt:
+            # The tests got it, too: they end their cluster first.
+            found = self._process.wait() or 1
+        self._reader.join()
+        return abs(found)
+
+    def _follow(self) -> None:
+        """Print each line with its origin and age; keep which test failed, and why."""
+        begin = time.monotonic()
+        for line in self._process.stdout or ():
+            print(f"[{self._name} {time.monotonic() - begin:5.0f}s] {line}", end="", flush=True)
+            word, _, told = line.rstrip().partition(" ")
+            if word in ("FAILED", "ERROR") and told.startswith("tests/"):
+                test, _, why = told.partition(" - ")
+                self.failed.setdefault(test, why)
 
 
 def main() -> int:
-    """Build, run both halves to their end, and fail when one did."""
+    """Build, run both halves to their end, try a few failures again, and fail when one stays."""
     needed = [addon.name for addon in ADDONS if addon.name not in UNTESTED]
     addons = [word for name in needed for word in ("--addon", name)]
     subprocess.run([sys.executable, "-m", "localcluster", "build", *addons], cwd=ROOT, check=True)
     debian_image(BASE, Progress())
     with enough_watchers():
-        started = {
-            name: subprocess.Popen(
-                [ROOT / "scripts" / "apart", name.replace(" ", "-"), *words],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for name, words in HALVES.items()
-        }
-        readers = [threading.Thread(target=follow, args=one) for one in started.items()]
-        for reader in readers:
-            reader.start()
-        try:
-            codes = [process.wait() for process in started.values()]
-        except KeyboardInterrupt:
-            # The halves got it, too: they end their clusters first.
-            codes = [process.wait() or 1 for process in started.values()]
-        for reader in readers:
-            reader.join()
-    return max(map(abs, codes))
+        halves = [Tests(name, words) for name, words in HALVES.items()]
+        status = max([half.status() for half in halves])
+        failed = {test: why for half in halves for test, why in half.failed.items()}
+        stayed = failed
+        if status == TESTS_FAILED and 0 < len(failed) <= WORTH_ANOTHER_TRY:
+            second = Tests("once more", tuple(failed))
+            status = second.status()
+            if status in (0, TESTS_FAILED):
+                stayed = second.failed
+    for test, why in failed.items():
+        outcome = "failed" if test in stayed else "passed only at the second try, alone; first"
+        print(f"{test}: {outcome}: {why}")
+    return status
 
 
 if __name__ == "__main__":
