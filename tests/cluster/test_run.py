@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from kar_checks.model import Outcome, RequirementOutcome
-from tests.cluster.injections.throughput import DEMANDS
+from tests.cluster.injections.throughput import LENIENT
 from tests.cluster.support import EVERYTHING, UNASKED, Kar
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 @pytest.mark.addons(*EVERYTHING)
 def test_every_check_passes_with_its_control(kar: Kar) -> None:
-    done = kar.run(*DEMANDS)
+    done = kar.run(*LENIENT)
     outcomes = {one.check: (one.outcome, one.reason) for one in done.run.findings}
     assert done.code == 0, done.output
     assert set(outcomes) == UNASKED
