@@ -74,8 +74,9 @@ def default() -> Profile:
     for file in sorted(folder.iterdir(), key=lambda one: one.name):
         settings |= yaml.safe_load(file.read_text("utf-8"))
     return Profile(
-        name="default",
-        description="The windows and tolerances that the checks were developed and sabotaged with.",
+        name="record",
+        description="Records every figure and sets no floor; the windows and tolerances are those "
+        "that the checks were developed and sabotaged with.",
         settings={key: Setting.model_validate(value) for key, value in settings.items()},
     )
 

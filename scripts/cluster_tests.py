@@ -56,7 +56,7 @@ def enough_watchers() -> Iterator[None]:
         INOTIFY.write_text(str(before))
 
 
-class Tests:
+class Group:
     """Tests that run on a machine of their own, from now on."""
 
     def __init__(self, name: str, words: tuple[str, ...]) -> None:
@@ -94,19 +94,24 @@ class Tests:
                 self.failed.setdefault(test, why)
 
 
-def main() -> int:
-    """Build, run both halves to their end, try a few failures again, and fail when one stays."""
+def build() -> None:
+    """Build what the tests' clusters are made of."""
     needed = [addon.name for addon in ADDONS if addon.name not in UNTESTED]
     addons = [word for name in needed for word in ("--addon", name)]
     subprocess.run([sys.executable, "-m", "localcluster", "build", *addons], cwd=ROOT, check=True)
     debian_image(BASE, Progress())
+
+
+def main() -> int:
+    """Build, run both halves to their end, try a few failures again, and fail when one stays."""
+    build()
     with enough_watchers():
-        halves = [Tests(name, words) for name, words in HALVES.items()]
+        halves = [Group(name, words) for name, words in HALVES.items()]
         status = max([half.status() for half in halves])
         failed = {test: why for half in halves for test, why in half.failed.items()}
         stayed = failed
         if status == TESTS_FAILED and 0 < len(failed) <= WORTH_ANOTHER_TRY:
-            second = Tests("once more", tuple(failed))
+            second = Group("once more", tuple(failed))
             status = second.status()
             if status in (0, TESTS_FAILED):
                 stayed = second.failed

@@ -13,7 +13,7 @@ import pytest
 
 from kar_checks.checks.registry import all_checks
 from kar_checks.cluster.client import Cluster
-from kar_checks.model import Finding
+from kar_checks.model import Finding, Outcome
 from kar_checks.store import StoredRun
 from localcluster import LocalCluster
 from localcluster.progress import Progress
@@ -52,6 +52,14 @@ class Done:
         ]
         assert len(found) == 1, f"{check}: {found}\n{self.output}"
         return found[0]
+
+    def not_passed(self) -> list[tuple[str, str, str]]:
+        """Check, outcome and reason of each finding that is no pass."""
+        return [
+            (one.check, one.outcome.value, one.reason)
+            for one in self.run.findings
+            if one.outcome is not Outcome.PASS
+        ]
 
 
 class Kar:

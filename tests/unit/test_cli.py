@@ -260,7 +260,7 @@ def test_a_stored_run_is_rendered_and_judged_again_without_a_cluster(
     assert (folder / "scorecard.html").exists()
     monkeypatch.setitem(toy.OUTCOMES, "toy.passes", toy.OUTCOMES["toy.fails"])
     assert kar("judge").code == 1
-    again = StoredRun(folder.with_name(f"{folder.name}-judged-default"))
+    again = StoredRun(folder.with_name(f"{folder.name}-judged-record"))
     assert [one.outcome.value for one in again.findings] == ["fail"]
     assert [one.outcome.value for one in StoredRun(folder).findings] == ["pass"]
     assert len(api.requests) == asked
