@@ -5,6 +5,10 @@
 ``look``        prints that line about the interfaces once more.
 ``send JSON``   is a client of ``serve``: ``from`` and ``to`` are addresses, ``port``, ``bytes`` how
                 many go each way, ``seconds`` the time limit. Prints a line about the transfer.
+``exchange JSON``  is one end of an exchange over an RDMA device by ib_write_bw, which the image
+                must have: ``device`` and ``port``, ``gid`` an index or null, ``peer`` the other
+                pod's address or empty to wait for it, ``tcp_port``, ``ipv6``, ``size`` and
+                ``count`` of the messages that go each way, ``seconds``. Prints a line about it.
 
 Both ends of a transfer print the byte counters of all their interfaces as they were before,
 meanwhile and after. Only the standard library; sysfs is read as it is and not interpreted.
@@ -19,9 +23,12 @@ import hashlib
 import json
 import os
 import re
+import resource
+import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -29,6 +36,14 @@ from pathlib import Path
 from typing import Any
 
 NET = Path("/sys/class/net")
+RDMA = Path("/sys/class/infiniband")
+VERBS = Path("/sys/class/infiniband_verbs")
+NODES = Path("/dev/infiniband")
+PROGRAM = "ib_write_bw"
+QUIET_SECONDS = 1.0
+"""How long the counters are watched before anything of ours is sent."""
+_COUNTED_SECONDS = 2.0
+"""Drivers do not refresh counters at each reading, but by default every 10 ms."""
 SAMPLE_SECONDS = 0.02
 _MOST_SAMPLES = 400
 _BLOCK = 1 << 20
@@ -60,7 +75,12 @@ def interfaces(net: Path = NET, proc: Path = Path("/proc/net")) -> dict[str, Any
             for name in names
         },
         "default": default_interface(_read(proc / "route"), _read(proc / "ipv6_route")),
-        "infiniband": sorted(one.name for one in Path("/dev/infiniband").glob("*")),
+        "infiniband": sorted(one.name for one in NODES.glob("*")),
+        "verbs": {
+            "program": shutil.which(PROGRAM) or "",
+            "locked_memory": resource.getrlimit(resource.RLIMIT_MEMLOCK)[0],
+            "ports": rdma_ports(),
+        },
         "environment": {k: v for k, v in os.environ.items() if k.startswith("PCIDEVICE_")},
     }
 
@@ -185,6 +205,58 @@ def counters(net: Path = NET) -> dict[str, list[int]]:
         if all(text.isdigit() for text in found):
             out[one.name] = [int(text) for text in found]
     return out
+
+
+def rdma_ports() -> list[dict[str, Any]]:
+    """Return each port of the RDMA devices that may be used here, as sysfs describes it.
+
+    sysfs can show all devices of the host; those of this pod have a node under ``/dev``.
+    """
+    out: list[dict[str, Any]] = []
+    for node in sorted(NODES.glob("uverbs*")):
+        device = RDMA / (_read(VERBS / node.name / "ibdev") or "none")
+        out += [
+            {
+                "device": device.name,
+                "port": folder.name,
+                "openable": os.access(node, os.R_OK | os.W_OK),
+                "link_layer": _read(folder / "link_layer"),
+                "state": _read(folder / "state"),
+                "pci": pci_address((device / "device").resolve()),
+                "numa_node": _read(device / "device" / "numa_node"),
+                "gids": gids(folder),
+            }
+            for folder in sorted((device / "ports").glob("*"))
+        ]
+    return out
+
+
+def gids(folder: Path) -> list[dict[str, Any]]:
+    """Return the port's GIDs that are set, with their index and type."""
+    out: list[dict[str, Any]] = []
+    for one in sorted((folder / "gids").glob("*"), key=lambda one: int(one.name)):
+        gid = _read(one)
+        if gid.strip("0:"):
+            kind = _read(folder / "gid_attrs" / "types" / one.name)
+            out.append({"index": int(one.name), "gid": gid, "type": kind})
+    return out
+
+
+def port_counters(device: str, port: str) -> list[int]:
+    """Return [received, sent] bytes of an RDMA device's port; empty if it counts none.
+
+    ``counters`` are in words of 4 bytes (the kernel's ABI/stable/sysfs-class-infiniband); drivers
+    without them count bytes in ``hw_counters``.
+    """
+    folder = RDMA / device / "ports" / port
+    for received, sent, unit in (
+        ("counters/port_rcv_data", "counters/port_xmit_data", 4),
+        ("hw_counters/rx_bytes", "hw_counters/tx_bytes", 1),
+    ):
+        found = [_read(folder / received), _read(folder / sent)]
+        if all(text.isdigit() for text in found):
+            return [int(text) * unit for text in found]
+    return []
 
 
 class Meter(threading.Thread):
@@ -313,6 +385,69 @@ def send(order: dict[str, Any]) -> dict[str, Any]:
     return out | meter.finish()
 
 
+def exchange(order: dict[str, Any]) -> dict[str, Any]:
+    """Write ``count`` messages into the other pod's memory while it does the same to this one."""
+    where = f"{order['device']}/{order['port']}"
+
+    def read() -> dict[str, list[int]]:
+        found = port_counters(order["device"], order["port"])
+        return counters(NET) | ({where: found} if found else {})
+
+    out: dict[str, Any] = {"event": "exchanged", "on": where, "before": read()}
+    time.sleep(QUIET_SECONDS)
+    out["quiet"] = read()
+    out["argv"] = arguments(order)
+    out |= run(out["argv"], time.monotonic() + order["seconds"])
+    wanted = order["size"] * order["count"]
+    counted = time.monotonic() + (_COUNTED_SECONDS if out["exit_code"] == 0 else 0)
+    while time.monotonic() < counted and not _risen(out["quiet"], read(), where, wanted):
+        time.sleep(SAMPLE_SECONDS)
+    return out | {"after": read()}
+
+
+def arguments(order: dict[str, Any]) -> list[str]:
+    """Return ib_write_bw's command line; its ends find each other by TCP, at ``peer``."""
+    out = [PROGRAM, "-b", "-F", "--report_gbits", "-d", order["device"], "-i", order["port"]]
+    out += ["-p", str(order["tcp_port"]), "-s", str(order["size"]), "-n", str(order["count"])]
+    if order["gid"] is not None:
+        out += ["-x", str(order["gid"])]
+    if order["ipv6"]:
+        out.append("--ipv6-addr")
+    return [*out, order["peer"]] if order["peer"] else out
+
+
+def run(argv: list[str], deadline: float) -> dict[str, Any]:
+    """Run a program until a deadline; returns its exit code, if it ended, and what it printed.
+
+    An end whose peer does not listen yet is started again.
+    """
+    while True:
+        left = max(deadline - time.monotonic(), 0.1)
+        try:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=left, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            return _printed(None, error.stdout or b"", error.stderr or b"")
+        except OSError as error:
+            return _printed(None, b"", str(error).encode())
+        early = done.returncode != 0 and b"Couldn't connect" in done.stderr
+        if not early or time.monotonic() > deadline:
+            return _printed(done.returncode, done.stdout, done.stderr)
+        time.sleep(0.2)
+
+
+def _printed(code: int | None, stdout: bytes, stderr: bytes) -> dict[str, Any]:
+    texts = {"stdout": stdout.decode(errors="replace"), "stderr": stderr.decode(errors="replace")}
+    return {"exit_code": code, **texts}
+
+
+def _risen(was: dict[str, Any], now: dict[str, Any], where: str, wanted: int) -> bool:
+    """Say whether a port's counters rose by what is wanted, or there are none."""
+    both = zip(was.get(where, []), now.get(where, []), strict=False)
+    return all(after - before >= wanted for before, after in both)
+
+
 def plain(address: str) -> str:
     """Return an IPv4 address that a dual-stack socket shows as an IPv6 one."""
     return address.removeprefix("::ffff:")
@@ -350,6 +485,8 @@ def main(argv: list[str]) -> int:
             say({"event": "looked", **interfaces()})
         case ["send", order]:
             say(send(json.loads(order)))
+        case ["exchange", order]:
+            say(exchange(json.loads(order)))
         case _:
             print(__doc__, file=sys.stderr)
             return 2

@@ -41,7 +41,8 @@ TOPIC = Topic(
             title="A pod gets the interface that the platform says",
             proves="A pod on the network has an interface that a pod without it lacks, with the "
             "name, hardware address and addresses that the claim's networkData (DRA) or the "
-            "network-status annotation (Multus) tell.",
+            "network-status annotation (Multus) tell; or an RDMA device that a pod without the "
+            "network lacks, where there is no interface.",
             fails_when="The network is there and no pod gets onto it, the interface is missing in "
             "the pod, or it differs from what the platform tells.",
             budget_seconds=120,
@@ -72,7 +73,8 @@ TOPIC = Topic(
             proves="Between pods on different nodes bytes go both ways over addresses of the "
             "network and arrive intact, and in both pods the byte counters of its interface rise "
             "by them while those of the pod network do not; a transfer over the pod network "
-            "before it shows that these counters work.",
+            "before it shows that these counters work. Where there is no address, the pods' RDMA "
+            "devices exchange data by ib_write_bw, and the counters of their ports prove it.",
             fails_when="The bytes do not arrive, or another interface counts them.",
             budget_seconds=120,
             disruption="network",

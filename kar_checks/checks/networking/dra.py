@@ -26,6 +26,10 @@ _USABLE = (
     f' || device.attributes["{DRANET}"].state == "up")'
 )
 """Which devices of DRANET have an interface: it publishes PCI functions without one, too."""
+_RDMA_ONLY = (
+    f'!("ifName" in device.attributes["{DRANET}"]) && "rdmaDevice" in device.attributes["{DRANET}"]'
+)
+"""InfiniBand as DRANET publishes it; it refuses claims that configure interfaces of such ones."""
 
 
 class DraNetwork:
@@ -47,6 +51,8 @@ class DraNetwork:
         self._addresses = addresses
         self._devices = [attributes(one) for _, one in sorted((devices or {}).items())]
         """One device of each node that has any."""
+        self.rdma_only = any(driver == DRANET and _rdma_only(one) for one in self._devices)
+        """Whether they are RDMA devices without an interface."""
 
     def prepare(self, trial: Trial) -> None:
         """Create a DeviceClass of ours if the cluster has none for the driver."""
@@ -66,16 +72,18 @@ class DraNetwork:
         resources = out["spec"]["containers"][0].setdefault("resources", {})
         resources["claims"] = [{"name": _REQUEST}]
         # How a driver is told addresses is its own affair.
-        address = self._addresses.of(number) if self.driver == DRANET else ""
+        dranet = self.driver == DRANET
+        address = self._addresses.of(number) if dranet and not self.rdma_only else ""
         device = self._devices[number - 1] if 0 < number <= len(self._devices) else {}
         kept = _own_addresses(device) if address else []
+        usable = _RDMA_ONLY if self.rdma_only else _selector(device if kept else {})
         claim = manifest(
             "networking/claim.yaml.j2",
             name=name,
             request=_REQUEST,
             device_class=self.device_class,
             driver=self.driver,
-            usable=_selector(device if kept else {}) if self.driver == DRANET else "",
+            usable=usable if dranet else "",
             addresses=[address, *kept] if address else [],
         )
         return Joined(out, [(kinds.RESOURCE_CLAIM, claim)], address)
@@ -225,20 +233,29 @@ def usable(driver: str, device: Object) -> bool:
 def devices_of_nodes(
     slices: Iterable[Object], driver: str, nodes: Iterable[Object]
 ) -> dict[str, Object]:
-    """Return the nodes on which a driver offers a device that our claim can take, with one each."""
+    """Return the nodes on which a driver offers a device that our claim can take, with one each.
+
+    RDMA devices without an interface count only where the driver offers no interface at all.
+    """
     all_nodes = list(nodes)
     out: dict[str, Object] = {}
+    without: dict[str, Object] = {}
     for one in complete_slices(slices):
         spec = one["spec"]
         if spec["driver"] != driver:
             continue
         for device in spec.get("devices") or []:
-            if usable(driver, device):
+            rdma = driver == DRANET and _rdma_only(attributes(device))
+            if rdma or usable(driver, device):
                 where = device if spec.get("perDeviceNodeSelection") else spec
                 for node in all_nodes:
                     if _reaches(where, node):
-                        out.setdefault(str(node["metadata"]["name"]), device)
-    return out
+                        (without if rdma else out).setdefault(str(node["metadata"]["name"]), device)
+    return out or without
+
+
+def _rdma_only(found: Attributes) -> bool:
+    return f"{DRANET}/ifName" not in found and bool(found.get(f"{DRANET}/rdmaDevice"))
 
 
 def _reaches(where: Object, node: Object) -> bool:

@@ -15,13 +15,17 @@ from kar_checks.checks.networking.observation import (
     Attempt,
     Control,
     Device,
-    End,
     Host,
     Measured,
     NetworkingObservation,
+    Nic,
     PodOnNetwork,
     Transfer,
+    risen,
 )
+from kar_checks.checks.networking.rdma import as_interface, without_address
+from kar_checks.checks.networking.rdma_judge import devices, exchanged
+from kar_checks.checks.networking.rulings import broken, undecided
 from kar_checks.checks.ruling import Ruling
 from kar_checks.cluster.pods import OPT_OUT
 from kar_checks.model import Fact, Fault, Finding, Mutation, Observation, Outcome
@@ -67,9 +71,9 @@ def _rule(
     if isinstance(seen, Fault):
         return _error(seen)
     if seen.problem is not None:
-        return _broken(seen.problem.reason, seen.problem.text, seen.problem.help)
+        return broken(seen.problem.reason, seen.problem.text, seen.problem.help)
     if seen.control is None:
-        return _undecided("not_observed", "no pod without the network was seen")
+        return undecided("not_observed", "no pod without the network was seen")
     changed = [one for one in mutations if one.field.startswith(_WATCHED)]
     return _RULES[check](_Pair(seen, seen.control, changed, profile))
 
@@ -189,11 +193,22 @@ def _interface(pair: _Pair) -> Ruling:
     if ruling := _mutated(pair) or _attached(seen, 1):
         return ruling
     facts: list[Fact] = []
+    names: list[str] = []
     for pod in seen.pods:
         if ruling := _present(pod, pair.control):
             return ruling
         if pod.told is None:
+            given = ", ".join(devices(pod, pair.control))
+            names.append(f"RDMA device {given} in {pod.name}")
+            facts.append(
+                Fact(
+                    name=f"{pod.name} on {pod.node}",
+                    value=f"RDMA device {given}; no interface is told of",
+                    source="/dev/infiniband and sysfs in the pod",
+                )
+            )
             continue
+        names.append(f"{pod.told.name} in {pod.name}")
         nic = pod.look.interfaces[pod.told.name]
         facts.append(
             Fact(
@@ -211,11 +226,11 @@ def _interface(pair: _Pair) -> Ruling:
             source="sysfs in the pod",
         )
     )
-    names = ", ".join(f"{one.told.name} in {one.name}" for one in seen.pods if one.told)
+    told = ", as the platform tells" if all(one.told for one in seen.pods) else ""
     return Ruling(
         Outcome.PASS,
         "interface_present",
-        f"{names}, as the platform tells; a pod without the network has only {usual}",
+        f"{', '.join(names)}{told}; a pod without the network has only {usual}",
         would_change="the interface missing in a pod, or with another address than is told",
         facts=facts,
     )
@@ -225,15 +240,17 @@ def _present(pod: PodOnNetwork, control: Control) -> Ruling | None:
     """Return what is wrong with a pod's interface, if anything."""
     further = sorted(set(pod.look.interfaces) - set(control.look.interfaces))
     if pod.told is None:
+        if devices(pod, control):
+            return None
         if pod.look.infiniband or pod.look.environment:
             return _device_only(pod)
         if not further:
-            return _broken(
+            return broken(
                 "no_interface",
                 f"{pod.name} runs on {pod.node} and has no further interface: only "
                 f"{', '.join(sorted(pod.look.interfaces))}, and the platform tells of none",
             )
-        return _undecided(
+        return undecided(
             "not_told",
             f"{pod.name} has {', '.join(further)}, and neither the claim's networkData nor a "
             "network-status annotation says which one is the network",
@@ -242,19 +259,19 @@ def _present(pod: PodOnNetwork, control: Control) -> Ruling | None:
     name, told = pod.told.name, pod.told
     nic = pod.look.interfaces.get(name)
     if nic is None:
-        return _broken(
+        return broken(
             "interface_missing",
             f"{told.source} says {name}, and {pod.name} on {pod.node} has "
             f"{', '.join(sorted(pod.look.interfaces))}",
         )
     if name in control.look.interfaces:
-        return _broken(
+        return broken(
             "interface_not_further",
             f"{told.source} says {name}, which a pod without the network has, too",
         )
     strange = sorted(set(told.addresses) - set(nic.addresses))
     if strange or (told.mac and told.mac != nic.mac):
-        return _broken(
+        return broken(
             "interface_differs",
             f"{told.source} says {told.mac} {', '.join(told.addresses)} of {name} in {pod.name}, "
             f"and the pod sees {nic.mac} {', '.join(nic.addresses)}",
@@ -263,12 +280,12 @@ def _present(pod: PodOnNetwork, control: Control) -> Ruling | None:
 
 
 def _device_only(pod: PodOnNetwork) -> Ruling:
-    devices = ", ".join(pod.look.infiniband) or ", ".join(pod.look.environment)
-    return _undecided(
+    given = ", ".join(pod.look.infiniband) or ", ".join(pod.look.environment)
+    return undecided(
         "rdma_without_ip",
-        f"{pod.name} got devices ({devices}) and no network interface that the platform tells of",
-        "an RDMA device without an IP interface needs verbs programs (ib_write_bw, rping) in the "
-        "probe's image and the right to lock memory; show it by a workload of your own",
+        f"{pod.name} got devices ({given}) and no network interface that the platform tells of, "
+        "and sysfs shows no RDMA device that a pod without the network does not have, too",
+        "an RDMA device is seen by its node /dev/infiniband/uverbs* and its ports in sysfs",
     )
 
 
@@ -278,14 +295,14 @@ def _characteristics(pair: _Pair) -> Ruling:
     facts: list[Fact] = []
     found: list[Characteristic] = []
     for pod in pair.seen.pods:
-        nic = pod.look.interfaces.get(pod.told.name) if pod.told else None
+        nic = pod.look.interfaces.get(pod.told.name) if pod.told else _rdma(pod, pair.control)
         if pod.device is None:
-            return _broken(
+            return broken(
                 "nothing_published",
                 f"nothing was published about the device of {pod.name} before the claim",
             )
         if nic is None:
-            return _present(pod, pair.control) or _undecided("not_told", "no interface to look at")
+            return _present(pod, pair.control) or undecided("not_told", "no interface to look at")
         for one in compare(pod.device, nic, pod.look):
             found.append(one)
             facts.append(_characteristic(pod, pod.device, one))
@@ -304,14 +321,14 @@ def _characteristics(pair: _Pair) -> Ruling:
         )
     published = _names(found, lambda one: one.name in NAMED and one.published != "")
     if not published:
-        return _broken(
+        return broken(
             "nothing_published",
             f"none of {', '.join(NAMED)} is published about the interface",
             facts=facts,
         )
     agreeing = _names(found, lambda one: one.agreement == "agrees")
     if not agreeing:
-        return _undecided(
+        return undecided(
             "not_compared",
             f"{', '.join(published)} are published, and the pod sees nothing to compare them with",
             facts=facts,
@@ -325,6 +342,12 @@ def _characteristics(pair: _Pair) -> Ruling:
         would_change="a published value that differs from what the pod sees",
         facts=facts,
     )
+
+
+def _rdma(pod: PodOnNetwork, control: Control) -> Nic | None:
+    given = devices(pod, control)
+    found = (as_interface(one) for one in pod.look.verbs.ports if one.device in given)
+    return next(found, None)
 
 
 def _names(found: list[Characteristic], which: Callable[[Characteristic], bool]) -> list[str]:
@@ -346,7 +369,7 @@ def _characteristic(pod: PodOnNetwork, device: Device, one: Characteristic) -> F
 def _placement(pair: _Pair) -> Ruling:
     seen = pair.seen
     if not seen.steers:
-        return _undecided(
+        return undecided(
             "does_not_steer",
             f"{seen.offered} names no device-plugin resource, so nothing tells the scheduler "
             "which nodes have the network",
@@ -360,9 +383,9 @@ def _placement(pair: _Pair) -> Ruling:
     placed += [(one.pod, one.node) for one in seen.attempts if one.node]
     astray = [f"{name} on {node}" for name, node in placed if node not in seen.capable]
     if astray:
-        return _broken("landed_astray", f"pods that want the network do not find it: {astray[0]}")
+        return broken("landed_astray", f"pods that want the network do not find it: {astray[0]}")
     if seen.refusal is None:
-        return _undecided(
+        return undecided(
             "no_incapable_node",
             f"all usable nodes ({', '.join(seen.capable)}) offer the network, so that it cannot "
             "be seen whether pods are kept from nodes without it",
@@ -377,7 +400,7 @@ def _placement(pair: _Pair) -> Ruling:
             would_change="the pod without a node during the whole window",
         )
     if not placed:
-        return _attached(seen, 1) or _undecided("not_observed", "no pod was placed")
+        return _attached(seen, 1) or undecided("not_observed", "no pod was placed")
     if ruling := _attributed(seen, pair.profile):
         return ruling
     node = seen.refusal.node
@@ -417,12 +440,12 @@ def _attributed(seen: Measured, profile: Profile) -> Ruling | None:
     if refusal is None or isinstance(refusal, Fault):
         return None
     if seen.control is None or seen.control.node != refusal.node:
-        return _undecided(
+        return undecided(
             "control_elsewhere", "the pod without the network did not run on the same node"
         )
     wanted = f"Insufficient {seen.resource}" if seen.resource else "claim"
     if wanted not in refusal.message:
-        return _undecided(
+        return undecided(
             "not_attributed",
             f"{refusal.pod} waited, and the scheduler does not say that it is for the network: "
             f"{refusal.message or 'it said nothing'}",
@@ -430,7 +453,7 @@ def _attributed(seen: Measured, profile: Profile) -> Ruling | None:
         )
     least = profile.number("networking.refused_seconds")
     if refusal.seconds < least:
-        return _undecided(
+        return undecided(
             "window_too_short", f"watched for {refusal.seconds:.1f} s, wanted are {least:g} s"
         )
     return None
@@ -440,16 +463,18 @@ def _data_path(pair: _Pair) -> Ruling:
     seen = pair.seen
     same = {one.node for one in seen.pods}
     if len(seen.pods) == 2 and len(same) == 1:
-        return _undecided(
+        return undecided(
             "same_node",
             f"both pods ran on {same.pop()}: bytes between them need no network",
             "look what places them there: an admission webhook or policy changed the pods",
         )
     if ruling := _mutated(pair) or _attached(seen, 2):
         return ruling
+    if without_address(seen.pods) and all(devices(one, pair.control) for one in seen.pods):
+        return _plain(seen.plain) or exchanged(seen, pair.profile)
     for pod in seen.pods:
         if pod.told is None or not pod.told.addresses:
-            return _present(pod, pair.control) or _undecided(
+            return _present(pod, pair.control) or undecided(
                 "no_address",
                 f"the interface of {pod.name} has no address, so that nothing can be sent to it",
                 "let the network give addresses, or leave networking.subnet empty",
@@ -457,16 +482,16 @@ def _data_path(pair: _Pair) -> Ruling:
     if ruling := _plain(seen.plain):
         return ruling
     if seen.transfer is None:
-        return _undecided("no_common_family", "the two pods have no addresses of one family")
+        return undecided("no_common_family", "the two pods have no addresses of one family")
     return _carried(seen.transfer, seen.pods, pair.profile, seen.plain)
 
 
 def _plain(control: Transfer | None) -> Ruling | None:
     """Return why the control over the pod network does not show that probe and counters work."""
     if control is None:
-        return _undecided("control_failed", "the pods have no address on the pod network")
+        return undecided("control_failed", "the pods have no address on the pod network")
     if control.client.error or not control.client.intact or control.server is None:
-        return _undecided(
+        return undecided(
             "control_failed",
             "the same pods could not exchange data over the pod network either: "
             f"{control.client.error or 'the bytes did not arrive'}",
@@ -482,7 +507,7 @@ def _carried(
     mebibytes = transfer.bytes / (1 << 20)
     if transfer.client.error or not transfer.client.intact or transfer.server is None:
         what = transfer.client.error or "the bytes did not come back as they were sent"
-        return _broken(
+        return broken(
             "no_exchange",
             f"{client.name} on {client.node} and {server.name} on {server.node} could not "
             f"exchange data over the network: {what}; over the pod network they could",
@@ -492,11 +517,11 @@ def _carried(
     stray: list[str] = []
     for pod, end in ((client, transfer.client), (server, transfer.server)):
         name = pod.told.name if pod.told else ""
-        deltas = counted(end)
+        deltas = risen(end.before, end.after)
         if name not in deltas:
-            return _undecided("no_counters", f"{name} in {pod.name} has no byte counters")
+            return undecided("no_counters", f"{name} in {pod.name} has no byte counters")
         if any(way < 0 for delta in deltas.values() for way in delta):
-            return _undecided("counters_reset", f"counters in {pod.name} went backwards")
+            return undecided("counters_reset", f"counters in {pod.name} went backwards")
         others = {
             one: max(delta)
             for one, delta in deltas.items()
@@ -504,7 +529,7 @@ def _carried(
         }
         told = ", ".join(f"{one} {most / (1 << 20):.1f} MiB" for one, most in others.items())
         if min(deltas[name]) < transfer.bytes:
-            return _broken(
+            return broken(
                 "another_interface",
                 f"{mebibytes:g} MiB went each way, and {name} in {pod.name} counted "
                 f"{min(deltas[name]) / (1 << 20):.1f} MiB of them; counted elsewhere: "
@@ -514,7 +539,7 @@ def _carried(
         if others:
             stray.append(f"{pod.name}: {told}")
     if stray:
-        return _undecided(
+        return undecided(
             "stray_bytes",
             f"other interfaces counted bytes meanwhile, too ({'; '.join(stray)})",
             "run again at a quieter time",
@@ -530,15 +555,6 @@ def _carried(
     )
 
 
-def counted(end: End) -> dict[str, tuple[int, int]]:
-    """Return the [received, sent] bytes by which each interface's counters rose."""
-    return {
-        name: (end.after[name][0] - was[0], end.after[name][1] - was[1])
-        for name, was in end.before.items()
-        if name in end.after
-    }
-
-
 def _counted(transfer: Transfer | None, pods: list[PodOnNetwork], prefix: str = "") -> list[Fact]:
     if transfer is None:
         return []
@@ -546,7 +562,7 @@ def _counted(transfer: Transfer | None, pods: list[PodOnNetwork], prefix: str = 
     for pod, end in zip(pods, (transfer.client, transfer.server), strict=False):
         if end is None:
             continue
-        deltas = counted(end)
+        deltas = risen(end.before, end.after)
         for name in dict.fromkeys([pod.told.name if pod.told else "", pod.look.default]):
             if name in deltas:
                 received, sent = deltas[name]
@@ -576,7 +592,7 @@ def _mutated(pair: _Pair) -> Ruling | None:
     if not pair.mutations:
         return None
     one = pair.mutations[0]
-    return _undecided(
+    return undecided(
         "mutated", f"the cluster changed {one.object} on its way in: {one.field}", OPT_OUT
     )
 
@@ -586,7 +602,7 @@ def _attached(seen: Measured, wanted: int) -> Ruling | None:
     if len(seen.pods) >= wanted:
         return None
     if not seen.attempts:
-        return _undecided(
+        return undecided(
             "one_capable_node",
             f"{len(seen.capable)} of the usable nodes offers the network; two are needed",
         )
@@ -606,13 +622,13 @@ def _attached(seen: Measured, wanted: int) -> Ruling | None:
         Fact(name="event", value=one, source=f"events of {told.pod}") for one in told.events[:2]
     ]
     if not told.node:
-        return _broken(
+        return broken(
             "not_allocated",
             f"{told.pod} got no node in {told.seconds:.0f} s, though {', '.join(seen.capable)} "
             f"offer the network: {told.scheduler or 'the scheduler said nothing'}",
             facts=facts,
         )
-    return _broken(
+    return broken(
         "not_attached",
         f"{told.pod} was given {told.node} and did not get onto the network in "
         f"{told.seconds:.0f} s: {_last_event(told)}",
@@ -622,23 +638,6 @@ def _attached(seen: Measured, wanted: int) -> Ruling | None:
 
 def _last_event(told: Attempt) -> str:
     return told.events[-1] if told.events else told.state
-
-
-def _broken(reason: str, summary: str, advice: str = "", facts: list[Fact] | None = None) -> Ruling:
-    return Ruling(
-        Outcome.FAIL,
-        reason,
-        summary,
-        advice,
-        would_change="a network that pods can use as the platform tells",
-        facts=facts or [],
-    )
-
-
-def _undecided(
-    reason: str, summary: str, advice: str = "", facts: list[Fact] | None = None
-) -> Ruling:
-    return Ruling(Outcome.INCONCLUSIVE, reason, summary, advice, facts=facts or [])
 
 
 def _error(fault: Fault) -> Ruling:

@@ -7,6 +7,18 @@ from typing import Any
 from kar_checks.checks.networking.attach import Interface, Mechanism
 from kar_checks.model import Fault, Observation, Record
 
+Bytes = dict[str, tuple[int, int]]
+"""[received, sent] bytes that each interface, or RDMA port, has counted."""
+
+
+def risen(before: Bytes, after: Bytes) -> Bytes:
+    """Return the bytes by which the counters rose; without those that are not in both."""
+    return {
+        name: (after[name][0] - was[0], after[name][1] - was[1])
+        for name, was in before.items()
+        if name in after
+    }
+
 
 class Nic(Record):
     """An interface as a pod sees it in sysfs; texts are the files', empty where there is none."""
@@ -29,6 +41,45 @@ class Nic(Record):
     master: str = ""
 
 
+class Gid(Record):
+    """An address of an RDMA port, by its index in the port's table."""
+
+    index: int
+    gid: str
+    type: str
+    """``RoCE v2``, or ``IB/RoCE v1``."""
+
+
+class RdmaPort(Record):
+    """A port of an RDMA device that a pod was given; texts are those of sysfs."""
+
+    device: str
+    port: str
+    openable: bool
+    """Whether the pod's user may open the device's node under ``/dev/infiniband``."""
+    link_layer: str
+    """InfiniBand or Ethernet (RoCE)."""
+    state: str
+    pci: str
+    numa_node: str
+    gids: list[Gid]
+
+    @property
+    def name(self) -> str:
+        """Tells it from the pod's other ports."""
+        return f"{self.device}/{self.port}"
+
+
+class Verbs(Record):
+    """What a pod has for RDMA."""
+
+    program: str = ""
+    """Where ib_write_bw is; empty if the image has none."""
+    locked_memory: int = 0
+    """Bytes that a process may lock; -1 is no limit."""
+    ports: list[RdmaPort] = []
+
+
 class Look(Record):
     """What a pod sees."""
 
@@ -39,6 +90,7 @@ class Look(Record):
     """Names under ``/dev/infiniband``."""
     environment: dict[str, str] = {}
     """Variables by which device plugins name devices."""
+    verbs: Verbs = Verbs()
 
 
 class Device(Record):
@@ -96,7 +148,7 @@ class Refusal(Record):
 
 
 class End(Record):
-    """One end of a transfer. Counters are [received, sent] bytes of each interface."""
+    """One end of a transfer."""
 
     pod: str
     node: str
@@ -106,8 +158,8 @@ class End(Record):
     received: int
     intact: bool
     error: str
-    before: dict[str, tuple[int, int]]
-    after: dict[str, tuple[int, int]]
+    before: Bytes
+    after: Bytes
 
 
 class Transfer(Record):
@@ -117,6 +169,41 @@ class Transfer(Record):
     client: End
     server: End | None
     """``None`` if no connection came to the server."""
+
+
+class RdmaEnd(Record):
+    """One end of an exchange over RDMA; its port is counted beside the interfaces."""
+
+    pod: str
+    node: str
+    on: str
+    """The port, as :attr:`RdmaPort.name`."""
+    argv: list[str]
+    exit_code: int | None
+    """``None`` if the program did not end in time, or could not be started."""
+    stdout: str
+    stderr: str
+    before: Bytes
+    quiet: Bytes
+    """A second after ``before``, when the program was started."""
+    after: Bytes
+
+
+class Exchange(Record):
+    """Messages that two pods write into each other's memory at the same time."""
+
+    size: int
+    """Bytes of a message."""
+    count: int
+    """Messages each way."""
+    gids: str
+    """The kind of GIDs that was used; empty on InfiniBand, which needs none."""
+    ends: tuple[RdmaEnd, RdmaEnd]
+
+    @property
+    def bytes(self) -> int:
+        """Return how many bytes go each way."""
+        return self.size * self.count
 
 
 class Problem(Record):
@@ -149,6 +236,8 @@ class Measured(Record):
     transfer: Transfer | None = None
     plain: Transfer | None = None
     """The same pods over the pod network: shows that the probe and eth0's counters work."""
+    exchange: Exchange | None = None
+    """Over the pods' RDMA devices, where the network has no address."""
     problem: Problem | None = None
 
 

@@ -19,10 +19,12 @@ from kar_checks.checks.networking.observation import (
     Look,
     Nic,
     PodOnNetwork,
+    RdmaEnd,
     Refusal,
     Transfer,
+    Verbs,
 )
-from kar_checks.checks.trial import Trial, manifest
+from kar_checks.checks.trial import MOST_OUTPUT, Trial, manifest
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
@@ -283,6 +285,28 @@ class Stage:
         )
         return record, raw
 
+    def exchange(self, who: PodOnNetwork, order: Object, label: str) -> RdmaEnd:
+        """Let a pod be one end of an exchange over RDMA; the other has to be one meanwhile."""
+        text = self.trial.output(
+            who.name,
+            ["python3", _PROGRAM, "exchange", json.dumps(order)],
+            seconds=order["seconds"] + 10,
+        )
+        said = cast("Object", json.loads(text))
+        self._keep(f"{label}.json", said)
+        return RdmaEnd(
+            pod=who.name,
+            node=who.node,
+            on=said["on"],
+            argv=said["argv"],
+            exit_code=said["exit_code"],
+            stdout=said["stdout"][-MOST_OUTPUT:],
+            stderr=said["stderr"][-MOST_OUTPUT:],
+            quiet=said["quiet"],
+            before=said["before"],
+            after=said["after"],
+        )
+
     def _await_served(self, name: str, before: int, *, hopeless: bool) -> Object | None:
         """Poll the server's log: it prints after the client has ended."""
         deadline = time.monotonic() + (1 if hopeless else 10)
@@ -321,6 +345,7 @@ def look_of(said: Object) -> Look:
             )
             for name, one in nics.items()
         },
+        verbs=Verbs.model_validate(said["verbs"]),
         default=said["default"],
         infiniband=said["infiniband"],
         environment=said["environment"],

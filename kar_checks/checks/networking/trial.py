@@ -27,6 +27,8 @@ from kar_checks.checks.networking.observation import (
     Problem,
     Refusal,
 )
+from kar_checks.checks.networking.rdma import without_address
+from kar_checks.checks.networking.rdma_exchange import exchange
 from kar_checks.checks.networking.stage import PROBE, Stage, look_of, pod
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
@@ -215,6 +217,9 @@ def _carry(stage: Stage, so_far: Measured, drawn: list[Figure]) -> Measured:
     if "" not in addresses:
         plain, _ = stage.transfer(client, server, addresses, _CONTROL_MIB, "pod-network")
         so_far = so_far.model_copy(update={"plain": plain})
+    if without_address(so_far.pods):
+        done = exchange(stage, so_far.pods, addresses[1])
+        return so_far.model_copy(update={"exchange": done})
     addresses = usable_address(client, server), usable_address(server, client)
     if "" in addresses:
         return so_far

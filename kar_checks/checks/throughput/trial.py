@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from kar_checks.checks.networking.attach import Network
+from kar_checks.checks.networking.dra import DraNetwork
 from kar_checks.checks.networking.find import Published, find, read
 from kar_checks.checks.networking.observation import Attempt, PodOnNetwork
 from kar_checks.checks.networking.stage import Stage
@@ -232,13 +233,14 @@ def _reachable(
 
     Where nothing tells the scheduler, it is tried with pods that do nothing else.
     """
-    if network.mechanism == "device_plugin":
+    rdma_only = isinstance(network, DraNetwork) and network.rdma_only
+    if network.mechanism == "device_plugin" or rdma_only:
         return Unmeasured(
             word="no_ip_interface",
             text=f"{network.name} gives pods a device, and nothing tells of an interface with an "
             "address: iperf3 needs one",
-            help="an RDMA device is measured by the verbs tools (perftest), which the image does "
-            "not have; describe its interface by a NetworkAttachmentDefinition, if it has one",
+            help="an RDMA device is used by verbs programs, as the topic networking does; describe "
+            "its interface by a NetworkAttachmentDefinition, if it has one",
         )
     nodes = ground.nodes
     tried = ""

@@ -20,6 +20,8 @@ from kar_checks.checks.networking.dra import (
 from kar_checks.checks.networking.find import Published, choose
 from kar_checks.checks.networking.multus import AttachedNetwork, wants_addresses
 from kar_checks.checks.networking.multus import interface_of as attached_interface
+from kar_checks.checks.throughput import trial as throughput
+from kar_checks.checks.throughput.observation import Unmeasured
 from kar_checks.cluster.errors import HarnessError
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -67,6 +69,40 @@ def test_only_nodes_with_an_interface_to_give_are_capable() -> None:
 def test_an_interface_that_is_down_is_none_to_give() -> None:
     found = slices()
     found[0]["spec"]["devices"][0]["attributes"]["dra.net/state"] = {"string": "down"}
+    assert set(devices_of_nodes(found, "dra.net", NODES)) == {"kar2"}
+
+
+def infiniband(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give each device of two nodes what DRANET publishes of InfiniBand without an interface."""
+    for one in found[:2]:
+        for device in one["spec"]["devices"]:
+            if device["attributes"].pop("dra.net/ifName", None):
+                device["attributes"]["dra.net/rdmaDevice"] = {"string": "mlx5_0"}
+    return found
+
+
+def test_rdma_devices_are_claimed_without_addresses_where_no_interface_is_offered() -> None:
+    found = devices_of_nodes(infiniband(slices()), "dra.net", NODES)
+    assert set(found) == {"kar1", "kar2"}
+    joined = DraNetwork("dra.net", "nics", STATIC, found).join(POD, 1)
+    (request,) = joined.objects[0][1]["spec"]["devices"]["requests"]
+    (selector,) = request["exactly"]["selectors"]
+    assert selector["cel"]["expression"].startswith('!("ifName" in device.attributes["dra.net"])')
+    assert "config" not in joined.objects[0][1]["spec"]["devices"]
+    assert joined.address == ""
+
+
+def test_throughput_by_iperf3_needs_an_interface() -> None:
+    found = devices_of_nodes(infiniband(slices()), "dra.net", NODES)
+    network = DraNetwork("dra.net", "nics", STATIC, found)
+    nothing: Any = None
+    reached = throughput._reachable(nothing, nothing, network, 0)
+    assert isinstance(reached, Unmeasured)
+    assert reached.word == "no_ip_interface"
+
+
+def test_interfaces_come_before_rdma_devices_without_one() -> None:
+    found = [*infiniband(slices())[:1], *slices()[1:]]
     assert set(devices_of_nodes(found, "dra.net", NODES)) == {"kar2"}
 
 
