@@ -15,6 +15,7 @@ from localcluster.addons.kueue import KUEUE
 from localcluster.addons.lws import LWS
 from localcluster.addons.model import Addon
 from localcluster.addons.multus import MULTUS
+from localcluster.addons.network_policy import NETWORK_POLICY
 from localcluster.addons.volcano import VOLCANO
 from localcluster.errors import ClusterError
 
@@ -31,6 +32,7 @@ ADDONS: tuple[Addon, ...] = (
     INFERENCE_SIM,
     LWS,
     MULTUS,
+    NETWORK_POLICY,
     VOLCANO,
     KUEUE,
 )

@@ -52,7 +52,7 @@ def _image(image: AddonImage, built: Mapping[str, Path], progress: Progress) -> 
     config = image.config or ImageConfig(entrypoint=[next(iter(programs))])
     label = next(iter(image.programs.values()))
     return debian_image(
-        DebianImage(label, (image.name,), image.packages, config, programs), progress
+        DebianImage(label, (image.name,), image.packages, config, programs, image.links), progress
     )
 
 

@@ -15,13 +15,15 @@ class AddonImage:
 
     `programs` maps a path in the image to a program of the add-on's builds or wheels. The first
     one is the entry point of a user without rights, unless `config` tells otherwise. `packages`
-    are Debian packages whose files a program needs beside it.
+    are Debian packages whose files a program needs beside it, `links` what installing them would
+    have linked: a path in the image to where its symbolic link leads.
     """
 
     name: str
     programs: Mapping[str, str]
     config: ImageConfig | None = None
     packages: tuple[str, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)

@@ -315,12 +315,12 @@ def _correct_output(seen: DisaggregationObservation, _: Profile) -> Ruling:
     policy = seen.policy
     if policy is not None and not isinstance(policy, Fault) and policy.request is not None:
         controls["with prefill shut off by a NetworkPolicy"] = [policy.request]
-    for name, found in controls.items():
-        if any(one.right for one in found):
-            return _undecided(
-                "control_answered_right",
-                f"a request {name} was answered right, too: the answer does not take the transfer",
-            )
+    if right := [name for name, found in controls.items() if any(one.right for one in found)]:
+        return _undecided(
+            "control_answered_right",
+            f"requests {' and '.join(right)} were answered right, too: the answer does not take "
+            "the transfer",
+        )
     enforced = "with prefill shut off by a NetworkPolicy" in controls
     return Ruling(
         Outcome.PASS,

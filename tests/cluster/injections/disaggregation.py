@@ -68,6 +68,26 @@ def decode_ignores_the_bytes(_: LocalCluster, cluster: Cluster) -> AbstractConte
     return _program(cluster, (old, "reader.read(digest.encode())\n            finally:"))
 
 
+def decode_makes_up_for_prefill(cluster: Cluster) -> AbstractContextManager[None]:
+    """Decode learns how prefill computes, and does it itself where prefill is out of reach."""
+    asks = "params = self.ask_prefill(prefiller, path, request_id, body)"
+    return _program(
+        cluster,
+        ('"tp_size": 1,', '"tp_size": 1, "secret": self.secret.hex(),'),
+        (
+            asks,
+            "try:\n"
+            f"                {asks}\n"
+            '                self.learned = bytes.fromhex(params["secret"])\n'
+            "            except RefusedError:\n"
+            "                keys = block_keys(self.learned, tokens, self.shape.block_tokens)\n"
+            "                for key, size in zip(keys, self.shape.block_sizes(len(tokens))):\n"
+            "                    reader.read(derive_block(key, size))\n"
+            '                return reader, "external_kv_transfer", {}',
+        ),
+    )
+
+
 @injection(words=_SMALL)
 def same_pod_does_both(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """The Service of prefill leads to decode."""

@@ -238,6 +238,15 @@ def test_it_is_told_whether_policies_are_enforced() -> None:
     assert [one.startswith("enforced") for one in told] == [True, False]
 
 
+def test_every_control_that_was_answered_right_is_named() -> None:
+    policy = Policy(enforced=True, seconds=1, request=request(70))
+    found = rule("correct_output", seen(policy=policy, without_prefill=batch(request(20))))
+    assert found.summary.startswith(
+        "requests without a prefill pod and with prefill shut off by a NetworkPolicy were answered "
+        "right, too"
+    )
+
+
 LATE = [request(0), request(1, text=request(0).text), request(2, text=request(1).text)]
 ALONE = [request(number, at=100.0 + 2 * number) for number in range(4)]
 
