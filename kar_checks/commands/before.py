@@ -95,7 +95,11 @@ def examine(options: Options, *, probe: bool) -> int:
 
 
 def _look(before: Preflight, options: Options) -> list[tuple[str, str]]:
-    out = [(f"missing right: {one}", "grant what `kar rbac` prints") for one in before.missing]
+    out = [
+        (f"missing right: {one}", "grant what `kar rbac` prints")
+        for one in before.missing
+        if not one.only_for
+    ]
     if before.facts.nodes is None:
         return out
     for node in before.facts.nodes:
