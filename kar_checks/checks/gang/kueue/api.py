@@ -154,7 +154,7 @@ class Workloads:
     """The Workloads of a namespace as they are now; every change wakes those who wait."""
 
     def __init__(self, cluster: Cluster, api: Api, namespace: str, seconds: float) -> None:
-        self._cluster = cluster
+        self._cluster, self._api, self._namespace = cluster, api, namespace
         self._latest: dict[str, Object] = {}
         self._lost: list[tuple[float, str, Disturbance]] = []
         self._changed = threading.Condition()
@@ -163,6 +163,11 @@ class Workloads:
     def close(self) -> None:
         """End the watch."""
         self._follower.close()
+
+    def sync(self) -> None:
+        """Ask for everything once more, so that no change up to now is still on its way."""
+        for item in self._cluster.list(self._api.workload, self._namespace).items:
+            self._note("MODIFIED", item)
 
     def of(self, uid: str) -> Object | None:
         """Return the Workload that belongs to an object of ours."""
