@@ -44,7 +44,7 @@ def show_plan(options: Options) -> int:
     console.print("\n[bold]Rights[/]")
     for right in before.rights:
         missing = "  [red]missing[/]" if right in before.missing else ""
-        console.print(f"  {right}{missing}")
+        console.print(f"  {right}{missing}", soft_wrap=True)
     console.print("\n[bold]Images[/]")
     for name, reference in needed_images(before.selection, options.target).items():
         console.print(f"  {name}: {escape(reference)}", soft_wrap=True)

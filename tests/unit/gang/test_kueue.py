@@ -270,19 +270,24 @@ def test_preemption_is_told_once_and_by_its_owner(monkeypatch: pytest.MonkeyPatc
     assert workloads.losses(["somebody else"], 0) == []
 
 
-def test_what_the_watch_has_not_shown_yet_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_watch_has_not_shown_yet_is_asked_for_and_told_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("kar_checks.checks.gang.kueue.api.Follower", Follows)
     asked: list[str] = []
 
     def listed(kind: Any, namespace: str) -> Any:
         asked.append(kind.path(namespace))
-        return SimpleNamespace(items=[EVICTED])
+        both = [{"kind": "Pod", "uid": uid} for uid in ("p", "q")]
+        meta = {**EVICTED["metadata"], "ownerReferences": both}
+        return SimpleNamespace(items=[{**EVICTED, "metadata": meta}])
 
     cluster: Any = SimpleNamespace(list=listed)
     workloads = api.Workloads(cluster, api.Api("v1beta2"), "n", 1)
     assert workloads.losses(["p"], 0) == []
     workloads.sync()
-    assert [one.reason for one in workloads.losses(["p"], 0)] == ["preempted"]
+    assert [one.reason for one in workloads.losses(["p", "q"], 0)] == ["preempted"]
+    assert [one.reason for one in workloads.losses(["q"], 0)] == ["preempted"]
     assert asked == ["/apis/kueue.x-k8s.io/v1beta2/namespaces/n/workloads"]
 
 
