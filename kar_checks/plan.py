@@ -107,14 +107,24 @@ def needed_rights(
         rights.update(dict.fromkeys(BASE_OWN_NAMESPACE))
     for topic, check in selection:
         for right in topic.rights(check, profile):
-            where = target.stack_namespace if right.stack else ""
+            where = target.stack_namespace if right.stack else right.namespace
             rights.update(dict.fromkeys(_verbs(right, where)))
     return list(rights)
 
 
 def _verbs(right: Right, where: str) -> list[NeededRight]:
     return [
-        NeededRight(verb, right.group, right.resource, right.cluster, right.optional, where)
+        NeededRight(
+            verb=verb,
+            group=right.group,
+            resource=right.resource,
+            cluster=right.cluster,
+            optional=right.optional,
+            namespace=where,
+            name=right.name,
+            only_for=right.only_for,
+            api=right.api,
+        )
         for verb in right.verbs
     ]
 
@@ -162,7 +172,7 @@ def ask_server(cluster: Cluster, namespace: str, rights: Iterable[NeededRight]) 
 
     def ask(one: NeededRight) -> bool:
         where = "" if one.cluster else one.namespace or namespace
-        return may(cluster, one.verb, one.group, one.resource, where)
+        return may(cluster, one.verb, one.group, one.resource, where, one.name)
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         answers = dict(zip(wanted, pool.map(ask, wanted), strict=True))

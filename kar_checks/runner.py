@@ -68,7 +68,7 @@ class Preflight:
         self.rights = [
             one
             for one in plan.needed_rights(selection, options.target, self.profile)
-            if not one.optional or self.facts.serves_group(one.group)
+            if not one.optional or self.facts.serves_group(one.api or one.group)
         ]
         allowed = plan.ask_server(self.cluster, self.namespace, self.rights)
         self.missing = [one for one in self.rights if not allowed(one)]

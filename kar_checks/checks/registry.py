@@ -41,8 +41,9 @@ class Right:
     """One right that a trial uses, as RBAC writes it; ``pods/exec`` for a subresource.
 
     ``verbs`` are granted in the run's namespace unless ``cluster`` is set, or ``stack``: then in
-    the namespace of the user's workload that is assessed. Of alternatives that a trial finds for
-    itself, each right is ``optional``: it is printed, and who lacks it loses that alternative only.
+    the namespace of the user's workload that is assessed, or ``namespace`` names another one. Of
+    alternatives that a trial finds for itself, each right is ``optional``: it is printed, and who
+    lacks it loses that alternative only.
     """
 
     verbs: tuple[str, ...]
@@ -55,6 +56,14 @@ class Right:
     unless: str = ""
     """A text setting of the profile that, once it is given, makes the right needless."""
     stack: bool = False
+    namespace: str = ""
+    """A namespace that is neither the run's nor the stack's."""
+    name: str = ""
+    """The only object that it is about; empty for every one."""
+    only_for: str = ""
+    """What is not told without it, in words, where no verdict rests on it."""
+    api: str = ""
+    """The API group without which nobody uses an ``optional`` one; empty for its own."""
 
 
 @dataclass(frozen=True)

@@ -124,12 +124,19 @@ def gather(cluster: Cluster) -> Facts:
     )
 
 
-def may(cluster: Cluster, verb: str, group: str, resource: str, namespace: str) -> bool:
-    """Ask the server whether we have a right; an empty namespace means cluster-wide."""
+def may(
+    cluster: Cluster, verb: str, group: str, resource: str, namespace: str, name: str = ""
+) -> bool:
+    """Ask the server whether we have a right.
+
+    An empty namespace means cluster-wide, an empty name every object.
+    """
     plain, _, subresource = resource.partition("/")
     attributes = {"verb": verb, "group": group, "resource": plain, "namespace": namespace}
     if subresource:
         attributes["subresource"] = subresource
+    if name:
+        attributes["name"] = name
     body = {
         "apiVersion": kinds.ACCESS_REVIEW.api_version,
         "kind": kinds.ACCESS_REVIEW.kind,

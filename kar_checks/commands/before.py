@@ -44,7 +44,7 @@ def show_plan(options: Options) -> int:
     console.print("\n[bold]Rights[/]")
     for right in before.rights:
         missing = "  [red]missing[/]" if right in before.missing else ""
-        console.print(f"  {right}{missing}")
+        console.print(f"  {right}{missing}", soft_wrap=True)
     console.print("\n[bold]Images[/]")
     for name, reference in needed_images(before.selection, options.target).items():
         console.print(f"  {name}: {escape(reference)}", soft_wrap=True)
@@ -95,7 +95,11 @@ def examine(options: Options, *, probe: bool) -> int:
 
 
 def _look(before: Preflight, options: Options) -> list[tuple[str, str]]:
-    out = [(f"missing right: {one}", "grant what `kar rbac` prints") for one in before.missing]
+    out = [
+        (f"missing right: {one}", "grant what `kar rbac` prints")
+        for one in before.missing
+        if not one.only_for
+    ]
     if before.facts.nodes is None:
         return out
     for node in before.facts.nodes:

@@ -10,7 +10,7 @@ import yaml
 
 from kar_checks import profile as profiles
 from kar_checks.cluster import kinds
-from kar_checks.cluster.access import rbac_objects
+from kar_checks.cluster.access import ONLY_FOR, rbac_objects
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.connect import connect
 from kar_checks.cluster.errors import ApiError
@@ -188,9 +188,12 @@ def apply(made: Sequence[Object], options: Options) -> None:
             try:
                 _apply(cluster, kind, body)
             except ApiError as error:
-                if kind is not kinds.NAMESPACE or error.status != 403:
-                    raise
                 # Whoever may not touch namespaces was given one.
+                given = kind is kinds.NAMESPACE and error.status == 403
+                # Rights on something that is not here, and that nothing depends on.
+                needless = ONLY_FOR in meta.get("annotations", {}) and error.status == 404
+                if not (given or needless):
+                    raise
                 continue
             print(f"# applied: {kind.kind} {meta['name']}")
     finally:

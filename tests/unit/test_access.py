@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from kar_checks.cluster.access import NeededRight, missing, rbac_objects
+from kar_checks.cluster.access import ONLY_FOR, NeededRight, missing, rbac_objects
 from kar_checks.cluster.client import Object
 
 PODS = [NeededRight(verb, "", "pods", cluster=False) for verb in ("get", "create", "get")]
@@ -89,3 +89,55 @@ def test_rights_in_a_namespace_of_their_own_become_a_role_there() -> None:
     assert str(rights[1]) == "get pods/log in the namespace serving"
     own = rbac_objects(rights, namespace="", subject_namespace="kar")
     assert [one["kind"] for one in own if one["kind"].endswith("Role")] == ["ClusterRole", "Role"]
+
+
+NAMED = NeededRight(
+    verb="get",
+    group="",
+    resource="configmaps",
+    cluster=False,
+    optional=True,
+    namespace="kueue-system",
+    name="its-config",
+    only_for="how it is configured",
+)
+
+
+def test_a_right_on_one_object_is_for_that_one_only_and_says_what_it_is_for() -> None:
+    objects = rbac_objects([*CONFIG_MAPS, NAMED], namespace="team-a", subject_namespace="ci")
+    there = [one for one in objects if one["metadata"]["namespace"] == "kueue-system"]
+    assert [one["kind"] for one in there] == ["Role", "RoleBinding"]
+    assert rules(there, "Role") == [
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": ["its-config"],
+            "verbs": ["get"],
+        }
+    ]
+    assert {one["metadata"]["annotations"][ONLY_FOR] for one in there} == {"how it is configured"}
+    assert there[1]["subjects"][0]["namespace"] == "ci"
+    others = [one for one in objects if one not in there]
+    assert rules(others, "Role") == [
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "get"]}
+    ]
+    assert not any("annotations" in one["metadata"] for one in others)
+    assert str(NAMED) == (
+        "get configmaps its-config in the namespace kueue-system (only to tell how it is "
+        "configured)"
+    )
+
+
+def test_what_holds_in_every_namespace_is_not_said_again_for_one() -> None:
+    """Such a Role could not even be made where the namespace is missing."""
+    objects = rbac_objects([*CONFIG_MAPS, NAMED], namespace="", subject_namespace="ci")
+    assert [one["kind"] for one in objects] == [
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+    ]
+    needed = rbac_objects([*PODS, NAMED], namespace="", subject_namespace="ci")
+    assert [one["kind"] for one in needed if one["kind"].endswith("Role")] == [
+        "ClusterRole",
+        "Role",
+    ]

@@ -12,8 +12,9 @@ import yaml
 from typer.testing import CliRunner
 
 from kar_checks.checks import registry
-from kar_checks.checks.registry import all_checks
+from kar_checks.checks.registry import Right, all_checks
 from kar_checks.cli import app
+from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.target import IMAGES
 from kar_checks.store import StoredRun
 from tests.unit import toy
@@ -143,12 +144,57 @@ def test_rights_are_printed_as_objects_to_apply(kar: Kar) -> None:
         "ClusterRoleBinding",
         "Role",
         "RoleBinding",
+        "Role",
+        "RoleBinding",
     ]
-    assert {one["metadata"].get("namespace") for one in objects} == {"team-a", None}
+    places = [one["metadata"].get("namespace") for one in objects]
+    assert places == ["team-a", None, None, "team-a", "team-a", "kueue-system", "kueue-system"]
     wide = [rule["resources"] for rule in objects[1]["rules"]]
     assert ["namespaces"] not in wide
     everything = list(yaml.safe_load_all(kar("rbac", "gang", "--cleanup").out))
     assert "Role" not in [one["kind"] for one in everything]
+
+
+KUEUES = {
+    "apiGroups": [""],
+    "resources": ["configmaps"],
+    "resourceNames": ["kueue-manager-config"],
+    "verbs": ["get"],
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (["gang", "--namespace", "team-a"], True),
+        (["gang.all_or_nothing", "--namespace", "team-a", "--set", "gang.backends=kueue"], True),
+        (["gang", "--namespace", "team-a", "--set", "gang.backends=native"], False),
+        (["gang.fits", "--namespace", "team-a"], False),
+    ],
+)
+def test_kueues_configuration_may_be_read_by_its_name_where_it_is_of_use(
+    kar: Kar, words: list[str], printed: bool
+) -> None:
+    objects = list(yaml.safe_load_all(kar("rbac", *words).out))
+    there = [one for one in objects if one["metadata"].get("namespace") == "kueue-system"]
+    assert [one["kind"] for one in there] == ["Role", "RoleBinding"] * printed
+    if printed:
+        assert there[0]["rules"] == [KUEUES]
+        (told,) = there[0]["metadata"]["annotations"].values()
+        assert told == "whether Kueue takes back a gang that does not start as a whole"
+    rest = [rule for one in objects if one not in there for rule in one.get("rules", [])]
+    assert not any("resourceNames" in rule for rule in rest)
+
+
+def test_whoever_may_read_every_configmap_needs_no_role_for_kueues(kar: Kar) -> None:
+    objects = list(yaml.safe_load_all(kar("rbac", "gang").out))
+    assert [one["kind"] for one in objects] == [
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+    ]
+    (held,) = [rule for rule in objects[1]["rules"] if "configmaps" in rule["resources"]]
+    assert "get" in held["verbs"] and "resourceNames" not in held
 
 
 def test_images_are_listed_as_the_target_refers_to_them(kar: Kar) -> None:
@@ -208,6 +254,31 @@ def test_the_doctor_says_what_helps(kar: Kar, cluster: str, api: ApiServer) -> N
     assert said.code == 12
     assert "missing right: create configmaps in the namespace" in said.out
     assert "give --toleration gpu:NoSchedule" in said.out
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_right_that_only_tells_more_stands_in_nobodys_way(
+    kar: Kar, cluster: str, api: ApiServer, monkeypatch: pytest.MonkeyPatch, *, served: bool
+) -> None:
+    more = Right(
+        ("get",),
+        "",
+        "secrets",
+        optional=True,
+        namespace="far",
+        only_for="how it is configured",
+        api="toys.example",
+    )
+    needs = replace(toy.TOPIC.common_needs, rights=(more,))
+    monkeypatch.setattr(toy, "TOPIC", replace(toy.TOPIC, common_needs=needs))
+    monkeypatch.setattr(Facts, "serves_group", lambda _, group: served and group == "toys.example")
+    registry.topics.cache_clear()
+    api.denied = {"secrets"}
+    told = "get secrets in the namespace far (only to tell how it is configured)  missing"
+    planned = kar("plan", "--kubeconfig", cluster)
+    assert planned.code == 0
+    assert (told in planned.out) is served
+    assert kar("doctor", "--kubeconfig", cluster).code == 0
 
 
 def test_a_run_ends_with_a_summary_and_the_code_of_the_store(kar: Kar, cluster: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +9,9 @@ import yaml
 from typer.testing import CliRunner
 
 from kar_checks.cli import app
+from kar_checks.cluster.errors import ApiError
+from kar_checks.commands import install
+from tests.unit.apiserver import ApiServer
 
 
 def printed(*words: str) -> list[dict[str, Any]]:
@@ -102,3 +106,21 @@ def test_a_profile_that_the_pod_does_not_have_is_refused(tmp_path: Path) -> None
     done = CliRunner().invoke(app, ["install", "--runner", "x", "--profile", str(profile)])
     assert done.exit_code == 4
     assert "give its settings by --set" in done.output
+
+
+def test_only_a_role_that_nothing_depends_on_may_be_without_its_namespace(
+    api: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = printed("gang", "--namespace", "team-a")
+    options: Any = SimpleNamespace(kubeconfig=api.kubeconfig(tmp_path), context=None)
+    there = [one for one in made if one["metadata"].get("namespace") == "kueue-system"]
+    others = [one for one in made if one["kind"] == "Role" and one not in there]
+    assert [one["kind"] for one in there] == ["Role", "RoleBinding"]
+    install.apply(there, options)
+    assert [one.path.rpartition("/")[0] for one in api.asked("PATCH")] == [
+        f"/apis/rbac.authorization.k8s.io/v1/namespaces/kueue-system/{kind}"
+        for kind in ("roles", "rolebindings")
+    ]
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ApiError):
+        install.apply(others, options)

@@ -255,10 +255,18 @@ def test_the_server_is_asked_for_each_right_once(cluster: Cluster, api: ApiServe
     api.denied = {"nodes"}
     pods = NeededRight("create", "", "pods/resize", cluster=False)
     nodes = NeededRight("list", "", "nodes", cluster=True)
-    allowed = ask_server(cluster, "team-a", [pods, nodes, pods])
-    assert (allowed(pods), allowed(nodes)) == (True, False)
+    one_map = NeededRight("get", "", "configmaps", cluster=False, namespace="far", name="config")
+    allowed = ask_server(cluster, "team-a", [pods, nodes, pods, one_map])
+    assert (allowed(pods), allowed(nodes), allowed(one_map)) == (True, False, True)
     asked = [one.body["spec"]["resourceAttributes"] for one in api.requests]
     assert sorted(asked, key=lambda one: str(one["resource"])) == [
+        {
+            "verb": "get",
+            "group": "",
+            "resource": "configmaps",
+            "namespace": "far",
+            "name": "config",
+        },
         {"verb": "list", "group": "", "resource": "nodes", "namespace": ""},
         {
             "verb": "create",

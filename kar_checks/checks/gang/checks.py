@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kar_checks.checks.gang.kueue import CONFIG_NAME, CONFIG_NAMESPACE
 from kar_checks.checks.registry import Check, Needs, Right, Topic
 
 _KUEUE = "kueue.x-k8s.io"
@@ -50,6 +51,18 @@ _NEEDS = Needs(
     ),
 )
 
+_KUEUES_CONFIG = Right(
+    ("get",),
+    "",
+    "configmaps",
+    optional=True,
+    variants=("kueue",),
+    namespace=CONFIG_NAMESPACE,
+    name=CONFIG_NAME,
+    only_for="whether Kueue takes back a gang that does not start as a whole",
+    api=_KUEUE,
+)
+
 TOPIC = Topic(
     id="gang",
     title="Gang scheduling",
@@ -72,6 +85,7 @@ TOPIC = Topic(
             "four pods as a gang start none during the whole window, the scheduler says that the "
             "group does not fit, and two plain pods bind at once beside it: the room was there.",
             fails_when="A pod of the gang is bound to a node while there is no room for all.",
+            needs=Needs(rights=(_KUEUES_CONFIG,)),
             budget_seconds=120,
             disruption="capacity",
         ),

@@ -182,14 +182,14 @@ class Described:
         )
 
     def await_refusal(self, trial: Trial, group: str, pods: Sequence[str], seconds: float) -> None:
-        """Watch the group's condition, or that of every pod."""
+        """Watch the group's condition, or every pod; one that got its node was not refused."""
         try:
             if self._told.refusal:
                 kind, name = self._made[group][0]
                 _await(trial, kind, name, lambda seen: self._condition(seen) is not None, seconds)
                 return
             for name in pods:
-                _await(trial, kinds.POD, name, lambda seen: bool(_unschedulable(seen)), seconds)
+                _await(trial, kinds.POD, name, _answered, seconds)
         except HarnessError as error:
             if error.fault.reason is not Reason.TIMEOUT:
                 raise
@@ -277,6 +277,10 @@ def _await(
 ) -> None:
     what = f"{kind.kind} {name}"
     wait.wait_for(trial.cluster, kind, name, trial.namespace, goal=goal, seconds=seconds, what=what)
+
+
+def _answered(pod: Object) -> bool:
+    return pods.bound(pod) or _unschedulable(pod) is not None
 
 
 def _unschedulable(pod: Object) -> Object | None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
+from kar_checks.checks.gang.kueue import CONFIG_NAME, CONFIG_NAMESPACE
 from kar_checks.checks.gang.observation import (
     Arena,
     BackendObservation,
     BoundPod,
     Contest,
-    Disturbance,
     Fits,
     Fragmented,
     GangObservation,
@@ -174,7 +174,7 @@ def _fragmented(seen: Fragmented) -> str:
 def _pods_ready(seen: Guarantee) -> str:
     found = seen.pods_ready
     if found is None:
-        return "could not be read"
+        return f"could not be read in the ConfigMap {CONFIG_NAME} of {CONFIG_NAMESPACE}"
     if not found.on:
         return "off: nothing takes back an admitted gang that does not start as a whole"
     return f"on: such a gang is taken back after {found.timeout}" + (
@@ -187,7 +187,7 @@ def _pods_ready(seen: Guarantee) -> str:
 
 def _all_or_nothing(seen: Squeeze, profile: Profile) -> Ruling:
     until = seen.window.ended if seen.window else float("inf")
-    if ruling := _disturbed(seen.disturbances, until) or _control(seen):
+    if ruling := _disturbed(seen, until) or _control(seen):
         return ruling
     if seen.window is None or seen.refusal is None:
         return _undecided("not_observed", "the gang was never watched")
@@ -226,7 +226,7 @@ def _all_or_nothing(seen: Squeeze, profile: Profile) -> Ruling:
 
 
 def _release(seen: Squeeze, profile: Profile) -> Ruling:
-    if ruling := _disturbed(seen.disturbances) or _control(seen):
+    if ruling := _disturbed(seen) or _control(seen):
         return ruling
     if seen.window is None or seen.window.bound:
         return _undecided(
@@ -241,7 +241,7 @@ def _release(seen: Squeeze, profile: Profile) -> Ruling:
 
 
 def _fits(seen: Fits, profile: Profile) -> Ruling:
-    if ruling := _disturbed(seen.disturbances) or _started(seen.start):
+    if ruling := _disturbed(seen) or _started(seen.start):
         return ruling
     if seen.refill is None or seen.refill.bound < seen.refill.asked:
         return _undecided(
@@ -258,7 +258,7 @@ def _fits(seen: Fits, profile: Profile) -> Ruling:
 
 
 def _incomplete(seen: Incomplete, profile: Profile) -> Ruling:
-    if ruling := _disturbed(seen.disturbances):
+    if ruling := _disturbed(seen):
         return ruling
     if seen.window.bound:
         return Ruling(
@@ -280,7 +280,7 @@ def _incomplete(seen: Incomplete, profile: Profile) -> Ruling:
 
 
 def _two_gangs(seen: Contest, profile: Profile) -> Ruling:
-    if ruling := _disturbed(seen.disturbances):
+    if ruling := _disturbed(seen):
         return ruling
     if seen.waiting.bound:
         return _bound_without_room(seen.waiting.bound, 2 * seen.size, 0)
@@ -326,14 +326,21 @@ _RULES: dict[str, tuple[str, Callable[..., Ruling]]] = {
 # -- what they have in common ---------------------------------------------------------------
 
 
-def _disturbed(found: list[Disturbance], until: float = float("inf")) -> Ruling | None:
-    early = [one for one in found if one.at <= until]
+def _disturbed(seen: Scenario, until: float = float("inf")) -> Ruling | None:
+    early = [one for one in seen.disturbances if one.at <= until]
     if not early:
         return None
+    if seen.arena.kind == "quota" and early[0].reason in ("preempted", "quota_changed"):
+        advice = (
+            "run again when nobody else uses this queue or its cohort, or let the run make queues "
+            "of its own"
+        )
+    else:
+        advice = "run again at a quieter time, or choose quieter nodes by --node-selector"
     return _undecided(
         early[0].reason,
         f"something else happened meanwhile: {'; '.join(one.text for one in early[:3])}",
-        "run again at a quieter time, or choose quieter nodes by --node-selector",
+        advice,
     )
 
 

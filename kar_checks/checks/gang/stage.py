@@ -401,7 +401,7 @@ class Stage:
 
         def over() -> bool:
             return self._trouble(names) is not None or all(
-                self.own.ended(name) is not None for name in names
+                self.own.ended(name) is not None or self.own.gone(name) for name in names
             )
 
         self.own.wait(over, one.hold + self.trial.number("gang.start_seconds"))
@@ -458,13 +458,16 @@ class Stage:
 
     def disturbances(self) -> list[Disturbance]:
         """Return what others did here since the scenario began."""
-        mine = self.names(*self._groups)
         found = [
             *self._place.room.disarm(),
             *self._place.around.since(self.zero, self._place.room.node),
-            *self.own.losses(mine, self.zero),
+            *self._losses(),
         ]
         return sorted(found, key=lambda one: one.at)
+
+    def _losses(self) -> list[Disturbance]:
+        """Return what happened to our own against our will."""
+        return self.own.losses(self.names(*self._groups), self.zero)
 
     def figure(self, title: str, checks: list[str]) -> Figure:
         """Return the timeline of all pods."""

@@ -12,7 +12,7 @@ from kar_checks.cluster.client import Cluster, Object
 from localcluster import LocalCluster
 from localcluster.addons.install import wait_ready
 from localcluster.addons.kueue import KUEUE
-from tests.cluster.injections import Break, injection
+from tests.cluster.injections import Break, injection, second_scheduler
 from tests.cluster.injections.scaling import no_replicas
 from tests.cluster.injections.webhook import Answer, webhook
 
@@ -31,7 +31,7 @@ _VOLCANO = "scheduling.k8s.io/group-name"
 _GANG = "kar-checks.dev/gang"
 
 
-def described(label: str) -> tuple[str, ...]:
+def _described() -> tuple[str, ...]:
     """Return words for ``kar run`` that describe coscheduling as the user's own scheduler."""
     group = """
 apiVersion: scheduling.x-k8s.io/v1alpha1
@@ -40,8 +40,8 @@ metadata: {name: "{{ group }}"}
 spec: {minMember: {{ size }}, scheduleTimeoutSeconds: 5}
 """
     settings = {
-        "custom_scheduler": "scheduler-plugins-scheduler",
-        "custom_labels": f"{label}: {{{{ group }}}}",
+        "custom_scheduler": second_scheduler.NAME,
+        "custom_labels": f"{_COSCHEDULING}: {{{{ group }}}}",
         "custom_objects": group,
         "custom_size_field": "spec.minMember",
     }
@@ -50,7 +50,7 @@ spec: {minMember: {{ size }}, scheduleTimeoutSeconds: 5}
     )
 
 
-DESCRIBED = described(_COSCHEDULING)
+DESCRIBED = _described()
 
 
 def only(*names: str) -> tuple[str, ...]:
@@ -164,14 +164,15 @@ def queues_held(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[Non
 
 
 @_sabotage(
-    *("kueue", "volcano", "custom"),
-    words=(*described("pod-group"), "--set", "gang.volcano_scheduler=default-scheduler"),
+    *("kueue", "volcano", "coscheduling", "custom"),
+    words=(*DESCRIBED, "--set", "gang.volcano_scheduler=default-scheduler"),
 )
-def gangs_started_in_part(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
+@contextmanager
+def gangs_started_in_part(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """Nobody holds gangs together.
 
-    Volcano's pods ask the default scheduler, the user's description names a label that its
-    scheduler does not know, and Kueue is told that groups need next to nothing, and need not be
+    Volcano's pods ask the default scheduler, the second scheduler, which the user described, too,
+    runs without its plugin, and Kueue is told that groups need next to nothing, and need not be
     complete.
     """
 
@@ -193,7 +194,8 @@ def gangs_started_in_part(_: LocalCluster, cluster: Cluster) -> AbstractContextM
         return [{"op": "replace", "path": "/metadata/annotations", "value": hurried}]
 
     changes = {("kueue.x-k8s.io", "workloads"): lower, ("", "pods"): hurry}
-    return _mutate(cluster, "in-part", changes)
+    with second_scheduler.without_coscheduling(cluster), _mutate(cluster, "in-part", changes):
+        yield
 
 
 @_sabotage("volcano", "coscheduling", words=("--set", "gang.control_seconds=5"))
@@ -202,7 +204,7 @@ def gang_schedulers_stopped(_: LocalCluster, cluster: Cluster) -> Iterator[None]
     """The APIs are served, and nobody schedules."""
     with ExitStack() as stack:
         for namespace, name in (
-            ("scheduler-plugins", "scheduler-plugins-scheduler"),
+            (second_scheduler.NAMESPACE, second_scheduler.NAME),
             ("volcano-system", "volcano-scheduler"),
         ):
             stack.enter_context(no_replicas(cluster, namespace, name))

@@ -308,6 +308,9 @@ def test_waiting_for_a_refusal_ends_with_the_time(monkeypatch: pytest.MonkeyPatc
     def wait_for(_: object, kind: Kind, name: str, *__: object, **more: Any) -> None:
         asked.append(name)
         assert more["goal"](refused(INSUFFICIENT))
+        # A pod that was let in will never be refused, and nobody waits for it.
+        assert more["goal"]({"spec": {"nodeName": "n1"}})
+        assert not more["goal"]({"spec": {}})
         if name == "g-1":
             raise HarnessError(Reason.TIMEOUT, "late")
 

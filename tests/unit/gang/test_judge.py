@@ -149,6 +149,40 @@ def test_all_or_nothing(change: dict[str, Any], expected: tuple[str, str]) -> No
     assert verdict("gang.all_or_nothing", "squeeze", part) == expected
 
 
+TAKEN = Disturbance(at=2, reason="preempted", text="Kueue took back the quota of our Workload g")
+STUCK = CONTEST.model_copy(update={"first": None, "second": None, "stuck": bound(0)})
+
+
+@pytest.mark.parametrize(
+    ("check", "scenario", "part"),
+    [
+        ("gang.all_or_nothing", "squeeze", SQUEEZE),
+        (
+            "gang.all_or_nothing",
+            "squeeze",
+            SQUEEZE.model_copy(update={"window": WINDOW.model_copy(update={"bound": bound(1)})}),
+        ),
+        ("gang.release", "squeeze", SQUEEZE),
+        ("gang.release", "squeeze", SQUEEZE.model_copy(update={"start": PARTIAL})),
+        ("gang.fits", "fits", FITS.model_copy(update={"start": PARTIAL})),
+        ("gang.fits", "fits", FITS.model_copy(update={"start": NEVER})),
+        ("gang.incomplete_waits", "incomplete", INCOMPLETE),
+        ("gang.two_gangs", "contest", CONTEST),
+        ("gang.two_gangs", "contest", STUCK),
+    ],
+)
+def test_quota_that_others_take_back_is_neither_a_pass_nor_a_fault_of_the_gang(
+    check: str, scenario: str, part: Squeeze | Fits | Incomplete | Contest
+) -> None:
+    quota = ARENA.model_copy(update={"kind": "quota", "node": "LocalQueue q"})
+    seen = part.model_copy(update={"arena": quota, "disturbances": [TAKEN]})
+    backend = BackendObservation.model_validate({"version": "v1beta2", scenario: seen})
+    finding = only(check, {"kueue": backend})
+    assert (finding.outcome.value, finding.reason) == ("inconclusive", "preempted")
+    assert "Kueue took back the quota of our Workload g" in finding.summary
+    assert "nobody else uses this queue or its cohort" in finding.help
+
+
 STARTS: list[tuple[Start, tuple[str, str]]] = [
     (START, ("pass", "started_together")),
     (PARTIAL, ("fail", "partial_start")),

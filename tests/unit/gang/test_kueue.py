@@ -9,12 +9,13 @@ import pytest
 
 from kar_checks.checks.gang import judge as judging
 from kar_checks.checks.gang.kueue import api
-from kar_checks.checks.gang.kueue.guarantee import wait_for_pods_ready
+from kar_checks.checks.gang.kueue.guarantee import pods_ready, wait_for_pods_ready
 from kar_checks.checks.gang.kueue.queue import Queue, QueueRoom
-from kar_checks.checks.gang.kueue.stage import Groups, not_taken
+from kar_checks.checks.gang.kueue.stage import Groups, QuotaStage, not_taken
 from kar_checks.checks.gang.observation import (
     Arena,
     BackendObservation,
+    Disturbance,
     Fragmented,
     GangObservation,
     Guarantee,
@@ -26,11 +27,12 @@ from kar_checks.checks.gang.observation import (
     Witness,
 )
 from kar_checks.checks.gang.pods import JOB_RANK_LABEL, Shape, job, pod, service
-from kar_checks.checks.gang.stage import ProblemError
+from kar_checks.checks.gang.stage import Place, ProblemError
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
+from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
-from kar_checks.model import Evidence
+from kar_checks.model import Evidence, Reason
 from kar_checks.profile import default
 from kar_checks.store import now
 
@@ -268,6 +270,80 @@ def test_preemption_is_told_once_and_by_its_owner(monkeypatch: pytest.MonkeyPatc
     assert workloads.losses(["somebody else"], 0) == []
 
 
+def test_what_the_watch_has_not_shown_yet_is_asked_for_and_told_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kar_checks.checks.gang.kueue.api.Follower", Follows)
+    asked: list[str] = []
+
+    def listed(kind: Any, namespace: str) -> Any:
+        asked.append(kind.path(namespace))
+        both = [{"kind": "Pod", "uid": uid} for uid in ("p", "q")]
+        meta = {**EVICTED["metadata"], "ownerReferences": both}
+        return SimpleNamespace(items=[{**EVICTED, "metadata": meta}])
+
+    cluster: Any = SimpleNamespace(list=listed)
+    workloads = api.Workloads(cluster, api.Api("v1beta2"), "n", 1)
+    assert workloads.losses(["p"], 0) == []
+    workloads.sync()
+    assert [one.reason for one in workloads.losses(["p", "q"], 0)] == ["preempted"]
+    assert [one.reason for one in workloads.losses(["q"], 0)] == ["preempted"]
+    assert asked == ["/apis/kueue.x-k8s.io/v1beta2/namespaces/n/workloads"]
+
+
+DELETED = Disturbance(at=3, reason="pod_deleted", text="our pod p was deleted by somebody")
+TAKEN = Disturbance(at=4, reason="preempted", text="Kueue took back the quota")
+
+
+@pytest.mark.parametrize(
+    ("taken", "expected"),
+    [
+        ({"uid-kueue-contest-gang-0"}, ["pod_deleted", "preempted"]),
+        (set[str](), ["pod_deleted", "pod_deleted"]),
+    ],
+)
+def test_pods_that_kueue_ends_were_deleted_by_nobody_else(
+    taken: set[str], expected: list[str]
+) -> None:
+    """The watch of the pods may have been ahead; what became of other pods is told as before."""
+
+    def losses(owners: set[str], _: float) -> list[Disturbance]:
+        return [TAKEN] if owners & taken else []
+
+    room = SimpleNamespace(
+        node="n1", settle=lambda _: None, free=lambda: 225, arm=lambda _: None, disarm=list
+    )
+    synced: list[bool] = []
+    workloads: Any = SimpleNamespace(losses=losses, sync=lambda: synced.append(True))
+    own: Any = SimpleNamespace(
+        losses=lambda names, _: [DELETED] * len(names),
+        latest=lambda name: {"metadata": {"uid": f"uid-{name}"}},
+        expect=lambda _: None,
+    )
+    trial: Any = SimpleNamespace(
+        number=lambda _: 50,
+        mount_probe=lambda _: "probe",
+        workspace=SimpleNamespace(
+            target=SimpleNamespace(image=lambda _: "image"), create=lambda _, body: stored(body)
+        ),
+    )
+    around = SimpleNamespace(since=lambda *_: [])
+    place: Any = Place(hostname="", room=cast("Any", room), around=cast("Any", around))
+    stage = QuotaStage(
+        "contest",
+        trial,
+        Groups(api.Api("v1beta2"), workloads, "q"),
+        place,
+        own,
+        queue=Queue(name="q", free=225),
+        workloads=workloads,
+    )
+    for group in ("filler", "gang"):
+        stage.plain(group, "control", 1)
+    assert [one.reason for one in stage.disturbances()] == expected
+    assert synced
+
+
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
@@ -286,6 +362,22 @@ def test_the_configuration_says_what_becomes_of_a_gang_that_is_not_ready(
     config: str, expected: PodsReady | None
 ) -> None:
     assert wait_for_pods_ready(config) == expected
+
+
+def test_who_may_not_read_the_configuration_is_told_what_was_not_read() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def refuse(_: object, name: str, namespace: str) -> Object:
+        asked.append((name, namespace))
+        raise HarnessError(Reason.FORBIDDEN, "no")
+
+    trial: Any = SimpleNamespace(cluster=SimpleNamespace(find=refuse))
+    assert pods_ready(trial) is None
+    assert asked == [("kueue-manager-config", "kueue-system")]
+    found = guaranteed(Guarantee(by_quota=RAN, pods_ready=None, quota=225))
+    assert found["waitForPodsReady"] == (
+        "could not be read in the ConfigMap kueue-manager-config of kueue-system"
+    )
 
 
 RAN = Fragmented(size=4, bound=3, admitted=True)

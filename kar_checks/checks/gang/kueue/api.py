@@ -154,15 +154,20 @@ class Workloads:
     """The Workloads of a namespace as they are now; every change wakes those who wait."""
 
     def __init__(self, cluster: Cluster, api: Api, namespace: str, seconds: float) -> None:
-        self._cluster = cluster
+        self._cluster, self._api, self._namespace = cluster, api, namespace
         self._latest: dict[str, Object] = {}
-        self._lost: list[tuple[float, str, Disturbance]] = []
+        self._lost: list[tuple[float, set[str], Disturbance]] = []
         self._changed = threading.Condition()
         self._follower = Follower(cluster, api.workload, namespace, self._note, seconds=seconds)
 
     def close(self) -> None:
         """End the watch."""
         self._follower.close()
+
+    def sync(self) -> None:
+        """Ask for everything once more, so that no change up to now is still on its way."""
+        for item in self._cluster.list(self._api.workload, self._namespace).items:
+            self._note("MODIFIED", item)
 
     def of(self, uid: str) -> Object | None:
         """Return the Workload that belongs to an object of ours."""
@@ -186,8 +191,8 @@ class Workloads:
         with self._changed:
             return [
                 one.model_copy(update={"at": round(moment - zero, 2)})
-                for moment, owner, one in self._lost
-                if owner in owners
+                for moment, whose, one in self._lost
+                if not whose.isdisjoint(owners)
             ]
 
     def _note_preemption(self, item: Object) -> None:
@@ -199,14 +204,11 @@ class Workloads:
             found.append(f"Kueue took back the quota of our Workload {name} ({said})")
         if (said := would_preempt(item)) and not would_preempt(before):
             found.append(f"Kueue preempts others for our Workload {name} ({said})")
+        # A group belongs to all of its pods.
+        whose = {str(one.get("uid")) for one in item["metadata"].get("ownerReferences") or []}
         self._lost += [
-            (
-                time.monotonic(),
-                str(owner.get("uid")),
-                Disturbance(at=0, reason="preempted", text=text),
-            )
+            (time.monotonic(), whose, Disturbance(at=0, reason="preempted", text=text))
             for text in found
-            for owner in item["metadata"].get("ownerReferences") or []
         ]
 
     def _note(self, change: str, item: Object) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import yaml
 
+from kar_checks.checks.gang.kueue import CONFIG_NAME, CONFIG_NAMESPACE
 from kar_checks.checks.gang.kueue import api as kueue
 from kar_checks.checks.gang.kueue.stage import QuotaStage
 from kar_checks.checks.gang.observation import Fragmented, PodsReady
@@ -19,8 +20,6 @@ from kar_checks.cluster import kinds
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.quantity import millicores
 
-_CONFIG = ("kueue-manager-config", "kueue-system")
-"""Where Kueue's own chart and manifests put it."""
 _DEFAULT_TIMEOUT = "30m"
 """Kueue's own."""
 
@@ -55,7 +54,7 @@ def all_nodes(trial: Trial) -> int | None:
 def pods_ready(trial: Trial) -> PodsReady | None:
     """Read ``waitForPodsReady`` of Kueue's configuration, which not everybody may."""
     try:
-        found = trial.cluster.find(kinds.CONFIG_MAP, *_CONFIG)
+        found = trial.cluster.find(kinds.CONFIG_MAP, CONFIG_NAME, CONFIG_NAMESPACE)
     except HarnessError:
         return None
     text = ((found or {}).get("data") or {}).get("controller_manager_config.yaml")

@@ -237,7 +237,8 @@ class QuotaStage(Stage):
         """
         seen = super().start(group, room_at)
         homeless = [name for name in self.names(group) if self.own.refused(name)]
-        if len(seen.bound) < seen.size and homeless:
+        self._workloads.sync()
+        if len(seen.bound) < seen.size and homeless and not self._taken_back(group):
             raise ProblemError(
                 Problem(
                     reason="no_room_on_nodes",
@@ -262,13 +263,24 @@ class QuotaStage(Stage):
         self.leave(group)
         return moment
 
-    def disturbances(self) -> list[Disturbance]:
-        """Return what others did here; preemption by Kueue explains what became of the pods."""
-        owners = {self.backend.owner(one.name) for one in self._groups.values()} | {
-            str(self.own.latest(name)["metadata"]["uid"]) for name in self.names(*self._groups)
+    def _losses(self) -> list[Disturbance]:
+        """Return what happened to our own: Kueue ends the pods of what it takes back.
+
+        That is seen by two watches, of which the one of the pods may be ahead.
+        """
+        self._workloads.sync()
+        return [
+            one
+            for group in self._groups
+            for one in (self._taken_back(group) or self.own.losses(self.names(group), self.zero))
+        ]
+
+    def _taken_back(self, group: str) -> list[Disturbance]:
+        """Return what preemption did to the Workloads of a group."""
+        owners = {self.backend.owner(self._groups[group].name)} | {
+            str(self.own.latest(name)["metadata"]["uid"]) for name in self.names(group)
         }
-        found = [*super().disturbances(), *self._workloads.losses(owners, self.zero)]
-        return sorted(found, key=lambda one: one.at)
+        return self._workloads.losses(owners, self.zero)
 
     def arena(self, places: float) -> Arena:
         """Return the record of the quota."""
