@@ -65,7 +65,7 @@ class Group:
         self._process = subprocess.Popen(
             [ROOT / "scripts" / "apart", name.replace(" ", "-"), *PYTEST, *words],
             cwd=ROOT,
-            env={**os.environ, "COLUMNS": "400"},  # else pytest cuts the reasons short
+            env={**os.environ, "COLUMNS": "180"},  # else pytest cuts the reasons short
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
