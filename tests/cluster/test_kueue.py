@@ -65,7 +65,7 @@ def test_quota_that_its_owner_takes_back_is_no_fault_of_the_gang(
         *("gang.two_gangs", "gang.all_or_nothing", "--namespace", "team-c", *only("kueue")),
         *("--set", "gang.kueue_local_queue=borrower", *SHORT),
         # The gang is still there when its quota is asked for, however busy the machine is.
-        *("--set", "gang.hold_seconds=120", "--set", "gang.window_seconds=1"),
+        *("--set", "gang.hold_seconds=40", "--set", "gang.window_seconds=1"),
     )
     with (
         users_queue(cluster, "team-c", "borrower", owner="owner"),
@@ -138,7 +138,7 @@ def _create(cluster: Cluster, key: str, name: str, spec: Object, namespace: str 
 def taken_back(local: LocalCluster, namespace: str, queue: str) -> Iterator[None]:
     """Ask ``queue`` for quota once a gang of the contest has its nodes, until that one is over.
 
-    What it asks for cannot be had without the gang's, and can without anything else.
+    Kueue takes it from the youngest of ours, in whole seconds: the gang, or the filler beside it.
     """
     container: Object = {
         "name": "main",

@@ -21,7 +21,8 @@ def of(backends: Mapping[str, BackendObservation | Fault]) -> list[Measure]:
         name: [
             max(pod.at for pod in one.bound) - one.room_at
             for one in _starts(seen)
-            if len(one.bound) == one.size
+            # What was bound before there was room did not wait for it.
+            if len(one.bound) == one.size and min(pod.at for pod in one.bound) >= one.room_at
         ]
         for name, seen in backends.items()
         if isinstance(seen, BackendObservation)
@@ -41,8 +42,9 @@ def of(backends: Mapping[str, BackendObservation | Fault]) -> list[Measure]:
 
 
 def _starts(seen: BackendObservation) -> Iterator[Start]:
+    """Return the starts of scenarios that nobody disturbed."""
     for part in (seen.squeeze, seen.fits, seen.incomplete):
-        if isinstance(part, Squeeze | Fits | Incomplete) and part.start:
+        if isinstance(part, Squeeze | Fits | Incomplete) and part.start and not part.disturbances:
             yield part.start
-    if isinstance(seen.contest, Contest):
+    if isinstance(seen.contest, Contest) and not seen.contest.disturbances:
         yield from filter(None, (seen.contest.first, seen.contest.second))
