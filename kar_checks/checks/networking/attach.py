@@ -51,6 +51,8 @@ class Network(Protocol):
     name: str
     """Tells it from the others of the cluster; the variant of its findings."""
     mechanism: Mechanism
+    has_interface: bool
+    """Whether pods get an interface; else it is a device, of whose address nothing tells."""
 
     def prepare(self, trial: Trial) -> None:
         """Create what all pods of the run share; calling it again makes nothing new."""
@@ -74,6 +76,7 @@ class PodNetwork:
 
     name = "pod network"
     mechanism: Mechanism = "pod"
+    has_interface = True
 
     def prepare(self, trial: Trial) -> None:
         """Nothing is needed."""

@@ -21,6 +21,7 @@ class DevicePluginNetwork:
     """One extended resource. What it puts into the pod is a device, not an interface it names."""
 
     mechanism: Mechanism = "device_plugin"
+    has_interface = False
 
     def __init__(self, resource: str) -> None:
         self.name = resource

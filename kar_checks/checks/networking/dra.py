@@ -51,8 +51,7 @@ class DraNetwork:
         self._addresses = addresses
         self._devices = [attributes(one) for _, one in sorted((devices or {}).items())]
         """One device of each node that has any."""
-        self.rdma_only = any(driver == DRANET and _rdma_only(one) for one in self._devices)
-        """Whether they are RDMA devices without an interface."""
+        self.has_interface = not any(driver == DRANET and _rdma_only(one) for one in self._devices)
 
     def prepare(self, trial: Trial) -> None:
         """Create a DeviceClass of ours if the cluster has none for the driver."""
@@ -73,10 +72,10 @@ class DraNetwork:
         resources["claims"] = [{"name": _REQUEST}]
         # How a driver is told addresses is its own affair.
         dranet = self.driver == DRANET
-        address = self._addresses.of(number) if dranet and not self.rdma_only else ""
+        address = self._addresses.of(number) if dranet and self.has_interface else ""
         device = self._devices[number - 1] if 0 < number <= len(self._devices) else {}
         kept = _own_addresses(device) if address else []
-        usable = _RDMA_ONLY if self.rdma_only else _selector(device if kept else {})
+        usable = _selector(device if kept else {}) if self.has_interface else _RDMA_ONLY
         claim = manifest(
             "networking/claim.yaml.j2",
             name=name,

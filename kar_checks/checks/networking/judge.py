@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from kar_checks.checks.networking import counters
 from kar_checks.checks.networking.characteristics import NAMED, Characteristic, compare
+from kar_checks.checks.networking.counters import elsewhere, listed, risen
 from kar_checks.checks.networking.observation import (
     Attempt,
     Control,
@@ -21,7 +23,6 @@ from kar_checks.checks.networking.observation import (
     Nic,
     PodOnNetwork,
     Transfer,
-    risen,
 )
 from kar_checks.checks.networking.rdma import as_interface, without_address
 from kar_checks.checks.networking.rdma_judge import devices, exchanged
@@ -522,12 +523,8 @@ def _carried(
             return undecided("no_counters", f"{name} in {pod.name} has no byte counters")
         if any(way < 0 for delta in deltas.values() for way in delta):
             return undecided("counters_reset", f"counters in {pod.name} went backwards")
-        others = {
-            one: max(delta)
-            for one, delta in deltas.items()
-            if one not in (name, "lo") and max(delta) > share * transfer.bytes
-        }
-        told = ", ".join(f"{one} {most / (1 << 20):.1f} MiB" for one, most in others.items())
+        others = elsewhere(deltas, name, share * transfer.bytes)
+        told = listed(others)
         if min(deltas[name]) < transfer.bytes:
             return broken(
                 "another_interface",
@@ -563,17 +560,14 @@ def _counted(transfer: Transfer | None, pods: list[PodOnNetwork], prefix: str = 
         if end is None:
             continue
         deltas = risen(end.before, end.after)
-        for name in dict.fromkeys([pod.told.name if pod.told else "", pod.look.default]):
-            if name in deltas:
-                received, sent = deltas[name]
-                out.append(
-                    Fact(
-                        name=f"{prefix}{name} in {pod.name} on {pod.node}",
-                        value=f"received {received:,} bytes, sent {sent:,} bytes",
-                        source=f"statistics/rx_bytes and tx_bytes around {transfer.bytes:,} bytes "
-                        f"each way, {end.local} to {end.peer}",
-                    )
-                )
+        out += counters.facts(
+            pod,
+            deltas,
+            dict.fromkeys([pod.told.name if pod.told else "", pod.look.default]),
+            f"statistics/rx_bytes and tx_bytes around {transfer.bytes:,} bytes each way, "
+            f"{end.local} to {end.peer}",
+            prefix,
+        )
     return out
 
 

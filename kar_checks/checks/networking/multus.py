@@ -23,6 +23,7 @@ class AttachedNetwork:
     """One NetworkAttachmentDefinition."""
 
     mechanism: Mechanism = "multus"
+    has_interface = True
 
     def __init__(self, definition: Object, addresses: Addresses) -> None:
         meta = definition["metadata"]

@@ -11,15 +11,6 @@ Bytes = dict[str, tuple[int, int]]
 """[received, sent] bytes that each interface, or RDMA port, has counted."""
 
 
-def risen(before: Bytes, after: Bytes) -> Bytes:
-    """Return the bytes by which the counters rose; without those that are not in both."""
-    return {
-        name: (after[name][0] - was[0], after[name][1] - was[1])
-        for name, was in before.items()
-        if name in after
-    }
-
-
 class Nic(Record):
     """An interface as a pod sees it in sysfs; texts are the files', empty where there is none."""
 

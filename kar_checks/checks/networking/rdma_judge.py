@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from kar_checks.checks.networking import counters
+from kar_checks.checks.networking.counters import elsewhere, listed, risen
 from kar_checks.checks.networking.observation import (
     Control,
     Exchange,
     Measured,
     PodOnNetwork,
     RdmaEnd,
-    risen,
 )
 from kar_checks.checks.networking.rdma import port_of, reported, ways
 from kar_checks.checks.networking.rulings import broken, undecided
@@ -145,12 +146,8 @@ def _not_counted(
         quiet = max(risen(end.before, end.quiet).get(end.on, (0, 0)))
         if quiet > least:
             stray.append(f"{end.on} in {pod.name} {quiet / _MIB:.1f} MiB before we sent anything")
-        others = {
-            name: max(delta)
-            for name, delta in deltas.items()
-            if name not in (end.on, "lo") and max(delta) > least
-        }
-        told = ", ".join(f"{one} {most / _MIB:.1f} MiB" for one, most in others.items())
+        others = elsewhere(deltas, end.on, least)
+        told = listed(others)
         received, sent = deltas[end.on]
         ways_told = f"received {received / _MIB:.1f} MiB and sent {sent / _MIB:.1f} MiB"
         if min(received, sent) < wanted:
@@ -194,18 +191,13 @@ def _last(end: RdmaEnd) -> str:
 def _facts(pods: list[PodOnNetwork], exchange: Exchange) -> list[Fact]:
     out: list[Fact] = []
     for pod, end in zip(pods, exchange.ends, strict=True):
-        deltas = risen(end.before, end.after)
-        for name in (end.on, pod.look.default):
-            if name in deltas:
-                received, sent = deltas[name]
-                out.append(
-                    Fact(
-                        name=f"{name} in {pod.name} on {pod.node}",
-                        value=f"received {received:,} bytes, sent {sent:,} bytes",
-                        source=f"sysfs around {exchange.bytes:,} bytes each way"
-                        + (f", GIDs: {exchange.gids}" if exchange.gids else ""),
-                    )
-                )
+        out += counters.facts(
+            pod,
+            risen(end.before, end.after),
+            (end.on, pod.look.default),
+            f"sysfs around {exchange.bytes:,} bytes each way"
+            + (f", GIDs: {exchange.gids}" if exchange.gids else ""),
+        )
         average = reported(end, exchange.size, exchange.count)
         out.append(
             Fact(

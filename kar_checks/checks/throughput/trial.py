@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 
 from kar_checks.checks.networking.attach import Network
-from kar_checks.checks.networking.dra import DraNetwork
 from kar_checks.checks.networking.find import Published, find, read
 from kar_checks.checks.networking.observation import Attempt, PodOnNetwork
 from kar_checks.checks.networking.stage import Stage
@@ -233,8 +232,7 @@ def _reachable(
 
     Where nothing tells the scheduler, it is tried with pods that do nothing else.
     """
-    rdma_only = isinstance(network, DraNetwork) and network.rdma_only
-    if network.mechanism == "device_plugin" or rdma_only:
+    if not network.has_interface:
         return Unmeasured(
             word="no_ip_interface",
             text=f"{network.name} gives pods a device, and nothing tells of an interface with an "

@@ -31,26 +31,19 @@ _VOLCANO = "scheduling.k8s.io/group-name"
 _GANG = "kar-checks.dev/gang"
 
 
-def _described() -> tuple[str, ...]:
-    """Return words for ``kar run`` that describe coscheduling as the user's own scheduler."""
-    group = """
+_GROUP_OF_USER = """
 apiVersion: scheduling.x-k8s.io/v1alpha1
 kind: PodGroup
 metadata: {name: "{{ group }}"}
 spec: {minMember: {{ size }}, scheduleTimeoutSeconds: 5}
 """
-    settings = {
-        "custom_scheduler": second_scheduler.NAME,
-        "custom_labels": f"{_COSCHEDULING}: {{{{ group }}}}",
-        "custom_objects": group,
-        "custom_size_field": "spec.minMember",
-    }
-    return tuple(
-        word for key, value in settings.items() for word in ("--set", f"gang.{key}={value}")
-    )
-
-
-DESCRIBED = _described()
+DESCRIBED = (
+    *("--set", f"gang.custom_scheduler={second_scheduler.NAME}"),
+    *("--set", f"gang.custom_labels={_COSCHEDULING}: {{{{ group }}}}"),
+    *("--set", f"gang.custom_objects={_GROUP_OF_USER}"),
+    *("--set", "gang.custom_size_field=spec.minMember"),
+)
+"""Words for ``kar run`` that describe coscheduling as the user's own scheduler."""
 
 
 def only(*names: str) -> tuple[str, ...]:

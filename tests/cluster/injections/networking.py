@@ -17,13 +17,13 @@ from kar_checks.cluster.kinds import Kind
 from localcluster import LocalCluster
 from localcluster.shell import run
 from tests.cluster.injections import injection
+from tests.cluster.injections.waiting import wait
 from tests.cluster.injections.webhook import Answer, webhook
 
 ROLE = "kar-checks.dev/networking"
 _DAEMON_SET = Kind("apps", "v1", "daemonsets", "DaemonSet")
 _MERGE = "application/merge-patch+json"
 _DRIVER_PODS = "k8s-app=dranet"
-_SECONDS = 60
 _PODS: Object = {
     "apiGroups": [""],
     "apiVersions": ["v1"],
@@ -37,15 +37,6 @@ _SLICES: Object = {
     "operations": ["CREATE", "UPDATE"],
     "resources": ["resourceslices"],
 }
-
-
-def wait(what: str, done: Callable[[], bool]) -> None:
-    """Wait until something is so; raises TimeoutError after a minute."""
-    deadline = time.monotonic() + _SECONDS
-    while not done():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {_SECONDS} s")
-        time.sleep(0.2)
 
 
 # -- what is there by itself ----------------------------------------------------------------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kar_checks.cluster import pods
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.kinds import CONFIG_MAP, DEPLOYMENT, POD
+from tests.cluster.injections.waiting import wait
 
 NAME, NAMESPACE = "scheduler-plugins-scheduler", "scheduler-plugins"
 _VOLUME = "scheduler-config"
@@ -60,7 +60,7 @@ def _configure(cluster: Cluster, config: str) -> None:
         running = cluster.list(POD, NAMESPACE, labels="component=scheduler").items
         return [_config_of(one) for one in running] == [config]
 
-    _wait(f"the only scheduler with {config}", alone)
+    wait(f"the only scheduler with {config}", alone, _SECONDS)
     canary: Object = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -78,7 +78,7 @@ def _configure(cluster: Cluster, config: str) -> None:
             seen = cluster.get(POD, _CANARY, "default")
             return pods.condition(seen, "PodScheduled") is not None
 
-        _wait(f"an answer of the scheduler with {config}", answered)
+        wait(f"an answer of the scheduler with {config}", answered, _SECONDS)
     finally:
         cluster.delete(POD, _CANARY, "default", grace=0)
 
@@ -87,11 +87,3 @@ def _config_of(pod: Object) -> str:
     return next(
         str(one["configMap"]["name"]) for one in pod["spec"]["volumes"] if one["name"] == _VOLUME
     )
-
-
-def _wait(what: str, goal: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while not goal():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"there was not {what} within {_SECONDS:.0f} s")
-        time.sleep(0.2)

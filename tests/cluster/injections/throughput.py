@@ -20,7 +20,8 @@ from localcluster.layout import MACHINE_ADDRESS, NODES
 from localcluster.network import NAMESPACES
 from localcluster.shell import run
 from tests.cluster.injections import injection
-from tests.cluster.injections.networking import offering, wait
+from tests.cluster.injections.networking import offering
+from tests.cluster.injections.waiting import wait
 from tests.cluster.injections.webhook import Answer, webhook
 
 FIRST, SECOND = NODES[0], NODES[1]

@@ -237,16 +237,17 @@ class QuotaStage(Stage):
         """
         seen = super().start(group, room_at)
         homeless = [name for name in self.names(group) if self.own.refused(name)]
-        self._workloads.sync()
-        if len(seen.bound) < seen.size and homeless and not self._taken_back(group):
-            raise ProblemError(
-                Problem(
-                    reason="no_room_on_nodes",
-                    text=f"Kueue admitted the gang, and no node had room for {len(homeless)} of "
-                    f"its {seen.size} pods, which it does not ask about",
-                    help="choose nodes with free CPU by --node-selector and --toleration",
+        if len(seen.bound) < seen.size and homeless:
+            self._workloads.sync()
+            if not self._taken_back(group):
+                raise ProblemError(
+                    Problem(
+                        reason="no_room_on_nodes",
+                        text=f"Kueue admitted the gang, and no node had room for {len(homeless)} "
+                        f"of its {seen.size} pods, which it does not ask about",
+                        help="choose nodes with free CPU by --node-selector and --toleration",
+                    )
                 )
-            )
         if seen.completed == seen.size:
             # Its quota is free once Kueue says so, some steps after the last pod has ended.
             self._workloads.wait(
