@@ -34,3 +34,14 @@ class Ruling:
             evidence=evidence,
             trial=trial,
         )
+
+
+def not_recorded(what: str) -> Ruling:
+    """Return the verdict on a stored run that is older than the rule: it lacks ``what``."""
+    return Ruling(
+        Outcome.INCONCLUSIVE,
+        "not_recorded",
+        f"this run was measured by a version of the suite that did not record {what}",
+        help="measure again with this version: kar run with the same options",
+        would_change=f"a run that recorded {what}",
+    )
