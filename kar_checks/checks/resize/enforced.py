@@ -319,7 +319,7 @@ def _readings(
         yield (
             "limits.cpu",
             [
-                burn_reading(name, burns[number], _cpu_limit(specs[name]), profile)
+                burn_reading(name, burns[number], cpu_limit(specs[name]), profile)
                 for name, burns in use.burns.items()
                 if number < len(burns) and "cpu" in specs[name].get("limits", {})
             ],
@@ -336,7 +336,8 @@ def _readings(
         yield "requests.cpu", contest_readings(contest, specs, version, profile)
 
 
-def _cpu_limit(spec: Resources) -> int:
+def cpu_limit(spec: Resources) -> int:
+    """Return the CPU limit of a spec in millicores."""
     return quantity.millicores(spec["limits"]["cpu"])
 
 

@@ -171,8 +171,14 @@ def test_the_pod_before_the_first_change(
     assert verdict(case) == (outcome, reason)
 
 
-def mutation(field: str, pod: str = "resize-cpu-up-down", stored: str = "1") -> Mutation:
-    return Mutation(object=f"Pod/{pod}", field=field, sent="150m", stored=stored)
+def mutation(
+    field: str, pod: str = "resize-cpu-up-down", stored: str = "1", sent: str = "150m"
+) -> Mutation:
+    return Mutation(object=f"Pod/{pod}", field=field, sent=sent, stored=stored)
+
+
+def rewritten(stored: str, sent: str = "docker.io/library/python:3.13@sha256:677c") -> Mutation:
+    return mutation("spec.containers[main].image", stored=stored, sent=sent)
 
 
 @pytest.mark.parametrize(
@@ -183,12 +189,28 @@ def mutation(field: str, pod: str = "resize-cpu-up-down", stored: str = "1") -> 
         (mutation("spec.containers[main].resources.limits.cpu", "resize-memory-up"), PASS),
         (mutation("metadata.labels.team"), PASS),
         (mutation("spec.containers[mesh]", stored="added"), PASS),
+        # The same digest is the same program, wherever it is pulled from.
+        (rewritten("mirror.example/library/python:3.13@sha256:677c"), PASS),
+        (rewritten("mirror.example/python@sha256:677c"), PASS),
+        (rewritten("mirror.example/library/python:3.13@sha256:9999"), OPEN),
+        (rewritten("mirror.example/library/python:3.13"), OPEN),
+        (rewritten("mirror.example/python:3.13", "docker.io/library/python:3.13"), OPEN),
+        (mutation("spec.containers[main].imagePullPolicy", stored="Always"), PASS),
+        (mutation("spec.affinity.nodeAffinity.requiredDuringScheduling", stored="added"), PASS),
     ],
 )
 def test_what_the_cluster_changed_counts_where_the_case_rests_on_it(
     changed: Mutation, outcome: Outcome
 ) -> None:
     assert verdict(ordinary(), [changed])[0] is outcome
+
+
+def test_a_rewritten_image_is_explained_with_the_option_that_helps() -> None:
+    changed = [rewritten("mirror.example/library/python:3.13")]
+    (found,) = judge(
+        "resize.cpu_up_down", c.observation(ordinary(), mutations=changed), profile.default()
+    )
+    assert "--image-prefix" in found.help
 
 
 def test_an_injected_container_takes_part_in_the_qos_class() -> None:
