@@ -28,8 +28,8 @@ _VALUES = (
 _POD_FILES = {
     "memory": ("memory.limit_in_bytes", "memory.max"),
     "weight": ("cpu.shares", "cpu.weight"),
-    "quota": ("cpu.cfs_quota_us", "cpu.max"),
 }
+_FREEZERS = {"freezer.state": ("FROZEN", "THAWED"), "cgroup.freeze": ("1", "0")}
 _BACK_SECONDS = 2.0
 SHORT_HOLD = ("--set", "resize.hold_seconds=5")
 """What was spoilt at once shows itself at once; only the honest run holds as long as it should."""
@@ -165,9 +165,36 @@ def pod_weight_stays(local: LocalCluster, _: Cluster) -> Iterator[None]:
 
 @injection(words=SHORT_HOLD)
 @contextmanager
-def pod_quota_stays(local: LocalCluster, _: Cluster) -> Iterator[None]:
-    """The pod's own CPU quota stays as it was: the container's new limit cannot be used up."""
-    with _pod_group_stays(local, "quota"):
+def containers_run_part_time(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """Resized containers are stopped for 85 ms of every 100 ms; no file that they see shows it.
+
+    A quota of the pod that stayed behind does the same. Version 1 refuses to set one below a
+    container's, so that this is how it can be shown there.
+    """
+    ended = threading.Event()
+    files: dict[Path, tuple[str, str]] = {}
+
+    def note(_: Cluster, pod: Object) -> None:
+        for container in _containers(pod) if _being_resized(pod) else []:
+            for name, words in _FREEZERS.items():
+                for path in _node(local, pod).container_cgroup_files(
+                    pod["metadata"]["uid"], container["containerID"], name
+                ):
+                    files[path] = words
+
+    def put(which: int) -> None:
+        for path, words in list(files.items()):
+            with contextlib.suppress(OSError):  # the container may have gone
+                path.write_text(words[which])
+
+    def cycle() -> None:
+        while not ended.wait(0.085):
+            put(1)
+            time.sleep(0.015)
+            put(0)
+        put(1)
+
+    with _beside(cycle, ended), _on_every_pod(local, note):
         yield
 
 
