@@ -14,7 +14,7 @@ from kar_checks.checks.resize.subject import Subject
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, quantity
 from kar_checks.cluster.client import Stop
-from kar_checks.cluster.errors import ApiError, HarnessError
+from kar_checks.cluster.errors import ApiError, HarnessError, internal
 from kar_checks.model import Reason
 
 _WATCH_SECONDS = 3600.0
@@ -60,6 +60,8 @@ class Meeting(Generic[Item, Result]):
                 found = self._act(dict(self._present))
             except HarnessError as error:
                 found = error
+            except Exception as error:
+                found = internal(error)  # else all others would wait for ever
             with self._changed:
                 self._results = found
                 self._changed.notify_all()
@@ -82,14 +84,27 @@ class Rival:
         self._trial = trial
         self._subject = Subject(trial, plans.RIVAL, node=node)
         self._lock = threading.Lock()
+        self._trouble: HarnessError | None = None
+        self._thread = threading.Thread(target=self._start, daemon=True)
+        self._thread.start()
 
-    def start(self) -> str:
-        """Create the pod; returns its node.
+    def _start(self) -> None:
+        try:
+            self._subject.start()
+        except HarnessError as error:
+            self._trouble = error
+        except Exception as error:
+            self._trouble = internal(error)
+
+    def ready(self) -> str:
+        """Wait until the pod runs; returns its node.
 
         Raises:
             HarnessError: it was refused or does not start.
         """
-        self._subject.start()
+        self._thread.join()
+        if self._trouble:
+            raise self._trouble
         return self._subject.node
 
     def contests(self, subjects: dict[str, Subject]) -> dict[str, Contest]:
@@ -98,6 +113,7 @@ class Rival:
         Raises:
             HarnessError: a loop could not be run.
         """
+        self.ready()
         with self._lock:
             cpu = int(self._subject.work(plans.MAIN, {"do": "pick"})["cpu"])
             seconds = self._trial.number("resize.contest_seconds")

@@ -33,10 +33,12 @@ _SLACK = 20
 """Millicores that stay free beside the filler."""
 _GROWTH = 50
 """Millicores by which the deferred resize raises its request."""
-_FIRST_BURN_SECONDS = 4.0
-"""How long a new limit is left alone before it is measured: what was written back is seen then."""
 _LAST_SECONDS = 4.5
-"""How long before the end of the hold the last measurements begin."""
+"""How long before the end of the hold page cache and weights are measured."""
+_BURN_SECONDS = 1.0
+"""How long before that the busy loops begin, for each case that has some."""
+_BURNS_AT_ONCE = 2
+"""Loops of cases at the same time: together they take less than one CPU."""
 
 
 def run(trial: Trial) -> ResizeObservation:
@@ -57,19 +59,26 @@ def run(trial: Trial) -> ResizeObservation:
             for plan in plans.ALL
             if isinstance(case := cases.get(plan.name), Case)
         ],
-        measures=measures([one for one in cases.values() if isinstance(one, Case)]),
+        measures=measures(
+            [one for one in cases.values() if isinstance(one, Case)],
+            trial.number("resize.settle_seconds"),
+        ),
         cases=cases,
     )
 
 
-def measures(cases: Iterable[Case]) -> list[Measure]:
-    """Return how long resizes took, but for those that had to wait for room."""
+def measures(cases: Iterable[Case], most: float) -> list[Measure]:
+    """Return how long resizes took, but for those that had to wait for room.
+
+    One that was only seen to be done when the wait had ended (after ``most`` seconds) is no sample.
+    """
     samples = [
-        (step.looks[-1].at - step.patch.at).total_seconds()
+        took
         for case in cases
         if case.name != plans.DEFERRED.name
         for step in case.steps
         if step.expect == "resize" and step.settled and step.looks
+        if (took := (step.looks[-1].at - step.patch.at).total_seconds()) < most
     ]
     if not samples:
         return []
@@ -125,7 +134,8 @@ class _Trials:
         compete = [one.name for one in chosen if one.spins]
         self._crowd = _Crowd(one.name for one in chosen if one not in (plans.BUSY, plans.DEFERRED))
         self._hold = Hold(trial, self._plans)
-        self._quiet = threading.Lock()
+        self._burning = threading.Semaphore(_BURNS_AT_ONCE)
+        self._burns = len([one for one in chosen if "limits.cpu" in one.uses])
         self._node = ""
         self._no_rival = ""
         self._rival: Rival | None = None
@@ -140,14 +150,7 @@ class _Trials:
 
     def _find_room(self) -> None:
         """Choose the node for the pods that compete: the one with the most free CPU."""
-        try:
-            nodes = self._trial.facts.usable_nodes(self._trial.workspace.target) or []
-            free = {
-                str(one["metadata"]["name"]): capacity.free(self._trial.cluster, one).cpu_millicores
-                for one in nodes
-            }
-        except ApiError:
-            free = {}  # then the scheduler chooses for the rival, and the others follow
+        free = _free(self._trial)
         if free:
             node = max(free, key=lambda one: free[one])
             if free[node] < plans.RIVAL_ROOM:
@@ -157,16 +160,11 @@ class _Trials:
                 )
                 return
             self._node = node
-        rival = Rival(self._trial, self._node)
-        try:
-            self._node = rival.start()
-        except HarnessError as error:
-            if error.fault.reason is Reason.INTERRUPTED:
-                raise
-            self._no_rival = f"the pod to compare with did not start: {error.fault.message}"
-            self._node = ""
-            return
-        self._rival = rival
+        self._rival = Rival(self._trial, self._node)
+        if not self._node:
+            # Where nodes and pods may not be listed the scheduler chooses, and the others follow.
+            with contextlib.suppress(HarnessError):
+                self._node = self._rival.ready()
 
     def _run(self, plan: Plan) -> Case:
         makers: dict[Plan, Callable[[Plan], Case]] = {
@@ -185,9 +183,9 @@ class _Trials:
 
     # -- what all cases do ------------------------------------------------------------------
 
-    def _started(self, plan: Plan) -> Subject:
+    def _started(self, plan: Plan, node: str = "") -> Subject:
         """Start a case's pod, and measure what its first resources are worth."""
-        subject = Subject(self._trial, plan, node=self._node if plan.spins else "")
+        subject = Subject(self._trial, plan, node=node or (self._node if plan.spins else ""))
         subject.start()
         if "limits.memory" in plan.uses:
             subject.fill()
@@ -206,7 +204,7 @@ class _Trials:
         return found
 
     def _burn(self, subject: Subject, seconds: float) -> None:
-        with self._quiet:
+        with self._burning:
             subject.burn(seconds)
 
     def _held(self, subject: Subject, arena: Arena | None = None) -> Case:
@@ -218,12 +216,11 @@ class _Trials:
                 one.leave(plan.name)
             self._hold.leave(plan.name)
             return subject.case(arena)
+        end = self._hold.until(plan.name, settled)
         if "limits.cpu" in plan.uses:
-            length = self._trial.number("resize.hold_seconds")
-            self._wait(settled + min(_FIRST_BURN_SECONDS, length / 2))
+            self._wait(end - _LAST_SECONDS - _BURN_SECONDS * self._burns)
             setting = "busy" if plan is plans.BUSY else "burn"
             self._burn(subject, self._trial.number(f"resize.{setting}_seconds"))
-        end = self._hold.until(plan.name, settled)
         self._wait(end - _LAST_SECONDS)
         if "limits.memory" in plan.uses:
             subject.fill()
@@ -292,18 +289,16 @@ class _Trials:
         """
         trial = self._trial
         nodes = {str(one["metadata"]["name"]): one for one in _nodes(trial)}
-        if not self._node:
-            self._node = max(
-                nodes, key=lambda one: capacity.free(trial.cluster, nodes[one]).cpu_millicores
-            )
-        node = nodes[self._node]
-        subject = self._started(plan)
+        free = _free(trial)
+        place = self._node or max(nodes, key=lambda one: free.get(one, 0))
+        node = nodes[place]
+        subject = self._started(plan, place)
         self._crowd.await_end()
         size = capacity.free(trial.cluster, node).cpu_millicores - _SLACK
         if size < _GROWTH:
             raise HarnessError(
                 Reason.UNSCHEDULABLE,
-                f"node {self._node} has {size + _SLACK} m of CPU free, "
+                f"node {place} has {size + _SLACK} m of CPU free, "
                 f"the case needs {_GROWTH + _SLACK} m",
                 "make room on a node, or choose others by --node-selector",
             )
@@ -312,7 +307,7 @@ class _Trials:
                 _filler(size),
                 image=trial.workspace.target.image("python"),
                 config_map=trial.mount_probe(PROBE),
-                node=self._node,
+                node=place,
                 pod=FILLER,
             )
         )
@@ -330,7 +325,7 @@ class _Trials:
         return self._held(
             subject,
             Arena(
-                node=self._node,
+                node=place,
                 allocatable=capacity.allocatable(node).cpu_millicores,
                 free_before=free_before,
                 needed=_GROWTH,
@@ -344,6 +339,25 @@ class _Trials:
 def _filler(size: int) -> Plan:
     room = (ContainerPlan(plans.MAIN, sized(f"{size}m", "32Mi", f"{size + 100}m", "64Mi")),)
     return Plan(plans.DEFERRED.check, room, ())
+
+
+def _free(trial: Trial) -> dict[str, int]:
+    """Return the free CPU of the usable nodes in millicores; nothing where it may not be known."""
+    nodes = trial.facts.usable_nodes(trial.workspace.target)
+    if not nodes:
+        return {}
+    try:
+        found = trial.cluster.list(kinds.POD).items
+    except ApiError:
+        return {}
+    on_node: dict[str, list[Object]] = {}
+    for pod in found:
+        on_node.setdefault(str(pod["spec"].get("nodeName", "")), []).append(pod)
+    names = {str(one["metadata"]["name"]): one for one in nodes}
+    return {
+        name: capacity.left(one, on_node.get(name, [])).cpu_millicores
+        for name, one in names.items()
+    }
 
 
 def _nodes(trial: Trial) -> list[Object]:
