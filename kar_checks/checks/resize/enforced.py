@@ -65,17 +65,16 @@ class Point:
 
     @property
     def verdict(self) -> Literal["fits", "off", "noisy"]:
-        """What the attempts come to: one that fits is enough, noise makes none count against."""
-        found = [_together(one) for one in self.attempts]
-        if "fits" in found:
-            return "fits"
-        return "noisy" if "noisy" in found else "off"
+        """What the attempts come to."""
+        return _together(self.readings)
 
     @property
     def readings(self) -> list[Reading]:
-        """The readings of the attempt that decides."""
-        fits = [one for one in self.attempts if _together(one) == "fits"]
-        return (fits or self.attempts)[-1]
+        """The readings of the attempt that decides: the last one, or a good one before noise."""
+        last = self.attempts[-1]
+        if _together(last) == "noisy":
+            return next((one for one in self.attempts if _together(one) == "fits"), last)
+        return last
 
 
 def _together(readings: Iterable[Reading]) -> Literal["fits", "off", "noisy"]:

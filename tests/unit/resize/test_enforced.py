@@ -61,7 +61,12 @@ def burned(*tries: Burn) -> Case:
         ([c.burn(150, throttled=6, idle=0.42)] * 3, OPEN, "too_noisy"),
         # Noise passes, and then it fits.
         ([c.burn(100, throttled=0, idle=0.0), c.burn(290)], PASS, "observed"),
-        # One of the attempts proves nothing, so that all of them prove nothing.
+        # The last attempt decides, unless it proves nothing.
+        (
+            [c.burn(150, throttled=0, idle=0.0), c.burn(150, throttled=0)],
+            FAIL,
+            "not_enforced",
+        ),
         (
             [c.burn(150, throttled=0), c.burn(150, throttled=0, idle=0.0)],
             OPEN,
