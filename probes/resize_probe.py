@@ -337,12 +337,6 @@ def pick() -> int:
     return max(allowed, key=rested)
 
 
-def _growth(kernel: Kernel, before: dict[str, int]) -> dict[str, float]:
-    after = kernel.counters()
-    names = ("usage_ns", "nr_periods", "nr_throttled")
-    return {one: float(after[one] - before[one]) for one in names if one in before and one in after}
-
-
 def burn(kernel: Kernel, seconds: float) -> dict[str, Any]:
     """Spin on the idlest CPU; returns wall time, CPU time, and how long that CPU was idle."""
     cpu = pick()
@@ -352,29 +346,38 @@ def burn(kernel: Kernel, seconds: float) -> dict[str, Any]:
     while time.monotonic() - began < seconds:
         pass
     took, used = time.monotonic() - began, time.process_time() - used
-    later = idle_seconds(stat_text(), cpu)
+    later, after = idle_seconds(stat_text(), cpu), kernel.counters()
     rested = None if idle is None or later is None else max(0.0, later - idle)
     return {
         "cpu": cpu,
         "seconds": took,
         "used": used,
         "idle": rested,
-        **_growth(kernel, before),
+        **{one: float(after[one] - before[one]) for one in before if one in after},
     }
 
 
 def spin(kernel: Kernel, seconds: float, cpu: int) -> dict[str, Any]:
-    """Spin on one CPU; returns (monotonic time, CPU time) on the way."""
+    """Spin on one CPU; returns (monotonic time, CPU time) and throttling on the way."""
     os.sched_setaffinity(0, {cpu})
-    before, began = kernel.counters(), time.monotonic()
+    began = time.monotonic()
     samples: list[tuple[float, float]] = []
+    periods: list[tuple[float, int, int]] = []
+
+    def note() -> None:
+        now = round(time.monotonic(), 4)
+        samples.append((now, round(time.process_time(), 5)))
+        seen = kernel.counters()
+        if "nr_throttled" in seen:
+            periods.append((now, seen["nr_periods"], seen["nr_throttled"]))
+
     due = began
     while (now := time.monotonic()) - began < seconds:
         if now >= due:
-            samples.append((round(now, 4), round(time.process_time(), 5)))
+            note()
             due = now + SAMPLE_SECONDS
-    samples.append((round(time.monotonic(), 4), round(time.process_time(), 5)))
-    return {"cpu": cpu, "samples": samples, **_growth(kernel, before)}
+    note()
+    return {"cpu": cpu, "samples": samples, "periods": periods}
 
 
 def file_system(mountinfo: str, path: str) -> str:

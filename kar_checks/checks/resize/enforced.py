@@ -216,10 +216,7 @@ def _share(name: str, contest: Contest, specs: Specs, version: str, profile: Pro
     fact = fact.model_copy(update={"value": f"{ratio:.3f}"})
     if any(abs(ratio / one - 1) <= tolerance for one in good):
         return Reading("fits", fact)
-    if any(
-        one.nr_periods and (one.nr_throttled or 0) / one.nr_periods > _THROTTLED
-        for one in (spin, rival)
-    ):
+    if any(_throttled(one, begin, end) > _THROTTLED for one in (spin, rival)):
         return Reading("noisy", fact, "a CPU limit held a loop back")
     if mine < profile.number("resize.contest_least"):
         return Reading("noisy", fact, f"it got {mine:.3f} s of CPU time, too little to compare")
@@ -253,6 +250,13 @@ def _request(spec: Resources) -> int:
 
 def _between(spin: Spin, begin: float, end: float) -> float:
     return _reached(spin.samples, end) - _reached(spin.samples, begin)
+
+
+def _throttled(spin: Spin, begin: float, end: float) -> float:
+    """Return the share of periods, within a time, in which a CPU limit held a loop back."""
+    inside = [one for one in spin.periods if begin <= one[0] <= end]
+    length = inside[-1][1] - inside[0][1] if inside else 0
+    return (inside[-1][2] - inside[0][2]) / length if length else 0.0
 
 
 def _reached(samples: list[tuple[float, float]], moment: float) -> float:

@@ -109,8 +109,8 @@ class Spin(Record):
     cpu: int
     samples: list[tuple[float, float]]
     """Monotonic time of the node, and the loop's CPU time in seconds."""
-    nr_periods: int | None = None
-    nr_throttled: int | None = None
+    periods: list[tuple[float, int, int]] = []
+    """The same time, ``nr_periods`` and ``nr_throttled``; empty where they cannot be read."""
 
 
 class Contest(Record):

@@ -263,12 +263,7 @@ class Subject:
             HarnessError: it could not be run.
         """
         done = self.work(container, {"do": "spin", "seconds": seconds, "cpu": cpu})
-        return Spin(
-            cpu=cpu,
-            samples=done["samples"],
-            nr_periods=_whole(done.get("nr_periods")),
-            nr_throttled=_whole(done.get("nr_throttled")),
-        )
+        return Spin(cpu=cpu, samples=done["samples"], periods=done["periods"])
 
     def burn(self, seconds: float) -> None:
         """Run busy loops under the CPU limits that are set now, until they decide something."""

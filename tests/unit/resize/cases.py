@@ -236,10 +236,20 @@ def fill(peak: int, size: int = 0, **changes: Any) -> Fill:
     return Fill(**{**fields, **changes})
 
 
-def spin(share: float, *, begin: float = 100.0, **changes: Any) -> Spin:
-    """A loop of 2.5 s that got this share of a CPU all the time."""
-    samples = [(begin + 0.05 * n, 0.05 * n * share) for n in range(51)]
-    return Spin(**{"cpu": 1, "samples": samples, "nr_periods": 25, "nr_throttled": 0, **changes})
+def spin(
+    share: float, *, begin: float = 100.0, throttled: int = 0, before: int = 0, **changes: Any
+) -> Spin:
+    """A loop of 2.5 s that got this share of a CPU all the time.
+
+    Of its 25 periods some were throttled, the first ``before`` of them not counted.
+    """
+    times = [begin + 0.05 * n for n in range(51)]
+    fields: dict[str, Any] = {
+        "cpu": 1,
+        "samples": [(at, 0.05 * n * share) for n, at in enumerate(times)],
+        "periods": [(at, n // 2, before + min(throttled, n // 2)) for n, at in enumerate(times)],
+    }
+    return Spin(**{**fields, **changes})
 
 
 def contest(requests: dict[str, int], shares: dict[str, float] | None = None) -> Contest:

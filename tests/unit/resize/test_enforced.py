@@ -199,7 +199,10 @@ def uneven() -> Contest:
         ([uneven()], OPEN, "too_noisy"),
         # Too little CPU time to compare, a limit that held it back, no time in common.
         ([spun(0.001, 0.01)], OPEN, "too_noisy"),
-        ([spun(0.07, nr_throttled=20)], OPEN, "too_noisy"),
+        ([spun(0.07, throttled=20)], OPEN, "too_noisy"),
+        # What a limit did before the rival came does not count.
+        ([spun(0.07, before=20)], FAIL, "not_enforced"),
+        ([spun(0.07, periods=[])], FAIL, "not_enforced"),
         ([spun(0.07, begin=102.0)], OPEN, "too_noisy"),
         ([spun(0.07, 0.0)], OPEN, "too_noisy"),
     ],
