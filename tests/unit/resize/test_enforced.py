@@ -270,6 +270,17 @@ def test_a_limit_never_shapes_a_measured_weight(plan: plans.Plan, version: str) 
                 assert 1000 * share < enforced.cpu_limit(specs[name]), (name, specs)
 
 
+def test_noise_in_one_measurement_hides_no_failure_of_another() -> None:
+    """Other work has the CPU, and page cache shows that the memory limit stayed behind."""
+    spoilt = case(
+        "limits_only",
+        sized(max_cpu="300m", max_memory="96Mi"),
+        burns={MAIN: [c.burn(50, throttled=0, idle=0.0)]},
+        fills={MAIN: [c.fill(63 * MIB, 112 * MIB)]},
+    )
+    assert verdict(spoilt) == (FAIL, "not_enforced")
+
+
 # -- what is missing -------------------------------------------------------------------------
 
 
@@ -299,4 +310,4 @@ def test_a_container_without_limits_is_not_held_to_any() -> None:
 
 def test_what_was_measured_is_in_the_finding() -> None:
     names = [one.name for one in found(shared(spun(0.21))).facts]
-    assert any("CPU time for each second of a rival" in one for one in names)
+    assert any("CPU time per second that another pod" in one for one in names)
