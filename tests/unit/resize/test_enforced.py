@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kar_checks import profile
-from kar_checks.checks.resize import enforced, plans
+from kar_checks.checks.resize import enforced, kernel, plans
 from kar_checks.checks.resize.judge import judge
 from kar_checks.checks.resize.observation import Burn, Case, Contest, Fill, Resources, Use
 from kar_checks.checks.resize.plans import MAIN, SMALL, sized
@@ -230,9 +230,7 @@ def test_each_measured_request_changes_its_weight_by_more_than_the_tolerance(
     """Values that stayed behind must not fit, whichever formula the kubelet and runtime use."""
     before = {one.name: one.resources for one in plan.containers}
     change = plan.steps[0].change if plan.steps else {MAIN: sized("60m")}
-    after = {
-        name: enforced.kernel.merged(held, change.get(name, {})) for name, held in before.items()
-    }
+    after = {name: kernel.merged(held, change.get(name, {})) for name, held in before.items()}
     contest = Contest(
         spins={name: c.spin(0.1) for name in plan.spins}, rival=c.spin(0.1), rival_request=100
     )
@@ -250,10 +248,7 @@ def test_a_limit_never_shapes_a_measured_weight(plan: plans.Plan, version: str) 
     states = [{one.name: one.resources for one in plan.containers}]
     for step in plan.steps:
         states.append(
-            {
-                n: enforced.kernel.merged(held, step.change.get(n, {}))
-                for n, held in states[-1].items()
-            }
+            {n: kernel.merged(held, step.change.get(n, {})) for n, held in states[-1].items()}
         )
     contest = Contest(
         spins={name: c.spin(0.1) for name in plan.spins}, rival=c.spin(0.1), rival_request=100

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kar_checks import profile
-from kar_checks.checks.resize import plans
+from kar_checks.checks.resize import kernel, plans
 from kar_checks.checks.resize.subject import Subject
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
@@ -28,7 +28,7 @@ PLAN = plans.plan_of("limits_only")
 STEP = PLAN.steps[0]
 KEY = ("v1", "ns", "pods", PLAN.pod)
 SMALL = PLAN.containers[0].resources
-RAISED = c.kernel.merged(SMALL, STEP.change[plans.MAIN])
+RAISED = kernel.merged(SMALL, STEP.change[plans.MAIN])
 
 
 def pod(resources: Any, generation: int) -> Object:
