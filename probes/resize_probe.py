@@ -11,9 +11,11 @@
 what the runtime gives to a new process of the container:
 
 ``{"do": "burn", "seconds": 1}``  a busy loop on the idlest CPU
-``{"do": "spin", "seconds": 1, "cpu": 3}``  a busy loop on one CPU, with its CPU time on the way
-``{"do": "fill", "bytes": 1, "enough": 1, "seconds": 1}``  page cache: a file is read, and written
-                  if the usage stays below ``enough``
+``{"do": "spin", "seconds": 1, "cpu": 3}``  a busy loop on one CPU, with its CPU time on the way;
+                  it ends early when ``{"do": "stop"}`` says so
+``{"do": "fill", "bytes": 1, "enough": 1, "linger": 1}``  page cache: a file is read, and written
+                  if the usage stays below ``enough``; it stays for some seconds after the answer
+``{"do": "usage"}``  the container's memory usage now
 ``{"do": "pick"}``  the CPUs that PID 1 may use, and which of them is the idlest
 
 Only the standard library; the kernel's files are read as they are and not interpreted.
@@ -241,7 +243,7 @@ def _serve_one(talk: socket.socket, keeper: Keeper, path: str) -> None:
                 if "work" not in question:
                     stream.write(json.dumps(keeper.answer(question)) + "\n")
                 elif os.fork() == 0:
-                    _child(stream, question["work"], f"{path}.fill")
+                    _child(stream, question["work"], path)
         except (OSError, ValueError) as error:
             _say({"event": "bad question", "error": str(error)})
 
@@ -255,6 +257,9 @@ def _child(stream: Any, wanted: dict[str, Any], path: str) -> None:
             done = {"error": repr(error)}  # whatever it was, the caller reads it
         stream.write(json.dumps(done) + "\n")
         stream.flush()
+        if "until" in done:
+            stream.close()
+            time.sleep(max(0.0, done["until"] - time.monotonic()))
     finally:
         os._exit(0)
 
@@ -295,16 +300,29 @@ def _talk(path: str, question: dict[str, Any], seconds: float) -> dict[str, Any]
 
 
 def work(wanted: dict[str, Any], path: str) -> dict[str, Any]:
-    """Do what is wanted, see the top of the file; ``path`` is where a file may be made."""
-    kernel = Kernel.here()
+    """Do what is wanted, see the top of the file; ``path`` is the socket, files are beside it."""
+    kernel, what = Kernel.here(), wanted["do"]
     seconds = float(wanted.get("seconds", 0))
-    if wanted["do"] == "pick":
+    stop = Path(f"{path}.stop")
+    if what == "pick":
         return {"cpus": sorted(os.sched_getaffinity(0)), "cpu": pick()}
-    if wanted["do"] == "burn":
+    if what == "burn":
         return burn(kernel, seconds)
-    if wanted["do"] == "spin":
-        return spin(kernel, seconds, int(wanted["cpu"]))
-    return fill(kernel, seconds, path, int(wanted["bytes"]), int(wanted["enough"]))
+    if what == "spin":
+        stop.unlink(missing_ok=True)
+        return spin(kernel, seconds, int(wanted["cpu"]), stop)
+    if what == "stop":
+        stop.touch()
+        return {}
+    if what == "usage":
+        return {"clock": time.monotonic(), "usage": kernel.counters().get("memory_bytes")}
+    return fill(
+        kernel,
+        f"{path}.fill",
+        int(wanted["bytes"]),
+        int(wanted["enough"]),
+        float(wanted.get("linger", 0)),
+    )
 
 
 def idle_seconds(stat: str, cpu: int) -> float | None:
@@ -357,7 +375,7 @@ def burn(kernel: Kernel, seconds: float) -> dict[str, Any]:
     }
 
 
-def spin(kernel: Kernel, seconds: float, cpu: int) -> dict[str, Any]:
+def spin(kernel: Kernel, seconds: float, cpu: int, stop: Path) -> dict[str, Any]:
     """Spin on one CPU; returns (monotonic time, CPU time) and throttling on the way."""
     os.sched_setaffinity(0, {cpu})
     began = time.monotonic()
@@ -376,6 +394,8 @@ def spin(kernel: Kernel, seconds: float, cpu: int) -> dict[str, Any]:
         if now >= due:
             note()
             due = now + SAMPLE_SECONDS
+            if stop.exists():
+                break
     note()
     return {"cpu": cpu, "samples": samples, "periods": periods}
 
@@ -392,29 +412,28 @@ def file_system(mountinfo: str, path: str) -> str:
     return found
 
 
-def fill(kernel: Kernel, seconds: float, path: str, size: int, enough: int) -> dict[str, Any]:
-    """Fill the page cache with a file, again and again for some time; returns usage on the way.
+def fill(kernel: Kernel, path: str, size: int, enough: int, linger: float) -> dict[str, Any]:
+    """Fill the page cache with a file; returns usage on the way.
 
     A hole is read like any file: its pages are charged, and nothing goes to the disk. Where that
-    charges nothing the file is written, if its pages can be reclaimed there.
+    charges nothing the file is written, if its pages can be reclaimed there. The pages go with
+    this process, which has the only name of the file.
     """
     kind = file_system(read("/proc/self/mountinfo") or "", path)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     Path(path).unlink()
     samples: list[tuple[float, int]] = []
     how = "hole"
-    try:
-        os.ftruncate(handle, size)
-        _through(kernel, handle, size, seconds, samples)
-        if max(usage for _, usage in samples) < enough and kind not in UNRECLAIMABLE:
-            how = "written"
-            block = os.urandom(BLOCK)
-            for offset in range(0, size, BLOCK):
-                os.pwrite(handle, block[: size - offset], offset)
+    os.ftruncate(handle, size)
+    _through(kernel, handle, size, samples)
+    if max(usage for _, usage in samples) < enough and kind not in UNRECLAIMABLE:
+        how = "written"
+        block = os.urandom(BLOCK)
+        for offset in range(0, size, BLOCK):
+            os.pwrite(handle, block[: size - offset], offset)
+            if time.monotonic() - samples[-1][0] >= SAMPLE_SECONDS:
                 _sample(kernel, samples)
-            _through(kernel, handle, size, seconds, samples)
-    finally:
-        os.close(handle)
+        _through(kernel, handle, size, samples)
     return {
         "bytes": size,
         "how": how,
@@ -422,6 +441,7 @@ def fill(kernel: Kernel, seconds: float, path: str, size: int, enough: int) -> d
         "high": kernel.high(),
         "available": available((read("/proc/meminfo") or "").splitlines()),
         "samples": samples,
+        "until": time.monotonic() + linger,
     }
 
 
@@ -431,19 +451,13 @@ def available(meminfo: Iterable[str]) -> int | None:
     return int(found[0]) * 1024 if found else None
 
 
-def _through(
-    kernel: Kernel, handle: int, size: int, seconds: float, samples: list[tuple[float, int]]
-) -> None:
+def _through(kernel: Kernel, handle: int, size: int, samples: list[tuple[float, int]]) -> None:
     block = bytearray(BLOCK)
-    began = time.monotonic()
-    while True:
-        for offset in range(0, size, BLOCK):
-            os.preadv(handle, [block], offset)
-            if not samples or time.monotonic() - samples[-1][0] >= SAMPLE_SECONDS / 2:
-                _sample(kernel, samples)
-        _sample(kernel, samples)
-        if time.monotonic() - began >= seconds:
-            return
+    for offset in range(0, size, BLOCK):
+        os.preadv(handle, [block], offset)
+        if not samples or time.monotonic() - samples[-1][0] >= SAMPLE_SECONDS:
+            _sample(kernel, samples)
+    _sample(kernel, samples)
 
 
 def _sample(kernel: Kernel, samples: list[tuple[float, int]]) -> None:

@@ -116,13 +116,15 @@ class Trial:
         """Run a command in a container (of ours, without ``namespace``) and keep it as evidence."""
         return self._exec(pod, argv, container, 20, namespace)[0]
 
-    def output(self, pod: str, argv: Sequence[str], *, seconds: float = 20) -> str:
+    def output(
+        self, pod: str, argv: Sequence[str], *, container: str = "", seconds: float = 20
+    ) -> str:
         """Run a command that must succeed, keep it as evidence, and return all that it printed.
 
         Raises:
             HarnessError: it failed or did not end in time.
         """
-        command, stdout = self._exec(pod, argv, "", seconds)
+        command, stdout = self._exec(pod, argv, container, seconds)
         if command.exit_code != 0:
             ended = "did not end" if command.exit_code is None else f"ended {command.exit_code}"
             raise HarnessError(

@@ -130,28 +130,33 @@ def fill_readings(
 ) -> list[Reading]:
     """Compare the page cache that containers could hold with their limits in bytes.
 
-    The sum at one moment counts, too: a limit of the whole pod takes from each container.
+    What all of them hold in the end counts, too: a limit of the whole pod takes from each.
     """
     reach = profile.number("resize.memory_reach")
-    rows = [
-        (name, max(use for _, use in one.samples), *_wanted(one, limits[name]))
+    wanted = {name: _wanted(one, limits[name]) for name, one in fills.items()}
+    rows: list[tuple[str, int | None, int, int]] = [
+        (name, max(use for _, use in one.samples), wanted[name], limits[name])
         for name, one in fills.items()
     ]
     if len(fills) > 1:
-        total = sum(want for _, _, want, _ in rows)
-        rows.append(("all together", _sum_peak(fills), total, sum(most for *_, most in rows)))
+        kept = [one.kept for one in fills.values() if one.kept is not None]
+        together = sum(kept) if len(kept) == len(fills) else None
+        total = sum(wanted.values())
+        rows.append(("all together", together, total, sum(limits.values())))
     rest = [one.available for one in fills.values()]
-    need = sum(want for _, _, want, _ in rows[: len(fills)]) + _SPARE
+    need = sum(wanted.values()) + _SPARE
     crowded = any(one is None or one < need for one in rest)
     out: list[Reading] = []
     for name, peak, want, most in rows:
         fact = Fact(
             name=f"{name}: page cache and memory in use at a limit of {_mib(most)}",
-            value=_mib(peak),
+            value="unknown" if peak is None else _mib(peak),
             expected=f"{_mib(int(want * reach))} to {_mib(most)}",
             source="usage of the container while a larger file was read",
         )
-        if peak > most + _SLACK:
+        if peak is None:
+            out.append(Reading("noisy", fact, "the containers did not fill theirs in time"))
+        elif peak > most + _SLACK:
             out.append(Reading("more", fact))
         elif peak >= want * reach:
             out.append(Reading("fits", fact))
@@ -162,21 +167,9 @@ def fill_readings(
     return out
 
 
-def _wanted(fill: Fill, limit: int) -> tuple[int, int]:
-    """Return the usage that must be reached, and the limit."""
-    return min(limit, fill.size, limit if fill.high is None else fill.high), limit
-
-
-def _sum_peak(fills: Mapping[str, Fill]) -> int:
-    """Return the largest sum of usages at one moment at which all were being measured."""
-    lines = [one.samples for one in fills.values()]
-    begin, end = max(one[0][0] for one in lines), min(one[-1][0] for one in lines)
-    moments = [at for one in lines for at, _ in one if begin <= at <= end]
-    return max((sum(_at(one, moment) for one in lines) for moment in moments), default=0)
-
-
-def _at(samples: list[tuple[float, int]], moment: float) -> int:
-    return [use for at, use in samples if at <= moment][-1]
+def _wanted(fill: Fill, limit: int) -> int:
+    """Return the usage that must be reached."""
+    return min(limit, fill.size, limit if fill.high is None else fill.high)
 
 
 def _mib(size: int) -> str:
@@ -197,6 +190,7 @@ def _share(name: str, contest: Contest, specs: Specs, version: str, profile: Pro
     tolerance = profile.number("resize.weight_tolerance")
     good = expected_ratios(name, contest, specs, version)
     spin, rival = contest.spins[name], contest.rival
+    # The rival spins from before the first loop until after the last one.
     begin = max(one.samples[0][0] for one in (*contest.spins.values(), rival))
     end = min(one.samples[-1][0] for one in (*contest.spins.values(), rival))
     fact = Fact(

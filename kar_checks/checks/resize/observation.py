@@ -98,6 +98,9 @@ class Fill(Record):
     """``memory.high`` of cgroup v2, from which the kernel reclaims before the limit."""
     available: int | None = None
     """What the machine could give without swapping, in bytes."""
+    kept: int | None = None
+    """Usage when the pod's other containers had filled theirs, too, and this file was still there;
+    ``None`` if there are no others, or the file was gone by then."""
     how: str = ""
     """``hole`` or ``written``: what the file held."""
     file_system: str = ""

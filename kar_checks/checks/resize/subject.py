@@ -48,8 +48,8 @@ _TRIES = 3
 _PAUSE_SECONDS = 1.0
 _ATTEMPTS = 3
 """How often a measurement by use is made until it decides something."""
-_PRESS_SECONDS = 1.2
-"""How long several containers fill the page cache, so that they do it at the same time."""
+_LINGER_SECONDS = 10
+"""How long a container keeps its page cache, so that the pod's others can fill theirs."""
 _MIB = 1 << 20
 _ABOVE = {True: 16 * _MIB, False: 48 * _MIB}
 """By how much a file is larger than a limit that grows or stays, or than one that shrinks."""
@@ -210,12 +210,10 @@ class Subject:
         trouble = ""
         for left in reversed(range(_TRIES)):
             try:
-                done = self._trial.exec(self._plan.pod, argv, container=container.name)
-                if done.exit_code == 0:
-                    said, ended = json.loads(done.stdout), time.time()
-                    self._learn(container.name, said, ended)
-                    return _answer(said, nonce, ended), said["work"]
-                trouble = f"exit code {done.exit_code}: {done.stderr.strip()[-300:]}"
+                stdout = self._trial.output(self._plan.pod, argv, container=container.name)
+                said, ended = json.loads(stdout), time.time()
+                self._learn(container.name, said, ended)
+                return _answer(said, nonce, ended), said["work"]
             except (HarnessError, ValueError) as error:
                 final = (Reason.FORBIDDEN, Reason.TIMEOUT)
                 if isinstance(error, HarnessError) and error.fault.reason in final:
@@ -295,21 +293,31 @@ class Subject:
                     "do": "fill",
                     "bytes": size,
                     "enough": int(enough),
-                    "seconds": _PRESS_SECONDS if len(self._names) > 1 else 0,
+                    "linger": _LINGER_SECONDS if len(self._names) > 1 else 0,
                 }
         fills: dict[str, list[Fill]] = {}
         trouble = ""
         for _ in range(_ATTEMPTS):
             try:
-                found = self._everywhere(works)
+                for name, one in self._filled(works).items():
+                    fills.setdefault(name, []).append(one)
             except HarnessError as error:
                 trouble = _passing_trouble(error)
                 break
-            for name, done in found.items():
-                fills.setdefault(name, []).append(_fill(done))
             if self._fits(Use(at=now(), steps=len(self._steps), fills=fills)):
                 break
         self._note(fills=fills, trouble=trouble)
+
+    def _filled(self, works: Mapping[str, Mapping[str, object]]) -> dict[str, Fill]:
+        done = {name: self.work(name, work) for name, work in works.items()}
+        if len(works) < 2:
+            return {name: _fill(one) for name, one in done.items()}
+        gone = min(float(one["until"]) for one in done.values())
+        left = {name: self.work(name, {"do": "usage"}) for name in works}
+        return {
+            name: _fill(one, left[name]["usage"] if left[name]["clock"] < gone else None)
+            for name, one in done.items()
+        }
 
     def compete(self, contests: Callable[[], list[Contest]]) -> None:
         """Keep what loops of several pods on one CPU got."""
@@ -606,12 +614,13 @@ def _burn(done: dict[str, Any]) -> Burn:
     )
 
 
-def _fill(done: dict[str, Any]) -> Fill:
+def _fill(done: dict[str, Any], kept: int | None = None) -> Fill:
     return Fill(
         size=done["bytes"],
         samples=done["samples"],
         high=done["high"],
         available=done["available"],
+        kept=kept,
         how=done["how"],
         file_system=done["file_system"],
     )

@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -49,7 +50,7 @@ def first(door: str) -> Iterator[Process]:
 
 
 def ask(door: str, **question: Any) -> dict[str, Any]:
-    out, _ = run("ask", door, json.dumps(question)).communicate(timeout=20)
+    out, _ = run("ask", door, json.dumps(question)).communicate(timeout=60)
     said: dict[str, Any] = json.loads(out)
     return said
 
@@ -93,7 +94,7 @@ def work(door: str, **wanted: Any) -> dict[str, Any]:
 
 def test_a_busy_loop_is_measured(first: Process, door: str) -> None:
     done = work(door, do="burn", seconds=0.2)
-    assert done["seconds"] == pytest.approx(0.2, abs=0.15)
+    assert done["seconds"] >= 0.2
     assert 0 < done["used"] <= done["seconds"]
     assert done["cpu"] in work(door, do="pick")["cpus"]
 
@@ -105,6 +106,24 @@ def test_a_loop_on_one_cpu_tells_its_cpu_time_on_the_way(first: Process, door: s
     assert times == sorted(times)
     assert used == sorted(used)
     assert used[-1] - used[0] <= times[-1] - times[0] + 0.02
+
+
+def test_a_loop_ends_early_when_it_is_told_to(first: Process, door: str) -> None:
+    begun = time.monotonic()
+    cpu = work(door, do="pick")["cpu"]
+    loop = run("ask", door, json.dumps({"work": {"do": "spin", "seconds": 30, "cpu": cpu}}))
+    time.sleep(1)
+    work(door, do="stop")
+    out, _ = loop.communicate(timeout=60)
+    samples = json.loads(out)["work"]["samples"]
+    assert samples[-1][0] - samples[0][0] < time.monotonic() - begun
+    assert len(work(door, do="spin", seconds=0.2, cpu=cpu)["samples"]) > 1
+
+
+def test_page_cache_lingers_after_the_answer(first: Process, door: str) -> None:
+    done = work(door, do="fill", bytes=3 << 20, enough=0, linger=20)
+    left = work(door, do="usage")
+    assert left["clock"] < done["until"]
 
 
 def test_work_that_cannot_be_done_is_said_at_once(first: Process, door: str) -> None:
@@ -136,7 +155,7 @@ def test_page_cache_is_filled_from_a_hole_and_else_written(
     tmp_path: Path, usage: int, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, "UNRECLAIMABLE", set())
-    done = probe.fill(Usage(usage), 0, str(tmp_path / "file"), 3 << 20, 8)
+    done = probe.fill(Usage(usage), str(tmp_path / "file"), 3 << 20, 8, 0)
     assert (done["how"], done["bytes"]) == (how, 3 << 20)
     assert {use for _, use in done["samples"]} == {usage}
     assert list(tmp_path.iterdir()) == []
@@ -146,7 +165,7 @@ def test_memory_that_cannot_be_reclaimed_is_never_filled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, "file_system", lambda *_: "tmpfs")
-    assert probe.fill(Usage(1), 0, str(tmp_path / "file"), 3 << 20, 8)["how"] == "hole"
+    assert probe.fill(Usage(1), str(tmp_path / "file"), 3 << 20, 8, 0)["how"] == "hole"
 
 
 def test_the_file_system_under_a_path() -> None:

@@ -153,18 +153,26 @@ def test_a_file_system_that_charges_nothing_decides_nothing() -> None:
     assert verdict(blind) == (OPEN, "control_differs")
 
 
-def test_two_containers_must_get_their_memory_at_the_same_time() -> None:
-    """The pod's limit stayed at 128 MiB: each container alone would still reach its own."""
+@pytest.mark.parametrize(
+    ("kept", "verdict_"),
+    [
+        ((95 * MIB, 63 * MIB), "fits"),
+        # The pod's limit stayed at 128 MiB: what the second one fills is taken from the first.
+        ((64 * MIB, 63 * MIB), "less"),
+        # The first one's file was gone before the second one was full.
+        ((None, 63 * MIB), "noisy"),
+    ],
+)
+def test_two_containers_must_get_their_memory_at_the_same_time(
+    kept: tuple[int | None, int], verdict_: str
+) -> None:
     limits = {"grows": 96 * MIB, "shrinks": 64 * MIB}
-    turn = {
-        "grows": c.fill(0, 112 * MIB, samples=[(1.0, 95 * MIB), (2.0, 64 * MIB), (3.0, 64 * MIB)]),
-        "shrinks": c.fill(0, 80 * MIB, samples=[(1.0, 20 * MIB), (2.0, 63 * MIB), (3.0, 63 * MIB)]),
+    fills = {
+        name: c.fill(limit - MIB, limit + 16 * MIB, kept=held)
+        for (name, limit), held in zip(limits.items(), kept, strict=True)
     }
-    verdicts = [one.verdict for one in enforced.fill_readings(turn, limits, SETTINGS)]
-    assert verdicts == ["fits", "fits", "less"]
-    both = {name: c.fill(limit - MIB, limit + 16 * MIB) for name, limit in limits.items()}
-    verdicts = [one.verdict for one in enforced.fill_readings(both, limits, SETTINGS)]
-    assert verdicts == ["fits", "fits", "fits"]
+    readings = enforced.fill_readings(fills, limits, SETTINGS)
+    assert [one.verdict for one in readings] == ["fits", "fits", verdict_]
 
 
 # -- CPU request -----------------------------------------------------------------------------

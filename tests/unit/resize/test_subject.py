@@ -19,8 +19,6 @@ from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.cluster.target import Target
-from kar_checks.model import Command
-from kar_checks.store import now
 from tests.unit.apiserver import ApiServer
 from tests.unit.resize import cases as c
 
@@ -71,7 +69,7 @@ def trial(cluster: Cluster, api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> 
         selected=frozenset({PLAN.check}),
     )
 
-    def answer(_: Trial, name: str, argv: Sequence[str], **_more: Any) -> Command:
+    def answer(_: Trial, _name: str, argv: Sequence[str], **_more: Any) -> str:
         question = json.loads(argv[-1])
         held = api.objects[KEY]["spec"]["containers"][0]["resources"]
         said = {
@@ -86,7 +84,7 @@ def trial(cluster: Cluster, api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> 
             "changes": [(time.monotonic(), c.kernel_of(held).files)],
             "work": {},
         }
-        return Command(at=now(), pod=name, argv=list(argv), exit_code=0, stdout=json.dumps(said))
+        return json.dumps(said)
 
     def start(_: Trial, _body: Object) -> Object:
         return copy.deepcopy(api.add(pod(SMALL, 1), "pods"))
@@ -94,7 +92,7 @@ def trial(cluster: Cluster, api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> 
     def number(_: Trial, key: str) -> float:
         return 1.5 if key == "resize.settle_seconds" else settings.number(key)
 
-    monkeypatch.setattr(Trial, "exec", answer)
+    monkeypatch.setattr(Trial, "output", answer)
     monkeypatch.setattr(Trial, "start_pod", start)
     monkeypatch.setattr(Trial, "number", number)
     return made
