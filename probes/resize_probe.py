@@ -13,8 +13,9 @@ what the runtime gives to a new process of the container:
 ``{"do": "burn", "seconds": 1}``  a busy loop on the idlest CPU
 ``{"do": "spin", "seconds": 1, "cpu": 3}``  a busy loop on one CPU, with its CPU time on the way;
                   it ends early when ``{"do": "stop"}`` says so
-``{"do": "fill", "bytes": 1, "enough": 1, "linger": 1}``  page cache: a file is read, and written
-                  if the usage stays below ``enough``; it stays for some seconds after the answer
+``{"do": "fill", "bytes": 1, "enough": 1, "how": "hole", "linger": 1}``  page cache: a file is read;
+                  ``how`` is ``written`` if its bytes must be real, or empty to write them only if
+                  the usage stays below ``enough``; it stays for some seconds after the answer
 ``{"do": "usage"}``  the container's memory usage now
 ``{"do": "pick"}``  the CPUs that PID 1 may use, and which of them is the idlest
 
@@ -321,7 +322,8 @@ def work(wanted: dict[str, Any], path: str) -> dict[str, Any]:
         f"{path}.fill",
         int(wanted["bytes"]),
         int(wanted["enough"]),
-        float(wanted.get("linger", 0)),
+        how=str(wanted.get("how", "")),
+        linger=float(wanted.get("linger", 0)),
     )
 
 
@@ -412,7 +414,9 @@ def file_system(mountinfo: str, path: str) -> str:
     return found
 
 
-def fill(kernel: Kernel, path: str, size: int, enough: int, linger: float) -> dict[str, Any]:
+def fill(
+    kernel: Kernel, path: str, size: int, enough: int, *, how: str, linger: float
+) -> dict[str, Any]:
     """Fill the page cache with a file; returns usage on the way.
 
     A hole is read like any file: its pages are charged, and nothing goes to the disk. Where that
@@ -423,20 +427,20 @@ def fill(kernel: Kernel, path: str, size: int, enough: int, linger: float) -> di
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     Path(path).unlink()
     samples: list[tuple[float, int]] = []
-    how = "hole"
     os.ftruncate(handle, size)
-    _through(kernel, handle, size, samples)
-    if max(usage for _, usage in samples) < enough and kind not in UNRECLAIMABLE:
-        how = "written"
+    possible = kind not in UNRECLAIMABLE
+    written = how == "written" and possible
+    if not written:
+        _through(kernel, handle, size, samples)
+        written = how == "" and possible and max(usage for _, usage in samples) < enough
+    if written:
         block = os.urandom(BLOCK)
         for offset in range(0, size, BLOCK):
             os.pwrite(handle, block[: size - offset], offset)
-            if time.monotonic() - samples[-1][0] >= SAMPLE_SECONDS:
-                _sample(kernel, samples)
         _through(kernel, handle, size, samples)
     return {
         "bytes": size,
-        "how": how,
+        "how": "written" if written else "hole",
         "file_system": kind,
         "high": kernel.high(),
         "available": available((read("/proc/meminfo") or "").splitlines()),

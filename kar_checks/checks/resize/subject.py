@@ -293,6 +293,10 @@ class Subject:
                     "do": "fill",
                     "bytes": size,
                     "enough": int(enough),
+                    # Writing takes a disk, and it is slow at a limit: only where a hole did not do.
+                    "how": next(
+                        (one.fills[name][-1].how for one in self._uses if name in one.fills), ""
+                    ),
                     "linger": _LINGER_SECONDS if len(self._names) > 1 else 0,
                 }
         fills: dict[str, list[Fill]] = {}

@@ -150,22 +150,33 @@ class Usage:
         return None
 
 
-@pytest.mark.parametrize(("usage", "how"), [(9, "hole"), (7, "written")])
+@pytest.mark.parametrize(
+    ("usage", "asked", "how"),
+    [
+        (9, "", "hole"),
+        (7, "", "written"),
+        (7, "hole", "hole"),
+        (9, "written", "written"),
+    ],
+)
 def test_page_cache_is_filled_from_a_hole_and_else_written(
-    tmp_path: Path, usage: int, how: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, usage: int, asked: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, "UNRECLAIMABLE", set())
-    done = probe.fill(Usage(usage), str(tmp_path / "file"), 3 << 20, 8, 0)
+    path = str(tmp_path / "file")
+    done = probe.fill(Usage(usage), path, 3 << 20, 8, how=asked, linger=0)
     assert (done["how"], done["bytes"]) == (how, 3 << 20)
     assert {use for _, use in done["samples"]} == {usage}
     assert list(tmp_path.iterdir()) == []
 
 
-def test_memory_that_cannot_be_reclaimed_is_never_filled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("asked", ["", "written"])
+def test_memory_that_cannot_be_reclaimed_is_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
     monkeypatch.setattr(probe, "file_system", lambda *_: "tmpfs")
-    assert probe.fill(Usage(1), str(tmp_path / "file"), 3 << 20, 8, 0)["how"] == "hole"
+    path = str(tmp_path / "file")
+    assert probe.fill(Usage(1), path, 3 << 20, 8, how=asked, linger=0)["how"] == "hole"
 
 
 def test_the_file_system_under_a_path() -> None:
