@@ -283,7 +283,8 @@ def report(run: RunArgument = "latest", output: OutputOption = Path("runs")) -> 
     with _one_sentence():
         from kar_checks.commands.again import render_again
 
-        render_again(run, output)
+        code = render_again(run, output)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -312,13 +313,21 @@ def compare(
         ),
     ] = False,
     max_days_apart: Annotated[float, typer.Option(min=0, help="Further apart is not alike.")] = 7,
+    key: Annotated[
+        list[Path] | None, typer.Option(help="Public key (PEM) to verify signed runs with.")
+    ] = None,
 ) -> None:
     """Show stored runs side by side, differences first; the first is the base for figures."""
     with _one_sentence():
         from kar_checks.commands.series import compare_runs
 
         code = compare_runs(
-            runs, output, into, allow_different=allow_different, most_days_apart=max_days_apart
+            runs,
+            output,
+            into,
+            allow_different=allow_different,
+            most_days_apart=max_days_apart,
+            keys=key or (),
         )
     raise typer.Exit(code)
 
@@ -394,9 +403,14 @@ def verify(
         found = statement.verify(find_run(run, output), key)
         for one in found.changed:
             print(one)
+        for one in found.uncovered:
+            print(f"{one} is not covered: it was rendered after signing")
         if found.changed:
             raise typer.Exit(Exit.FAILED)
-        print(f"unchanged since it was signed by key {found.key[:16]}; its result: {found.result}")
+        print(
+            f"All {len(found.covered)} signed files are unchanged since key {found.key[:16]} "
+            f"signed them; the result: {found.result}"
+        )
 
 
 @app.command()

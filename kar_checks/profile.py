@@ -11,6 +11,7 @@ import difflib
 import math
 from collections.abc import Sequence
 from datetime import date
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -56,6 +57,19 @@ class Profile(Record):
         """Return a setting as text."""
         return str(self.settings[key].value)
 
+    def judging(self, measured: Profile) -> Profile:
+        """Return this profile for judging a run that was measured with another one.
+
+        Only thresholds are this profile's; whatever decided how something was measured is the
+        run's own, since no judge can change it afterwards.
+        """
+        mine = thresholds()
+        settings = {
+            key: setting if key in mine else measured.settings.get(key, setting)
+            for key, setting in self.settings.items()
+        }
+        return self.model_copy(update={"settings": settings})
+
     def chooses(self, key: str, name: str) -> bool:
         """Say whether a setting of names, by comma, holds this one; an empty one holds all."""
         listed = self.text(key)
@@ -65,6 +79,29 @@ class Profile(Record):
 def names(text: str) -> list[str]:
     """Return what a text lists by commas; blanks around each are no matter, nor is an empty one."""
     return [one.strip() for one in text.split(",") if one.strip()]
+
+
+@cache
+def thresholds() -> frozenset[str]:
+    """Return the keys of the settings that only judges read."""
+    file = resources.files("kar_checks").joinpath("profiles/thresholds.yaml")
+    return frozenset(yaml.safe_load(file.read_text("utf-8")))
+
+
+def stored(raw: dict[str, Any]) -> Profile:
+    """Return the profile that a run stored, with today's defaults for settings it did not know.
+
+    Raises:
+        ProfileError: it was changed and is no profile any more.
+    """
+    base = default()
+    try:
+        old = Profile.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ProfileError(f"the run's profile was changed: {place}: {first['msg']}") from error
+    return old.model_copy(update={"settings": {**base.settings, **old.settings}})
 
 
 def default() -> Profile:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from kar_checks import report
+from kar_checks import exits, report
 from kar_checks.checks.registry import DISRUPTIONS, Check, Topic, find
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.exits import Exit
@@ -140,7 +140,8 @@ class KarPlugin:
             self.code = self.runner.close(int(exitstatus))
             report.write_all(self.runner.folder)
         except (KeyboardInterrupt, StoreError) as error:
-            self.code = Exit.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Exit.INTERNAL
+            run = self.runner.run
+            self.code = exits.of_run(run.info, run.findings, trouble=error)
             if self.view:
                 self.view.progress(
                     f"{error or 'interrupted'}: `kar cleanup --run {self.run_id}` removes the "

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kar_checks.exits import Exit
+from kar_checks import exits
 from kar_checks.options import Options
 from kar_checks.pytest_plugin import KarPlugin
 from kar_checks.report import text
@@ -31,6 +31,7 @@ def run_checks(options: Options, *, quiet: bool) -> int:
     console = Console(highlight=False)
     plugin = KarPlugin(options, ConsoleView(console, quiet=quiet), run_id)
     files = [_file_of(topic.tests) for topic in topics.values()]
+    trouble: StoreError | None = None
     with tempfile.TemporaryDirectory() as scratch:
         # pytest-html makes its folder at once; a run that is refused must leave none.
         page = Path(scratch, "pytest.html")
@@ -44,10 +45,10 @@ def run_checks(options: Options, *, quiet: bool) -> int:
                 write_atomically(folder / page.name, page.read_text("utf-8"))
             except StoreError as error:
                 console.print(str(error), markup=False, soft_wrap=True)
-                code = Exit.INTERNAL
+                trouble = error
     run = StoredRun(folder)
     # A full disk may have kept the last word out of the folder.
-    last = plugin.code if code != Exit.INTERNAL else Exit.INTERNAL
+    last = exits.of_run(run.info, run.findings, trouble=trouble) if trouble else plugin.code
     run.info = run.info.model_copy(update={"exit_code": int(last)})
     text.summary(run, console)
     return int(last)

@@ -315,6 +315,10 @@ def _last(folders: Sequence[Path]) -> tuple[StoredRun | None, StoredRun | None, 
             if not found:
                 notes.append(str(error))
             continue
+        if run.is_copy:
+            continue
+        if run.damaged and not found:
+            notes += [f"run {run.info.id} is damaged: {why}" for why in run.damaged.values()]
         if run.info.finished and not run.info.interrupted:
             found.append(run)
         elif not found:

@@ -151,7 +151,7 @@ def metrics(found: Series) -> str:
     ]
     changes = [
         ({**place, "direction": way}, sum(one.direction == way for one in found.changed))
-        for way in ("worse", "better", "changed")
+        for way in ("worse", "new", "better", "changed")
     ]
     ended = [(place, datetime.fromisoformat(found.finished).timestamp())] if found.finished else []
     return openmetrics.text(

@@ -67,9 +67,9 @@ def safe(text: str, longest: int = LONGEST) -> str:
     return text
 
 
-def count(number: int, noun: str) -> str:
-    """Return ``1 check``, ``2 checks``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return ``1 check``, ``2 checks``; ``plural`` is for nouns that do not just take an s."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def seconds(value: float) -> str:

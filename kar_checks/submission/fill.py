@@ -114,14 +114,14 @@ def distrust(run: StoredRun, version: str, now: datetime, max_age: timedelta) ->
 
 def _not_following(run: StoredRun) -> str:
     """Judge the stored observations once more: verdicts that do not follow were edited."""
+    for why in run.damaged.values():
+        return why
     profile = Profile.model_validate(run.info.profile)
     for topic in topics():
         mine = [one for one in run.findings if one.trial == topic.id]
         text = run.observation_text(topic.id)
-        if not mine:
+        if not mine or text is None:
             continue
-        if text is None:
-            return f"the observation of {topic.id} is missing from the run folder"
         try:
             seen = topic.parse_observation(text)
         except ValidationError:
