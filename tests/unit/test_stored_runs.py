@@ -1,4 +1,4 @@
-"""Stored runs that lost something, were copied or were edited: no command takes them at their word."""
+"""Stored runs that lost something, were copied or edited: no command takes their word for it."""
 
 from __future__ import annotations
 
@@ -323,7 +323,7 @@ def _forged_pair(tmp_path: Path) -> list[str]:
     ids: list[str] = []
     for number in range(2):
         sample = samples.passed()
-        sample.info = sample.info.model_copy(update={"id": f"2026112{number}-101504-0000"})
+        sample.info = sample.info.model_copy(update={"id": f"20261120-101504-000{number}"})
         ids.append(sample.write(tmp_path / "runs").info.id)
     return ids
 
