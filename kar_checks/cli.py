@@ -3,11 +3,14 @@
 Annotations are evaluated here on purpose: typer reads them.
 """
 
+import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,9 +32,77 @@ NO_CLUSTER = (
 )
 
 
+# What typer raises for unknown words and missing values; it names only some of the subclasses.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
+
 def main() -> None:
-    """Run the command line."""
-    app(prog_name="kar")
+    """Run the command line, and end with a documented exit code whatever happens."""
+    sys.stdout = _KeepsGoing(sys.stdout)  # type: ignore[assignment]
+    sys.stderr = _KeepsGoing(sys.stderr)  # type: ignore[assignment]
+    try:
+        code: Any = app(prog_name="kar", standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:
+        code = _ended_by(error)
+    sys.exit(int(code or 0))
+
+
+def _ended_by(error: BaseException) -> int:
+    """Say what ended a command, and return its exit code."""
+    from kar_checks.exits import Exit
+
+    if isinstance(error, _UsageError):
+        error.show()
+        return Exit.USAGE
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        _say("interrupted")
+        return Exit.INTERRUPTED
+    _say(*_crash(error))
+    return Exit.INTERNAL
+
+
+def _crash(error: BaseException) -> tuple[str, str]:
+    """Keep the traceback of a defect of ours in a file; returns what to say of it."""
+    from kar_checks.redact import redact
+
+    first = (str(error).splitlines() or ["no message"])[0]
+    told = f"internal error: {type(error).__name__}: {first}"
+    try:
+        text = redact("".join(traceback.format_exception(error)))
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix="kar-error-", suffix=".txt", delete=False
+        ) as file:
+            file.write(f"kar {' '.join(sys.argv[1:2])}\n{text}")
+    except OSError:
+        return told, "this is a defect of kar-checks: please report it"
+    return told, f"this is a defect of kar-checks: please report it with the file {file.name}"
+
+
+class _KeepsGoing:
+    """A stream whose reader may leave (``kar run | head``): a run goes on and loses nothing."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return int(self._stream.write(text))
+        except BrokenPipeError:
+            self._close()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._close()
+
+    def _close(self) -> None:
+        """Send whatever else is written, and what waits in the buffer, nowhere."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 @contextmanager
@@ -58,7 +129,10 @@ def _one_sentence() -> Iterator[None]:
 
 
 def _say(message: str, advice: str = "") -> None:
-    print(f"kar: {message}{f' ({advice})' if advice else ''}", file=sys.stderr)
+    from kar_checks.report.words import safe
+
+    # Names come from kubeconfigs and servers: control characters must not reach a terminal.
+    print(safe(f"kar: {message}{f' ({advice})' if advice else ''}"), file=sys.stderr)
 
 
 @app.command()
@@ -110,15 +184,17 @@ def list_all(
 
 
 @app.command()
-def explain(name: Annotated[str, typer.Argument(metavar="CHECK|profile")]) -> None:
-    """Explain a check: what it proves, what makes it fail, what it needs. Or the profile."""
+def explain(
+    name: Annotated[str, typer.Argument(metavar="CHECK|TOPIC|REQUIREMENT|KAR|profile")],
+) -> None:
+    """Explain checks: what each proves, what makes it fail, what it needs. Or the profile."""
     with _one_sentence():
-        from kar_checks.commands.catalogue import explain_check, explain_profile
+        from kar_checks.commands.catalogue import explain_profile, explain_selector
 
         if name == "profile":
             explain_profile()
         else:
-            explain_check(name)
+            explain_selector(name)
 
 
 @app.command()
@@ -238,7 +314,7 @@ def install(
     with _one_sentence():
         from kar_checks.commands import install as made
 
-        options = build(cluster, selection)
+        options = made.named(build(cluster, selection))
         chosen = made.Install(
             runner=runner,
             namespace=job_namespace,

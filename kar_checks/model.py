@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 
 
 class Record(BaseModel):
@@ -407,7 +407,7 @@ class Cleanup(Record):
 class RunInfo(Record):
     """The head of a run folder (``run.json``)."""
 
-    schema_version: int = SCHEMA
+    schema_version: Literal[1] = SCHEMA
     id: str
     suite_version: str
     started: datetime

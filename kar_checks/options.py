@@ -80,13 +80,14 @@ def selected(
 
 
 def _means(selector: str, topic: Topic, check: Check) -> bool:
-    number = _kar_number(selector)
+    number = kar_number(selector)
     if number is not None:
         return bool(topic.requirement) and _kar_of(topic.requirement) == number
     return selector in (check.id, topic.id, topic.requirement)
 
 
-def _kar_number(selector: str) -> int | None:
+def kar_number(selector: str) -> int | None:
+    """Return the number that ``53``, ``KAR-53`` or ``kar53`` means."""
     digits = selector.lower().removeprefix("kar-").removeprefix("kar")
     return int(digits) if digits.isdigit() else None
 
@@ -103,7 +104,7 @@ def _no_such(selector: str) -> str:
     for topic, check in all_checks():
         if _means(selector, topic, check):
             return f"{selector} assesses what the user names: {topic.ask}"
-    number = _kar_number(selector)
+    number = kar_number(selector)
     if selector in programme.all_ids() or (
         number is not None and number in {_kar_of(one) for one in programme.all_ids()}
     ):

@@ -19,6 +19,7 @@ from typing import Any, cast
 import yaml
 from pydantic import ValidationError
 
+from kar_checks import plain_yaml
 from kar_checks.model import Record
 
 
@@ -139,14 +140,14 @@ def _assigned(assignment: str, base: Profile) -> tuple[str, Setting]:
     value: Any = text
     if not isinstance(known, str):
         with contextlib.suppress(yaml.YAMLError):
-            value = yaml.safe_load(text)
+            value = plain_yaml.parse(text)
     given = {"value": value, "origin": "the command line", "date": date.today()}
     return key, _setting("--set", base, key, given)
 
 
 def _read(path: Path, base: Profile) -> Profile:
     try:
-        raw: Any = yaml.safe_load(path.read_text("utf-8"))
+        raw: Any = plain_yaml.parse(path.read_text("utf-8"))
     except OSError as error:
         raise ProfileError(f"the profile {path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

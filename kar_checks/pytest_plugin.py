@@ -60,6 +60,8 @@ class KarPlugin:
         self.code: Exit | None = None
         self.refused: HarnessError | StoreError | None = None
         """Why the run could not even begin."""
+        self.broken = False
+        """Whether a test module could not be loaded: a defect, and no interrupt as for pytest."""
         self._checks: dict[str, tuple[Topic, Check]] = {}
         self._handlers: dict[int, Any] = {}
 
@@ -80,8 +82,10 @@ class KarPlugin:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Show what could not be collected; in plain pytest its own terminal does."""
-        if report.failed and self.view:
-            self.view.progress(report.longreprtext)
+        if report.failed:
+            self.broken = True
+            if self.view:
+                self.view.progress(report.longreprtext)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note the checks that are left after every selection, pytest's own included."""

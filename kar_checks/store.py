@@ -8,7 +8,8 @@ Layout of a run::
     requirements.json    the rows derived from them
     partial/T/…          finished parts of a trial that was killed before its end
     evidence/…           raw files, named by the observation that cites them
-    scorecard.html, kar-junit.xml, pytest.html   rendered; can be made again from the rest
+    scorecard.html, kar-junit.xml, summary.md   rendered; can be made again from the rest
+    pytest.html          pytest's own report
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import os
 import re
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,7 @@ from kar_checks.model import (
 )
 from kar_checks.outcome import requirement_result
 
+_MOST_LEVELS = 60
 DAMAGED = 10
 """Exit code of a run that lost an observation, as of any other error."""
 
@@ -59,7 +60,7 @@ def new_run_id() -> str:
     return f"{now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str | bytes) -> None:
     """Write ``text`` so that ``path`` holds either the old or the new content.
 
     Raises:
@@ -67,17 +68,17 @@ def write_atomically(path: Path, text: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            # Made by open, and not by mkstemp, so that the user's umask decides who may read it.
+            with temporary.open("xb") as stream:
+                stream.write(text.encode() if isinstance(text, str) else text)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+                temporary.unlink()
             raise
     except OSError as error:
         raise StoreError(
@@ -227,13 +228,13 @@ def _damaged(folder: Path, info: RunInfo, findings: list[Finding]) -> dict[str, 
 def _unusable(path: Path) -> str:
     """Return why a stored observation cannot be relied on; empty if it can."""
     try:
-        raw: Any = json.loads(path.read_bytes())
+        raw: Any = parse_json(path.read_bytes())
     except FileNotFoundError:
         return f"{path} is missing"
     except OSError as error:
         return f"{path} cannot be read: {error.strerror}"
-    except (ValueError, RecursionError):
-        return f"{path} is truncated or was changed: it is not JSON"
+    except ValueError as error:
+        return f"{path} is truncated or was changed: {error}"
     if not isinstance(raw, dict) or {"trial", "evidence", "started"} - set(raw):  # pyright: ignore[reportUnknownArgumentType]
         return f"{path} is not an observation"
     return ""
@@ -329,8 +330,33 @@ def _changed(path: Path, error: ValidationError) -> StoreError:
 
 def _json(path: Path, missing: Any) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
+        return parse_json(path.read_bytes())
     except FileNotFoundError:
         return missing
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Return what JSON says; nothing that we write is nested as deeply as is refused here.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply.
+    """
+    try:
+        found: Any = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    level: list[Any] = [found]
+    for _ in range(_MOST_LEVELS):
+        level = [
+            below
+            for one in level
+            if isinstance(one, dict | list)
+            for below in (one.values() if isinstance(one, dict) else one)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        ]
+        if not level:
+            return found
+    raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")

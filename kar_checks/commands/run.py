@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from kar_checks import exits
+from kar_checks.exits import Exit
 from kar_checks.options import Options
 from kar_checks.pytest_plugin import KarPlugin
 from kar_checks.report import text
@@ -39,7 +40,7 @@ def run_checks(options: Options, *, quiet: bool) -> int:
         if plugin.refused:
             raise plugin.refused
         if plugin.code is None:
-            return int(code)
+            return int(Exit.INTERNAL if plugin.broken else code)
         if page.exists():
             try:
                 write_atomically(folder / page.name, page.read_text("utf-8"))

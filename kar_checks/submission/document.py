@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from kar_checks import plain_yaml
+
 STATUSES = ("Implemented", "Not Implemented", "Partially Implemented", "N/A")
 #: What a person or this suite may fill; everything else of an item belongs to the programme.
 FILLED = ("status", "evidence", "notes")
@@ -201,7 +203,7 @@ def _quoted(text: str) -> str:
 
 def _parse(text: str, name: str) -> yaml.Node:
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = plain_yaml.compose(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

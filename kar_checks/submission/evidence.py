@@ -88,11 +88,7 @@ def attested(run: StoredRun, one: Attested, target: Path, redact: Redact | None)
                     f"{one.file} is no text, so that --redact cannot hide anything in it: leave "
                     "--redact out, or attest again with a link"
                 ) from error
-        try:
-            (target / place).parent.mkdir(parents=True, exist_ok=True)
-            (target / place).write_bytes(content)
-        except OSError as error:
-            raise StoreError(f"{target / place} cannot be written ({error.strerror})") from error
+        write_atomically(target / place, content)
         cited.append(place)
     return cited
 

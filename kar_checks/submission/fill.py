@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from kar_checks import programme
+from kar_checks import plain_yaml, programme
 from kar_checks.checks.registry import topics
 from kar_checks.model import Finding, Outcome, Record, RequirementOutcome, RequirementResult
 from kar_checks.profile import Profile
@@ -79,7 +79,7 @@ def read_answers(path: Path | None) -> Answers:
         return Answers()
     known = {plain(one) for one in (*METADATA, "repoUrl")}
     try:
-        raw: Any = yaml.safe_load(path.read_text("utf-8"))
+        raw: Any = plain_yaml.parse(path.read_text("utf-8"))
         answers = Answers.model_validate(raw or {})
     except OSError as error:
         raise ChecklistError(f"{path} cannot be read: {error.strerror}") from error

@@ -76,7 +76,11 @@ def test_without_a_cluster_nothing_is_done(kar: Kar, command: str) -> None:
         (["run", "--label", "x", "--kubeconfig", "good"], 4, "not of the form KEY=VALUE"),
         (["run", "--toleration", ":X", "--kubeconfig", "good"], 4, "the effect must be"),
         (["list", "--kubernetes", "1.20"], 4, "no checklist for Kubernetes 1.20"),
-        (["explain", "gang.nothing"], 4, "there is no check 'gang.nothing'"),
+        (
+            ["explain", "gang.nothing"],
+            4,
+            "there is no check, topic, requirement or KAR 'gang.nothing'",
+        ),
         (["rbac", "nothing"], 4, "there is no check, topic"),
         (["images", "list", "nothing"], 4, "there is no check, topic"),
         (["report", "nothing"], 3, "there is no run 'nothing'"),
@@ -308,7 +312,7 @@ def test_tests_that_cannot_be_loaded_are_shown(
     monkeypatch.setattr(toy, "TOPIC", replace(toy.TOPIC, tests="broken_face"))
     registry.topics.cache_clear()
     done = CliRunner().invoke(app, ["run", "--kubeconfig", cluster])
-    assert done.exit_code == 2
+    assert done.exit_code == 3
     assert "No module named 'no_such_module'" in done.stdout
 
 
