@@ -16,6 +16,7 @@ from kar_checks.cli import app
 from kar_checks.model import Outcome
 from kar_checks.store import StoredRun
 from tests.unit.submission import templates
+from tests.unit.submission.templates import described_by_us as described_by_us
 
 RECORDED = Path(__file__).parent / "recorded" / "run-0.1.0"
 ID = "20261125-153308-e251"
@@ -90,11 +91,8 @@ def test_it_can_be_compared(runs: Path, kar: Callable[..., tuple[int, str]]) -> 
 
 
 def test_a_submission_from_it_says_why_nothing_is_filled(
-    runs: Path,
-    kar: Callable[..., tuple[int, str]],
-    monkeypatch: pytest.MonkeyPatch,
+    kar: Callable[..., tuple[int, str]], described_by_us: None
 ) -> None:
-    templates.described_by_us(monkeypatch)
     Path("checklist.yaml").write_text(templates.template("1.37"), "utf-8")
     given = (ID, "--checklist", "checklist.yaml", "--target", "out")
     code, told = kar("submission", "new", *given)
