@@ -150,15 +150,27 @@ def run(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show only what is not passed.")
     ] = False,
+    again: Annotated[
+        str, typer.Option(metavar="RUN", help="Repeat what did not pass in an earlier run.")
+    ] = "",
 ) -> None:
     """Measure a cluster, judge it and render the scorecard."""
     with _one_sentence():
         from kar_checks.commands.run import run_checks
         from kar_checks.options import parse_fail_on
 
+        earlier: dict[str, Any] = {}
+        if again:
+            from kar_checks.commands.repeat import what_did_not_pass
+
+            selection, earlier = what_did_not_pass(again, output, selection)
+            if not selection.select:
+                print(f"Every check of run {again} passed, or does not apply: nothing to repeat.")
+                raise typer.Exit(5)
         options = build(
             cluster,
             selection,
+            earlier,
             output=output,
             keep_on_failure=keep_on_failure,
             fail_on=parse_fail_on(fail_on),
@@ -536,9 +548,15 @@ app.add_typer(submission_app, name="submission")
 
 @submission_app.command("new")
 def submission_new(
-    checklist: Annotated[Path, typer.Option(help="Your copy of the programme's checklist file.")],
     target: Annotated[Path, typer.Option(help="Folder of the product, such as v1.37/acme.")],
-    run: RunArgument = "latest",
+    checklist: Annotated[
+        Path | None,
+        typer.Option(help="Your copy of the programme's checklist; needed the first time only."),
+    ] = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Folders or ids of runs; default: the latest."),
+    ] = None,
     output: OutputOption = Path("runs"),
     answers: Annotated[
         Path | None, typer.Option(help="What only you know (YAML): metadata, attested items.")
@@ -551,12 +569,12 @@ def submission_new(
     ] = False,
     max_age_days: Annotated[int, typer.Option(min=1, help="Refuse a run older than this.")] = 90,
 ) -> None:
-    """Fill a checklist from a run and write its evidence; overwrites nothing."""
+    """Fill a checklist from runs and write its evidence; replaces only what it wrote itself."""
     with _one_sentence():
         from kar_checks.commands.submission import new
 
         code = new(
-            run,
+            runs or ["latest"],
             output,
             checklist,
             target,
@@ -572,14 +590,17 @@ def submission_new(
 def submission_check(
     file: Annotated[Path, typer.Argument(help="A filled PRODUCT.yaml.")],
     rules: Annotated[
-        str, typer.Option(metavar="strict|hybrid", help="Validator; default: the version's.")
+        str, typer.Option(metavar="strict|hybrid", help="Validator; default: hybrid, the newer.")
     ] = "",
+    online: Annotated[
+        bool, typer.Option("--online", help="Request each URL, as the validator does.")
+    ] = False,
 ) -> None:
-    """Apply the validator's rules off line; says line and column of each fault."""
+    """Check a filled checklist with the validator's rules; prints line and column of problems."""
     with _one_sentence():
         from kar_checks.commands.submission import check_file, generation
 
-        code = check_file(file, generation(rules))
+        code = check_file(file, generation(rules), online=online)
     raise typer.Exit(code)
 
 

@@ -198,11 +198,16 @@ class StoredRun:
         return path.read_text("utf-8") if path.exists() and trial not in self.damaged else None
 
     def files(self) -> list[tuple[str, str, int]]:
-        """Return (path, SHA-256, bytes) of every raw file: observations and evidence."""
+        """Return (path, SHA-256, bytes) of every raw file: observations and evidence.
+
+        Links are no files of a run: what they point to may be anything of this machine.
+        """
         found: list[tuple[str, str, int]] = []
+        inside = self.folder.resolve()
         for room in ("observations", "partial", "evidence"):
             for path in sorted((self.folder / room).rglob("*")):
-                if path.is_file():
+                linked = path.resolve() != inside / path.relative_to(self.folder)
+                if path.is_file() and not linked:
                     content = path.read_bytes()
                     name = str(path.relative_to(self.folder))
                     found.append((name, hashlib.sha256(content).hexdigest(), len(content)))

@@ -420,3 +420,23 @@ def test_a_command_loads_no_more_than_it_uses(arguments: list[str], heavy: list[
 def test_no_command_at_all_shows_the_help(kar: Kar) -> None:
     said = kar()
     assert "Measure a cluster, judge it and render the scorecard" in said.out + said.err
+
+
+def test_a_run_again_repeats_what_did_not_pass_with_its_own_choices(
+    kar: Kar, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("--kubeconfig", cluster)
+    kar("run", *given, "--set", "gang.window_seconds=7", "--label", "team=a")
+    first = StoredRun(Path("runs/latest").resolve())
+    monkeypatch.setitem(toy.OUTCOMES, "toy.fails", toy.OUTCOMES["toy.passes"])
+    assert kar("run", *given, "--again", first.info.id).code == 11
+    second = StoredRun(Path("runs/latest").resolve())
+    assert second.info.selection == ["toy.fails", "toy.undecided"]
+    assert second.info.profile["settings"]["gang.window_seconds"]["value"] == 7
+    assert second.info.environment.options["labels"] == {"team": "a"}
+    monkeypatch.setitem(toy.OUTCOMES, "toy.undecided", toy.OUTCOMES["toy.passes"])
+    assert kar("run", *given, "--again", "latest").code == 0
+    done = kar("run", *given, "--again", "latest")
+    assert done.code == 5
+    assert "nothing to repeat" in done.out
+    assert kar("run", "toy.fails", *given, "--again", "latest").code == 4
