@@ -76,6 +76,12 @@ def run(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show only what is not passed.")
     ] = False,
+    no_report: Annotated[
+        bool,
+        typer.Option(
+            "--no-report", help="Store the run without page and JUnit; `kar report` renders them."
+        ),
+    ] = False,
 ) -> None:
     """Measure a cluster, judge it and render the scorecard."""
     with _one_sentence():
@@ -88,6 +94,7 @@ def run(
             output=output,
             keep_on_failure=keep_on_failure,
             fail_on=parse_fail_on(fail_on),
+            render=not no_report,
         )
         if not options.names_a_cluster:
             raise ValueError(NO_CLUSTER)
