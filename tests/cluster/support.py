@@ -152,9 +152,17 @@ def _labelled(cluster: Cluster, path: str) -> list[str]:
 class Machine:
     """Gives the local cluster with the settings that a test wants."""
 
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """How long tests waited for it in all."""
+
     def up(self, settings: Settings) -> LocalCluster:
         """The running cluster if it has these settings, otherwise a new one."""
-        return bring_up(settings, Progress())
+        began = time.monotonic()
+        try:
+            return bring_up(settings, Progress())
+        finally:
+            self.seconds += time.monotonic() - began
 
     def down(self) -> None:
         """End the cluster."""

@@ -13,6 +13,7 @@ from tests.cluster.support import EVERYTHING, UNASKED, Kar
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 
+@pytest.mark.guard
 @pytest.mark.addons(*EVERYTHING)
 def test_every_check_passes_with_its_control(kar: Kar) -> None:
     done = kar.run(*LENIENT, report=True)
