@@ -18,6 +18,7 @@ from typing import Any, cast
 import yaml
 from pydantic import ValidationError
 
+from kar_checks import fast_yaml
 from kar_checks.model import Record
 
 
@@ -72,7 +73,7 @@ def default() -> Profile:
     settings: dict[str, Any] = {}
     folder = resources.files("kar_checks").joinpath("profiles/settings")
     for file in sorted(folder.iterdir(), key=lambda one: one.name):
-        settings |= yaml.safe_load(file.read_text("utf-8"))
+        settings |= fast_yaml.load(file.read_text("utf-8"))
     return Profile(
         name="record",
         description="Records every figure and sets no floor; the windows and tolerances are those "
