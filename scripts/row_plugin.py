@@ -99,7 +99,7 @@ class Planned:
         if report.when != "teardown":
             return
         now = time.monotonic()
-        waited = sum(float(value) for name, value in _properties(report) if name == CLUSTER_SECONDS)
+        waited = _cluster_seconds(report)
         self._write(
             report.nodeid,
             outcome=self._outcome,
@@ -114,8 +114,9 @@ class Planned:
             stream.write(json.dumps({"id": row, **told}) + "\n")
 
 
-def _properties(report: pytest.TestReport) -> list[tuple[str, object]]:
-    return list(report.user_properties)
+def _cluster_seconds(report: pytest.TestReport) -> float:
+    told = [value for name, value in report.user_properties if name == CLUSTER_SECONDS]
+    return sum(value for value in told if isinstance(value, float))
 
 
 def _reason(report: pytest.TestReport) -> str:
