@@ -153,6 +153,12 @@ def run(
     again: Annotated[
         str, typer.Option(metavar="RUN", help="Repeat what did not pass in an earlier run.")
     ] = "",
+    no_report: Annotated[
+        bool,
+        typer.Option(
+            "--no-report", help="Store the run without page and JUnit; `kar report` renders them."
+        ),
+    ] = False,
 ) -> None:
     """Measure a cluster, judge it and render the scorecard."""
     with _one_sentence():
@@ -174,6 +180,7 @@ def run(
             output=output,
             keep_on_failure=keep_on_failure,
             fail_on=parse_fail_on(fail_on),
+            render=not no_report,
         )
         if not options.names_a_cluster:
             raise ValueError(NO_CLUSTER)

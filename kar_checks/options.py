@@ -35,6 +35,8 @@ class Options:
     output: Path = field(default_factory=lambda: Path("runs"))
     keep_on_failure: bool = False
     fail_on: Sequence[Outcome] = DEFAULT_FAIL_ON
+    render: bool = True
+    """Whether the run's page and JUnit file are made at its end; ``kar report`` can do it later."""
     max_disruption: Disruption = "network"
     unasked: frozenset[str] = frozenset()
     """Topics that are selected only on request, and were not asked for."""

@@ -19,7 +19,7 @@ from typing import Any, cast
 import yaml
 from pydantic import ValidationError
 
-from kar_checks import plain_yaml
+from kar_checks import fast_yaml, plain_yaml
 from kar_checks.model import Record
 
 
@@ -86,7 +86,7 @@ def names(text: str) -> list[str]:
 def thresholds() -> frozenset[str]:
     """Return the keys of the settings that only judges read."""
     file = resources.files("kar_checks").joinpath("profiles/thresholds.yaml")
-    return frozenset(yaml.safe_load(file.read_text("utf-8")))
+    return frozenset(fast_yaml.load(file.read_text("utf-8")))
 
 
 def stored(raw: dict[str, Any]) -> Profile:
@@ -110,7 +110,7 @@ def default() -> Profile:
     settings: dict[str, Any] = {}
     folder = resources.files("kar_checks").joinpath("profiles/settings")
     for file in sorted(folder.iterdir(), key=lambda one: one.name):
-        settings |= yaml.safe_load(file.read_text("utf-8"))
+        settings |= fast_yaml.load(file.read_text("utf-8"))
     return Profile(
         name="record",
         description="Records every figure and sets no floor; the windows and tolerances are those "

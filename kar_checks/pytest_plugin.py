@@ -142,7 +142,8 @@ class KarPlugin:
             return
         try:
             self.code = self.runner.close(int(exitstatus))
-            report.write_all(self.runner.folder)
+            if self.options.render:
+                report.write_all(self.runner.folder)
         except (KeyboardInterrupt, StoreError) as error:
             run = self.runner.run
             self.code = exits.of_run(run.info, run.findings, trouble=error)
@@ -265,6 +266,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--kar-set", action="append", default=[], metavar="KEY=VALUE")
     group.addoption("--output", type=Path, default=Path("runs"), help="where runs are stored")
     group.addoption("--keep-on-failure", action="store_true", help="leave objects for a look")
+    group.addoption("--no-report", action="store_true", help="render neither page nor JUnit")
     group.addoption("--fail-on", help="outcomes against the objective, e.g. fail,error")
     group.addoption("--max-disruption", choices=DISRUPTIONS, default="network")
     group.addoption("--namespace", default="", help="an existing namespace to work in")
@@ -307,4 +309,5 @@ def _options(config: pytest.Config) -> Options:
         output=given("--output"),
         keep_on_failure=given("--keep-on-failure"),
         fail_on=parse_fail_on(fail_on) if fail_on else DEFAULT_FAIL_ON,
+        render=not given("--no-report"),
     )

@@ -36,7 +36,7 @@ def run_checks(options: Options, *, quiet: bool) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         # pytest-html makes its folder at once; a run that is refused must leave none.
         page = Path(scratch, "pytest.html")
-        code = _run_pytest(page, files, plugin)
+        code = _run_pytest(page if options.render else None, files, plugin)
         if plugin.refused:
             raise plugin.refused
         if plugin.code is None:
@@ -55,8 +55,11 @@ def run_checks(options: Options, *, quiet: bool) -> int:
     return int(last)
 
 
-def _run_pytest(page: Path, files: list[str], plugin: KarPlugin) -> int:
-    """Run pytest so that the user's own settings, conftests and options have no say."""
+def _run_pytest(page: Path | None, files: list[str], plugin: KarPlugin) -> int:
+    """Run pytest so that the user's own settings, conftests and plugins have no say.
+
+    pytest's report goes to ``page``, if there is one.
+    """
     os.environ.pop("PYTEST_ADDOPTS", None)
     package = str(Path(__file__).resolve().parents[2])
     return pytest.main(
@@ -71,12 +74,18 @@ def _run_pytest(page: Path, files: list[str], plugin: KarPlugin) -> int:
             "no:cacheprovider",
             "-p",
             "no:terminal",
-            f"--html={page}",
-            "--self-contained-html",
+            "--disable-plugin-autoload",
+            *(_page_options(page) if page else ()),
             *files,
         ],
         plugins=[plugin],
     )
+
+
+def _page_options(page: Path) -> tuple[str, ...]:
+    plugins = ("pytest_metadata.plugin", "pytest_html.plugin", "pytest_html.fixtures")
+    loaded = (word for name in plugins for word in ("-p", name))
+    return (*loaded, f"--html={page}", "--self-contained-html")
 
 
 def _file_of(module: str) -> str:

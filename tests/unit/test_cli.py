@@ -296,6 +296,34 @@ def test_a_run_ends_with_a_summary_and_the_code_of_the_store(kar: Kar, cluster: 
         assert (stored.folder / name).exists()
 
 
+def test_a_run_without_a_report_is_whole_and_can_be_rendered_later(kar: Kar, cluster: str) -> None:
+    said = kar("run", "toy.passes", "toy.fails", "--no-report", "--kubeconfig", cluster)
+    assert said.code == 1
+    assert "the judge says fail" in said.out
+    assert "Page:" not in said.out
+    stored = StoredRun(Path("runs/latest"))
+    assert stored.info.exit_code == 1
+    assert len(stored.findings) == 2
+    rendered = ("scorecard.html", "kar-junit.xml", "pytest.html")
+    assert not any((stored.folder / name).exists() for name in rendered)
+    assert kar("report").code == 0
+    assert (stored.folder / "scorecard.html").exists()
+
+
+def test_the_users_own_pytest_plugins_have_no_say(
+    kar: Kar, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "meddler.py").write_text(
+        "def pytest_collection_modifyitems(items):\n    items.clear()\n", "utf-8"
+    )
+    about = tmp_path / "meddler-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: meddler\nVersion: 1\n", "utf-8")
+    (about / "entry_points.txt").write_text("[pytest11]\nmeddler = meddler\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert kar("run", "toy.fails", "--kubeconfig", cluster).code == 1
+
+
 def test_a_folder_that_cannot_be_made_is_one_sentence(kar: Kar, cluster: str) -> None:
     Path("runs").write_text("a file", "utf-8")
     said = kar("run", "toy.passes", "--kubeconfig", cluster)
