@@ -58,8 +58,10 @@ def choose(given: str, context: str | None) -> Chosen:
         )
     merged: dict[str, dict[str, Object]] = {section: {} for section in _ENTRY}
     current = ""
-    for file in files:
-        content = _read(file, given)
+    contents = [(file, _read(file, given)) for file in files]
+    if not any(content for _, content in contents):
+        raise _unusable(given, "it is empty")
+    for file, content in contents:
         current = current or _text(content.get("current-context"))
         for section, entries in merged.items():
             for name, entry in _entries(content, section, file, given):
