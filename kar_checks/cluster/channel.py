@@ -44,14 +44,14 @@ def exit_code(status: str, pod: str, program: str) -> int | None:
     for cause in (told.get("details") or {}).get("causes") or []:
         if cause.get("reason") == "ExitCode":
             return int(cause["message"])
-    text = str(told.get("message", ""))
+    text = str(told.get("message") or "failed")
     # Runtimes that cannot start a program say so in words of their own, without an exit code.
     missing = "not found" in text or "no such file" in text
     raise HarnessError(
         Reason.IMAGE_LACKS_TOOL if missing else Reason.API_ERROR,
         f"exec in pod {pod}: the image has no {program}"
         if missing
-        else f"exec in pod {pod}: {text.strip().splitlines()[0][:300] if text.strip() else 'failed'}",
+        else f"exec in pod {pod}: {text.strip().splitlines()[0][:300]}",
     )
 
 

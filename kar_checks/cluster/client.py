@@ -22,7 +22,8 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError, SSLError
 
 from kar_checks import __version__
 from kar_checks.cluster import channel, trouble, tunnel
-from kar_checks.cluster.channel import ExecResult, exit_code
+from kar_checks.cluster.channel import ExecResult as ExecResult
+from kar_checks.cluster.channel import exit_code as exit_code
 from kar_checks.cluster.connect import Connection
 from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.kinds import Kind
@@ -34,6 +35,7 @@ CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 SILENT_SECONDS = 20.0
 """After so long without a byte a watch is compared with a list: a proxy may hold events back."""
+GLANCE_SECONDS = 5.0
 LEAST_OUTAGE = 0.2
 WATCH_PAUSE = 0.2
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
@@ -137,8 +139,11 @@ class Cluster:
         content_type: str = "application/json",
         accept: str = "application/json",
         patient: bool = True,
+        seconds: float = READ_SECONDS,
     ) -> tuple[int, str]:
         """Send one request and return (status, text); an unreachable server is waited for.
+
+        ``seconds`` is how long one answer may take.
 
         Raises:
             HarnessError: the server stayed away for longer than the outage time.
@@ -149,7 +154,7 @@ class Cluster:
         while True:
             wait: float | None = None
             try:
-                response = self._send(method, path, body, query, content_type, accept, READ_SECONDS)
+                response = self._send(method, path, body, query, content_type, accept, seconds)
                 status, text = response.status, _text(response)
             except (HTTPError, OSError) as error:
                 status, text = 0, ""
@@ -179,7 +184,8 @@ class Cluster:
             pause = min(pause * 2, 2.0)
 
     def _unreachable(self, found: trouble.Trouble, waited: float) -> HarnessError:
-        lasted = f" for {waited:.0f} s" if waited >= LEAST_OUTAGE else ""
+        length = f"{waited:.0f}" if waited >= 1 else f"{waited:.1f}"
+        lasted = f" for {length} s" if waited >= LEAST_OUTAGE else ""
         if found.message:
             message = found.message + (f" (tried{lasted})" if lasted else "")
         else:
@@ -303,9 +309,7 @@ class Cluster:
             )
         return answer
 
-    def _refusal(
-        self, status: int, answer: Object | None, text: str, request: str
-    ) -> HarnessError:
+    def _refusal(self, status: int, answer: Object | None, text: str, request: str) -> HarnessError:
         server, plain = self.connection.server, text[:300].strip()
         if status == 400 and "HTTP request to an HTTPS server" in text:
             return HarnessError(
@@ -346,6 +350,22 @@ class Cluster:
             if error.status == 404:
                 return None
             raise
+
+    def glance(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
+        """Read an object once and briefly; ``None`` if no answer came.
+
+        Raises:
+            ApiError: the server refused, or has no such object (status 404).
+        """
+        path = kind.path(namespace, name)
+        try:
+            status, text = self.raw("GET", path, patient=False, seconds=GLANCE_SECONDS)
+        except HarnessError:
+            return None
+        answer = _json(text)
+        if status >= 400:
+            raise ApiError(status, answer, f"GET {path}")
+        return answer
 
     def list(
         self, kind: Kind, namespace: str = "", *, labels: str = "", fields: str = ""
@@ -576,8 +596,9 @@ class Cluster:
                     read_seconds=min(left, SILENT_SECONDS),
                 )
             except ReadTimeoutError:
-                missed, version = self._missed(kind, namespace, labels, fields, version, known)
-                yield from missed
+                if time.monotonic() < deadline:
+                    missed, version = self._missed(kind, namespace, query[4:], version, known)
+                    yield from missed
                 continue
             except (HTTPError, OSError):
                 self.raw("GET", "/version")  # waits for the server, or raises
@@ -607,8 +628,9 @@ class Cluster:
                     _note(known, change, item)
                     yield change, item
             except ReadTimeoutError:
-                missed, version = self._missed(kind, namespace, labels, fields, version, known)
-                yield from missed
+                if time.monotonic() < deadline:
+                    missed, version = self._missed(kind, namespace, query[4:], version, known)
+                    yield from missed
             except (HTTPError, OSError):
                 continue
             finally:
@@ -620,19 +642,21 @@ class Cluster:
         self,
         kind: Kind,
         namespace: str,
-        labels: str,
-        fields: str,
+        query: Sequence[tuple[str, str]],
         version: str,
         known: dict[str, Object],
-    ) -> tuple[list[tuple[str, Object]], str]:
+    ) -> tuple[Sequence[tuple[str, Object]], str]:
         """Return what a silent watch did not tell since ``version``, and the version it is at now.
 
         Nothing if the server cannot be asked: whoever watches finds that out by other means.
         """
-        query = [("labelSelector", labels)] if labels else []
-        query += [("fieldSelector", fields)] if fields else []
         try:
-            answer = self.call("GET", kind.path(namespace), query=query, patient=False)
+            status, text = self.raw(
+                "GET", kind.path(namespace), query=query, patient=False, seconds=GLANCE_SECONDS
+            )
+            answer = _json(text) or {}
+            if status != 200:
+                return [], version
             items = cast("list[Object]", answer.get("items") or [])
             latest = str((answer.get("metadata") or {}).get("resourceVersion") or "")
             since = int(version)
