@@ -53,6 +53,8 @@ _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 _SAMPLE = re.compile(
     r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+([-+0-9.eE]+|[-+]?(?:Inf|NaN))(?:\s+[0-9.]+)?"
 )
+_BEGINNING = re.compile(r"(?:ray_)?[^:_]*[:_]?")
+"""Ray puts its own word before the names of the engines that it runs."""
 _LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _WORDS = (
     *("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven", "islet", "jetty"),
@@ -135,7 +137,7 @@ def samples(text: str, wanted: list[str]) -> tuple[list[str], list[list[Any]]]:
         if match is None:
             continue
         name = match[1]
-        families.add(re.split(r"(?<=[:_])", name, maxsplit=1)[0])
+        families.add(_BEGINNING.match(name)[0])  # type: ignore[index]
         value = float(match[3])
         if name in names and ":" not in name and not name.startswith("process_"):
             # Some engines' names have no beginning of their own.

@@ -225,6 +225,14 @@ def _decode_only(proof: Proof) -> Ruling | None:
     share = proof.remote_share
     if share is not None and share < 1 - proof.tolerance:
         reached = proof.reached
+        if proof.uncounted:
+            return _undecided(
+                "counters_incomplete",
+                f"the logs of {_names(proof.uncounted)} have our request ids, and the counters "
+                "that were found there do not have the requests: servers in these pods tell their "
+                "metrics elsewhere",
+                "declare the ports of all servers with metrics in the pods' containers",
+            )
         if reached is None or reached < 1 - proof.tolerance:
             return _elsewhere(proof, reached)
         if share <= proof.tolerance:

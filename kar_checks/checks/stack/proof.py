@@ -15,7 +15,7 @@ What is not exported is missing: it proves nothing, and refutes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cached_property
@@ -131,23 +131,44 @@ class Proof:
             return handled / len(self.answered)
         return None
 
-    @cached_property
-    def reached(self) -> float | None:
-        """Share of the requests that the decode pods are known to have seen.
-
-        ``None`` if nothing tells: an id may be hidden in a log, so that none there proves nothing.
-        """
-        total = len(self.answered)
-        handled = self.total(self.decode, "requests")
-        tokens = [self.total(self.decode, one) for one in ("computed", "received")]
-        counted = [one for one in tokens if one is not None]
-        logged = sum(bool(_with_id(self.decode, one.number)) for one in self.answered)
+    def counted(self, pods: Sequence[StackPod]) -> float | None:
+        """Share of the requests or prompt tokens that pods counted; ``None`` if they count none."""
+        handled = self.total(pods, "requests")
+        tokens = [self.total(pods, one) for one in ("computed", "received")]
+        told = [one for one in tokens if one is not None]
         found = [
-            *([handled / total] if handled is not None and total else []),
-            *([sum(counted) / self.tokens] if counted and self.tokens else []),
-            *([logged / total] if logged else []),
+            *([handled / len(self.answered)] if handled is not None and self.answered else []),
+            *([sum(told) / self.tokens] if told and self.tokens else []),
         ]
         return max(found) if found else None
+
+    def logged(self, pods: Sequence[StackPod]) -> float:
+        """Share of the request ids in the logs of pods; ids may be hidden, so that 0 is no proof."""
+        there = sum(bool(_with_id(pods, one.number)) for one in self.answered)
+        return there / len(self.answered) if self.answered else 0.0
+
+    @cached_property
+    def reached(self) -> float | None:
+        """Share of the requests that the decode pods are known to have seen; ``None``: unknown."""
+        counted, logged = self.counted(self.decode), self.logged(self.decode)
+        return max(counted or 0, logged) if counted is not None or logged else None
+
+    @cached_property
+    def uncounted(self) -> list[StackPod]:
+        """Pods whose logs have our requests although their counters do not.
+
+        Those of a phase; prefill only where decode keeps no account of what it received.
+        """
+        most = 1 - self.tolerance
+        groups = [self.decode]
+        if self.total(self.decode, "received") is None:
+            groups.append(self.prefill)
+        return [
+            one
+            for group in groups
+            if (counted := self.counted(group)) is not None and counted < most <= self.logged(group)
+            for one in group
+        ]
 
     @cached_property
     def accounts(self) -> bool | None:

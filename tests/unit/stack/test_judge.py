@@ -684,6 +684,27 @@ def test_state_that_does_not_grow_in_proportion_is_not_called_recomputed() -> No
 HALF = {(REQUESTS, ""): counted(SENT / 2, 2), (BY_SOURCE, "local_compute"): counted(TOKENS / 2)}
 
 
+def part(side: Side, share: float) -> Side:
+    """A pod of which one server's metrics were found, and not those of the others."""
+    series = {
+        key: (7.0, 7.0, 7 + (values[2] - 7) * share, 7 + (values[3] - 7) * share)
+        for key, values in side.series.items()
+    }
+    return replace(side, series=series)
+
+
+@pytest.mark.parametrize("share", [0, 1 / 8, 1 / 2])
+@pytest.mark.parametrize("check", ["separate_phases", "transferred"])
+def test_servers_whose_metrics_were_not_found_are_not_taken_for_idle(
+    share: float, check: str
+) -> None:
+    for sides in (
+        (part(PREFILL, share), part(DECODE, share)),
+        (without(part(PREFILL, share), BY_SOURCE), without(DECODE, BY_SOURCE)),
+    ):
+        assert verdict(check, observed(*sides)) == ("inconclusive", "counters_incomplete")
+
+
 @pytest.mark.parametrize(
     ("prefill", "decode"),
     [
