@@ -431,10 +431,11 @@ def _carriage_facts(proof: Proof) -> list[Fact]:
         for word, windows in alone.items()
         if windows
     ]
-    if found.rates:
+    if found.beside:
         told = ", ".join(
-            f"{'decode' if side == 'received' else 'prefill'} {side} {size(mean)}"
-            for side, (_, mean, _) in found.rates.items()
+            f"{'decode' if side == 'received' else 'prefill'} {side} {size(one.rate)} "
+            f"(± {size(one.spread)})"
+            for side, one in found.beside.items()
         )
         out.append(Fact(name="carried a second without requests", value=told))
     return out

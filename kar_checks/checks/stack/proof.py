@@ -143,7 +143,7 @@ class Proof:
         return max(found) if found else None
 
     def logged(self, pods: Sequence[StackPod]) -> float:
-        """Share of the request ids in the logs of pods; ids may be hidden, so that 0 is no proof."""
+        """Share of the request ids in the logs of pods; they may be hidden: 0 is no proof."""
         there = sum(bool(_with_id(pods, one.number)) for one in self.answered)
         return there / len(self.answered) if self.answered else 0.0
 
@@ -239,7 +239,9 @@ class Proof:
         )
         most = float("inf") if partly or any(one.worker for one in self.seen.pods) else claimed
         moved = sum(one.likely for one in self.carriage.moved)
-        return (1 - self.tolerance) * claimed <= moved <= (1 + self._beyond) * most
+        noise = self.carriage.noise
+        enough = moved + noise >= (1 - self.tolerance) * claimed
+        return enough and moved - noise <= (1 + self._beyond) * most and noise < claimed / 2
 
     def _between_phases(self) -> bool:
         """Say whether connections between prefill and decode pods carried about all of it."""
