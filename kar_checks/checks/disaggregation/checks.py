@@ -80,9 +80,9 @@ TOPIC = Topic(
             id="disaggregation.correct_output",
             title="The answer follows from the transferred state",
             proves="Every answer is the one that the suite works out from prompt and secret, and "
-            "its state moved; three controls show that it takes the transfer: straight to decode, without a "
-            "prefill pod, and with a NetworkPolicy between the two where policies are enforced, "
-            "no answer is right.",
+            "its state moved; three controls show that it takes the transfer: straight to decode, "
+            "without a prefill pod, and with a NetworkPolicy between the two where policies are "
+            "enforced, no answer is right.",
             fails_when="An answer that was given is not the right one, or no answer comes, or all "
             "are right although their state did not move.",
             budget_seconds=120,
