@@ -147,6 +147,16 @@ class Carriage:
         spreads = [one.spread for one in self.beside.values()]
         return min(spreads, default=0.0) * len(self.moved) ** 0.5
 
+    def carried(self, direction: Direction) -> int | None:
+        """Return all that one side carried while requests were answered; ``None`` if unreadable."""
+        if direction not in self.sides:
+            return None
+        return sum(
+            window.carried
+            for window, step in zip(self.sides[direction], self._steps[1:], strict=True)
+            if step.did == "asked"
+        )
+
     # -- does it grow with the prompt ---------------------------------------------------------
 
     def _of(self, *, short: bool) -> list[Moved]:

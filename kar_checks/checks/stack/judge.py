@@ -223,6 +223,14 @@ def _spoiled(seen: StackObservation, proof: Proof, profile: Profile) -> Ruling |
 
 def _decode_only(proof: Proof) -> Ruling | None:
     share = proof.remote_share
+    if (received := proof.prefilled_elsewhere) is not None:
+        return _undecided(
+            "not_these_pods",
+            f"decode received {size(received)} while it served {len(proof.answered)} requests, and "
+            f"{_names(proof.prefill)} neither sent it nor saw the requests: other pods do the "
+            "prefill",
+            "name the prefill pods that decode uses by --target-prefill",
+        )
     if share is not None and share < 1 - proof.tolerance:
         reached = proof.reached
         if proof.uncounted:
@@ -247,7 +255,7 @@ def _decode_only(proof: Proof) -> Ruling | None:
             f"{share:.0%} of the prompts came from prefill, the rest decode computed itself: "
             f"{_accounts(proof)}"
         )
-    if short := proof.carriage.fell_short:
+    if short := proof.fell_short:
         number = sum(len(one.asked) for one in short)
         total = sum(len(one.asked) for one in proof.carriage.moved)
         return _partly(

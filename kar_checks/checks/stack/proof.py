@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cached_property
 
-from kar_checks.checks.stack.carried import Carriage
+from kar_checks.checks.stack.carried import Carriage, Moved
 from kar_checks.checks.stack.engines import (
     Quantity,
     engines_of,
@@ -171,6 +171,25 @@ class Proof:
         ]
 
     @cached_property
+    def prefilled_elsewhere(self) -> int | None:
+        """Bytes that decode received of other pods than the named prefill pods; else ``None``.
+
+        Those neither counted nor logged the requests, and sent less than any state takes.
+        """
+        received, sent = self.carriage.carried("received"), self.carriage.carried("sent")
+        saw = max(self.counted(self.prefill) or 0, self.logged(self.prefill))
+        found = [request for one in self.carriage.moved for request in one.asked]
+        wanted = self._floor * sum(one.tokens for one in found)
+        if received is None or sent is None or saw >= 1 - self.tolerance or not wanted:
+            return None
+        return received if sent < wanted <= received else None
+
+    @cached_property
+    def fell_short(self) -> list[Moved]:
+        """The requests whose state did not all move; none where it may take other ways."""
+        return [] if self._past_the_interfaces() else self.carriage.fell_short
+
+    @cached_property
     def accounts(self) -> bool | None:
         """Whether the engines' token accounts agree; ``None`` if they keep none."""
         computed = self.total(self.prefill, "computed")
@@ -215,6 +234,9 @@ class Proof:
         if most < wanted:
             why = self._past_the_interfaces()
             return (Carried.UNSEEN, why) if why else (Carried.NO, "")
+        # Some of it may have moved through memory or a device, some not.
+        if self.carriage.fell_short:
+            return Carried.UNSEEN, self._past_the_interfaces() or "not for every request"
         if self.carriage.grows is False:
             return Carried.UNATTRIBUTED, "short and long prompts made the interfaces carry the same"
         if self.carriage.grows is None:

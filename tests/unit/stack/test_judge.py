@@ -674,6 +674,27 @@ def test_a_part_of_the_requests_that_moved_nothing_is_seen(
         assert "of 22 requests" in found.summary
 
 
+def test_state_that_may_move_through_memory_is_not_called_recomputed() -> None:
+    # Two pairs of pods, one of them on the same node.
+    carry = kv(*range(0, SENT, 2))
+    decode = replace(DECODE, carry=carry, more={"node": "node-prefill"})
+    found = finding("transferred", observed(replace(PREFILL, carry=carry), decode))
+    assert (found.outcome.value, found.reason) == UNPROVEN
+    assert "share a node" in found.summary
+
+
+@pytest.mark.parametrize("accounts", [True, False])
+@pytest.mark.parametrize("check", ["separate_phases", "transferred"])
+def test_prefill_pods_that_are_not_those_of_decode_are_not_judged(
+    accounts: bool, check: str
+) -> None:
+    decode = DECODE if accounts else without(DECODE, BY_SOURCE)
+    for prefill in (IDLE, replace(IDLE, **SILENT)):
+        found = finding(check, observed(prefill, decode))
+        assert (found.outcome.value, found.reason) == ("inconclusive", "not_these_pods")
+        assert "other pods do the prefill" in found.summary
+
+
 def test_state_that_does_not_grow_in_proportion_is_not_called_recomputed() -> None:
     # A model with a state of fixed size beside a cache that grows.
     carry: Carry = lambda turn, asked: kv()(turn, asked) + 4e6 * len(asked)  # noqa: E731
@@ -712,7 +733,7 @@ def test_servers_whose_metrics_were_not_found_are_not_taken_for_idle(
     [
         # A cache, or the URL of another deployment: these pods did nothing.
         (IDLE, replace(IDLE, name="d", role="decode", received=1000)),
-        (IDLE, replace(DECODE, **SILENT, **MUTE)),
+        (IDLE, replace(DECODE, **SILENT, **MUTE, received=1000)),
         # A cache that answered half of the requests.
         (
             replace(PREFILL, series=HALF),
