@@ -146,6 +146,8 @@ def _transferred(seen: StackObservation, proof: Proof, profile: Profile) -> Ruli
         )
     carried = proof.bytes
     if carried.verdict is Carried.NO:
+        if not proof.seen_by_decode:
+            return _elsewhere(proof)
         if carried.claimed:
             return Ruling(
                 Outcome.FAIL,
@@ -231,8 +233,9 @@ def _decode_only(proof: Proof) -> Ruling | None:
             "prefill",
             "name the prefill pods that decode uses by --target-prefill",
         )
+    if proof.unseen_by_decode:
+        return _elsewhere(proof)
     if share is not None and share < 1 - proof.tolerance:
-        reached = proof.reached
         if proof.uncounted:
             return _undecided(
                 "counters_incomplete",
@@ -241,8 +244,8 @@ def _decode_only(proof: Proof) -> Ruling | None:
                 "metrics elsewhere",
                 "declare the ports of all servers with metrics in the pods' containers",
             )
-        if reached is None or reached < 1 - proof.tolerance:
-            return _elsewhere(proof, reached)
+        if not proof.seen_by_decode:
+            return _elsewhere(proof)
         if share <= proof.tolerance:
             return Ruling(
                 Outcome.FAIL,
@@ -266,8 +269,9 @@ def _decode_only(proof: Proof) -> Ruling | None:
     return None
 
 
-def _elsewhere(proof: Proof, reached: float | None) -> Ruling:
+def _elsewhere(proof: Proof) -> Ruling:
     """Return that others answered: what these pods did says nothing about the stack."""
+    reached = proof.reached
     told = (
         "nothing shows that the decode pods saw any of them"
         if reached is None

@@ -82,6 +82,10 @@ class Bytes:
     why: str = ""
 
 
+_TEXT = 2
+"""Bytes that a word of a prompt has at least."""
+
+
 class Proof:
     """One observation, calculated."""
 
@@ -183,6 +187,18 @@ class Proof:
         if received is None or sent is None or saw >= 1 - self.tolerance or not wanted:
             return None
         return received if sent < wanted <= received else None
+
+    @property
+    def seen_by_decode(self) -> bool:
+        """Whether the decode pods are known to have seen about all requests."""
+        return self.reached is not None and self.reached >= 1 - self.tolerance
+
+    @cached_property
+    def unseen_by_decode(self) -> bool:
+        """Whether the decode pods received less than the prompts themselves, and nothing counts."""
+        received = self.carriage.carried("received")
+        words = sum(request.words for one in self.carriage.moved for request in one.asked)
+        return not self.reached and received is not None and received < _TEXT * words
 
     @cached_property
     def fell_short(self) -> list[Moved]:

@@ -683,6 +683,13 @@ def test_state_that_may_move_through_memory_is_not_called_recomputed() -> None:
     assert "share a node" in found.summary
 
 
+def test_without_a_trace_of_the_requests_nobody_is_blamed_for_bytes_that_are_missing() -> None:
+    silent = [replace(one, **SILENT, **MUTE) for one in (PREFILL, DECODE)]
+    seen = observed(replace(silent[0], sent=300_000), replace(silent[1], received=300_000))
+    assert verdict("transferred", seen) == ("inconclusive", "not_these_pods")
+    assert verdict("separate_phases", seen) == ("inconclusive", "not_attributed")
+
+
 @pytest.mark.parametrize("accounts", [True, False])
 @pytest.mark.parametrize("check", ["separate_phases", "transferred"])
 def test_prefill_pods_that_are_not_those_of_decode_are_not_judged(
@@ -734,6 +741,8 @@ def test_servers_whose_metrics_were_not_found_are_not_taken_for_idle(
         # A cache, or the URL of another deployment: these pods did nothing.
         (IDLE, replace(IDLE, name="d", role="decode", received=1000)),
         (IDLE, replace(DECODE, **SILENT, **MUTE, received=1000)),
+        # Counters and series that appear with the first request only.
+        (replace(IDLE, **SILENT), replace(DECODE, **SILENT, **MUTE, received=1000)),
         # A cache that answered half of the requests.
         (
             replace(PREFILL, series=HALF),
