@@ -9,6 +9,7 @@ for prompts of the same length; what moves for one and not for another was compu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -145,7 +146,7 @@ class Carriage:
     def noise(self) -> float:
         """Bytes by which the sum of what probably moved may be wrong."""
         spreads = [one.spread for one in self.beside.values()]
-        return min(spreads, default=0.0) * len(self.moved) ** 0.5
+        return min(spreads, default=0.0) * math.sqrt(len(self.moved))
 
     def carried(self, direction: Direction) -> int | None:
         """Return all that one side carried while requests were answered; ``None`` if unreadable."""

@@ -138,19 +138,21 @@ def counters_claim_more(_: LocalCluster, cluster: Cluster) -> AbstractContextMan
 
 @injection(words=_SMALL)
 def most_transfers_break(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
-    """Three of four transfers break off; those requests are refused with an error."""
+    """Prefill loses the state of three of four requests, and those are refused with an error."""
     return _program(
         cluster,
         (
-            "            got = self.pull(len(tokens), params, reader)",
-            '            if int(request_id.rpartition("-")[2]) % 4:\n'
-            '                raise RefusedError(502, "kv_transfer_failed", "the link broke")\n'
-            "            got = self.pull(len(tokens), params, reader)",
+            "if held is None:",
+            'if held is None or int(held.request_id.rpartition("-")[2]) % 4:',
         ),
     )
 
 
-_LEAKS: _Change = ('"tp_size": 1,', '"tp_size": 1, "secret": self.secret.hex(),')
+_LEAKS: tuple[_Change, ...] = (
+    ('"tp_size": 1,', '"tp_size": 1, "secret": self.secret.hex(),'),
+    # Nobody comes for what is held.
+    ("self._held[handle] = Held(request_id, blocks, until, pause)", "self._room.release()"),
+)
 _COMPUTES = (
     '{0}keys = block_keys(bytes.fromhex(params["secret"]), tokens, self.shape.block_tokens)\n'
     "{0}for key, size in zip(keys, self.shape.block_sizes(len(tokens))):\n"
@@ -163,7 +165,7 @@ def secret_leaks(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[No
     """Prefill gives its secret away: decode computes the state itself, and nothing moves."""
     return _program(
         cluster,
-        _LEAKS,
+        *_LEAKS,
         (
             "            got = self.pull(len(tokens), params, reader)\n",
             _COMPUTES.format(" " * 12) + "            got = 0\n",
@@ -178,7 +180,7 @@ def secret_leaks_and_bytes_are_claimed(
     """Decode computes the state itself, and both sides count as if it had moved."""
     return _program(
         cluster,
-        _LEAKS,
+        *_LEAKS,
         (
             "            got = self.pull(len(tokens), params, reader)\n",
             _COMPUTES.format(" " * 12) + "            got = len(tokens) * self.shape.token_bytes\n",
