@@ -55,7 +55,9 @@ class Preflight:
         self.selection = selection
         self.run_id = run_id
         self.profile = profiles.load(options.profile, options.settings)
-        self.connection = connect(options.kubeconfig, options.context)
+        self.connection = connect(
+            options.kubeconfig, options.context, in_cluster=options.in_cluster
+        )
         self.cluster = Cluster(
             self.connection,
             run_id=run_id,

@@ -34,8 +34,12 @@ class Connection:
     proxy: Proxy | None = None
 
 
-def connect(kubeconfig: Path | None, context: str | None) -> Connection:
+def connect(
+    kubeconfig: Path | None, context: str | None, *, in_cluster: bool = False
+) -> Connection:
     """Load a kubeconfig; ``None`` takes ``KUBECONFIG``, the default place, or a pod's own account.
+
+    With ``in_cluster`` it is the account, whatever kubeconfig lies about.
 
     Raises:
         HarnessError: the file is missing, broken, or has no such context; or the credentials that
@@ -44,6 +48,8 @@ def connect(kubeconfig: Path | None, context: str | None) -> Connection:
     from kubernetes import client
 
     configuration: Any = client.Configuration()
+    if in_cluster:
+        return _of_this_pod(configuration)
     given = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG", "")
     default = Path("~/.kube/config").expanduser()
     if not given and not default.exists() and (_ACCOUNT / "token").exists():
@@ -79,8 +85,8 @@ def _of_this_pod(configuration: Any) -> Connection:
     except (config.ConfigException, OSError) as error:
         raise HarnessError(
             Reason.UNREACHABLE,
-            f"this pod's service account cannot be used: {error}",
-            "set automountServiceAccountToken, or name a cluster with --kubeconfig",
+            f"there is no service account of a pod to use: {error}",
+            "run it in a pod, with automountServiceAccountToken, or name a cluster with --kubeconfig",
         ) from error
     proxy = _through(configuration, "")
     _tune(configuration)

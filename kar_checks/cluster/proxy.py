@@ -31,6 +31,11 @@ class Proxy:
         return f"{self.scheme}://{bracketed(self.host)}:{self.port}"
 
     @property
+    def of_environment(self) -> bool:
+        """Say whether the environment names it, and not the kubeconfig."""
+        return self.origin.upper().endswith("_PROXY")
+
+    @property
     def socks(self) -> bool:
         """Say whether it speaks SOCKS 5, as a bastion's ``ssh -D`` does."""
         return self.scheme.startswith("socks5")
