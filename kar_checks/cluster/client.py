@@ -325,10 +325,7 @@ class Cluster:
             raise HarnessError(
                 Reason.API_ERROR,
                 f"{method} {path}: the answer is not JSON{f' but {page}' if page else ''}",
-                "sign in to whatever guards the API server (a VPN, a portal), or leave the proxy "
-                "out for it (NO_PROXY)"
-                if page
-                else "is this address really a Kubernetes API server?",
+                trouble.SIGN_IN if page else "is this address really a Kubernetes API server?",
             )
         return answer
 
@@ -351,6 +348,8 @@ class Cluster:
         if page:
             answer = {"message": f"HTTP {status} with {page}"}
         error = ApiError(status, answer or {"message": plain or f"HTTP {status}"}, request)
+        if page and not error.fault.help:
+            error.fault = error.fault.model_copy(update={"help": trouble.SIGN_IN})
         if status == 401 and self.connection.credentials is not None:
             error.fault = error.fault.model_copy(
                 update={

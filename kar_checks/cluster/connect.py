@@ -86,7 +86,7 @@ def _of_this_pod(configuration: Any) -> Connection:
         raise HarnessError(
             Reason.UNREACHABLE,
             f"there is no service account of a pod to use: {error}",
-            "run it in a pod, with automountServiceAccountToken, or name a cluster with --kubeconfig",
+            "run it in a pod that mounts its account's token, or name a cluster with --kubeconfig",
         ) from error
     proxy = _through(configuration, "")
     _tune(configuration)
