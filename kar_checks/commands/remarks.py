@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kar_checks.cluster import policies
+from kar_checks.cluster import openshift, policies
 from kar_checks.cluster.client import Object
-from kar_checks.cluster.facts import devices, may, taint_text, untolerated, why_unusable
+from kar_checks.cluster.facts import devices, taint_text, untolerated, why_unusable
 from kar_checks.options import Options
 from kar_checks.runner import Preflight
 
@@ -18,7 +18,6 @@ _SYSTEM_TAINTS = (
 """Taints that say what state or whose a node is: nobody is advised to tolerate them."""
 _ACCELERATORS = ("gpu", "accelerator", "tpu", "neuron", "gaudi", "nvidia", "amd.com", "habana")
 _NAMED = 3
-SCC_GROUP = "security.openshift.io"
 
 
 @dataclass(frozen=True)
@@ -107,20 +106,15 @@ def of_plan(before: Preflight) -> list[Remark]:
 
 def of_cluster(before: Preflight, options: Options) -> list[Remark]:
     """Return what the kind of cluster makes needful: so far OpenShift's user ids."""
-    if not before.facts.serves_group(SCC_GROUP) or options.target.run_as_user is None:
+    refuses = openshift.refuses_user(before.cluster, before.facts, options.target, before.namespace)
+    if refuses is None:
         return []
-    allowed = any(
-        may(before.cluster, "use", SCC_GROUP, "securitycontextconstraints", before.namespace, one)
-        for one in ("nonroot-v2", "nonroot", "anyuid")
-    )
-    exempt = ", though your own user may choose one" if allowed else ""
     return [
         Remark(
-            "this is OpenShift, whose security context constraints give each namespace user ids "
-            f"of its own{exempt}: it refuses pods with user id {options.target.run_as_user}",
-            "give --platform-user",
-            blocks=not allowed,
-            options=["--platform-user"],
+            refuses.text,
+            f"give {openshift.OPTION}",
+            blocks=refuses.every,
+            options=[openshift.OPTION],
         )
     ]
 

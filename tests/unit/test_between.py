@@ -133,7 +133,7 @@ def test_the_kubeconfigs_proxy_comes_first_and_is_never_excepted() -> None:
 def test_an_address_that_is_no_proxys_is_one_sentence(tmp_path: Path, address: str) -> None:
     path = write_kubeconfig(tmp_path, "https://x", **{"proxy-url": address})
     with pytest.raises(
-        HarnessError, match="the proxy '.*' .proxy-url of the kubeconfig."
+        HarnessError, match=r"the proxy '.*' .proxy-url of the kubeconfig."
     ) as caught:
         connect(path, None)
     assert "u:p" not in caught.value.fault.message
@@ -544,7 +544,7 @@ def test_a_proxy_that_refuses_the_tunnel_of_an_exec_is_named(tmp_path: Path) -> 
     path = write_kubeconfig(tmp_path, "http://api.example", **{"proxy-url": address})
     with (
         contextlib.closing(Cluster(connect(path, None))) as client,
-        pytest.raises(HarnessError, match="refuses connections to api.example:80 .403.") as caught,
+        pytest.raises(HarnessError, match=r"refuses connections to api.example:80 .403.") as caught,
     ):
         client.exec("ns", "p", ["id"])
     assert caught.value.fault.reason is Reason.UNREACHABLE

@@ -82,7 +82,7 @@ def test_a_plugin_that_is_missing_is_named_with_its_hint() -> None:
         (credential(), {}, "neither a token nor a certificate"),
         (credential(clientCertificateData="x"), {}, "neither a token nor a certificate"),
         (
-            credential(token="t").replace("/v1", "/v1beta1"),
+            credential(token="t").replace("/v1", "/v1beta1"),  # noqa: S106 - no secret
             {},
             "printed client.authentication.k8s.io/v1beta1 ExecCredential",
         ),
