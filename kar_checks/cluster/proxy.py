@@ -99,7 +99,7 @@ def parse(address: str, origin: str) -> Proxy:
 def bypassed(target: SplitResult, excepted: str) -> bool:
     """Say whether ``NO_PROXY`` excepts a server: names, .subdomains, addresses, CIDRs, ports."""
     host = (target.hostname or "").rstrip(".").lower()
-    port = str(target.port or _PORTS.get(target.scheme, ""))
+    port = str(target.port or _PORTS[target.scheme])
     address = _address(host)
     return any(
         _matches(one.strip().lower(), host, port, address) for one in excepted.split(",") if one

@@ -82,7 +82,7 @@ def open_socket(
     except Exception:
         connection.close()
         raise
-    found: socket.socket = connection.sock  # type: ignore[assignment]
+    found: socket.socket = connection.sock
     return found
 
 

@@ -34,9 +34,9 @@ def show_plan(options: Options) -> int:
         here = "runs" if one.runs else str(one.outcome)
         table.add_row(one.check, here, check.disruption, f"{check.budget_seconds} s", escape(why))
     console.print(table)
-    for one in remarks.of_cluster(before, options):
-        console.print(f"\n[yellow]![/] {escape(one.text)}", soft_wrap=True)
-        console.print(f"  [bold]→[/] {escape(one.advice)}", soft_wrap=True)
+    for remark in remarks.of_cluster(before, options):
+        console.print(f"\n[yellow]![/] {escape(remark.text)}", soft_wrap=True)
+        console.print(f"  [bold]→[/] {escape(remark.advice)}", soft_wrap=True)
     console.print("\n[bold]Rights[/]")
     for right in before.rights:
         missing = "  [red]missing[/]" if right in before.missing else ""
