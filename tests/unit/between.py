@@ -127,11 +127,12 @@ def head(client: socket.socket) -> str:
 
 @dataclass
 class HttpProxy(Listener):
-    """Tunnels every CONNECT to one port of this machine, if it likes who asks."""
+    """Tunnels every CONNECT to one port, if it likes who asks."""
 
     target: int
     credentials: str = ""
     refuses: int = 0
+    host: str = "127.0.0.1"
     heads: list[str] = field(default_factory=list[str])
 
     def serve(self, client: socket.socket) -> None:
@@ -145,16 +146,17 @@ class HttpProxy(Listener):
             client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
             return
         client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        _join(client, self.target)
+        _join(client, self.host, self.target)
 
 
 @dataclass
 class SocksProxy(Listener):
-    """SOCKS 5 to one port of this machine."""
+    """SOCKS 5 to one port."""
 
     target: int
     credentials: tuple[str, str] = ("", "")
     refuses: int = 0
+    host: str = "127.0.0.1"
     names: list[str] = field(default_factory=list[str])
 
     def serve(self, client: socket.socket) -> None:
@@ -174,11 +176,11 @@ class SocksProxy(Listener):
         self.names.append(asked[5:-2].decode())
         client.sendall(bytes([5, self.refuses, 0, 1]) + bytes(4) + struct.pack(">H", 0))
         if not self.refuses:
-            _join(client, self.target)
+            _join(client, self.host, self.target)
 
 
-def _join(client: socket.socket, port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port)) as upstream:
+def _join(client: socket.socket, host: str, port: int) -> None:
+    with socket.create_connection((host, port)) as upstream:
         back = threading.Thread(target=_copy, args=(upstream, client), daemon=True)
         back.start()
         _copy(client, upstream)
