@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import urllib3
-from urllib3.exceptions import HTTPError, ReadTimeoutError, SSLError
+from urllib3.exceptions import HTTPError, InsecureRequestWarning, ReadTimeoutError, SSLError
 
 from kar_checks import __version__
 from kar_checks.cluster import channel, trouble, tunnel
@@ -106,6 +106,9 @@ class Cluster:
         from kubernetes import client
 
         api: Any = client.ApiClient(self.connection.configuration)
+        if not self.connection.configuration.verify_ssl:
+            # The kubeconfig wants it so, and kubectl says nothing about it, either.
+            urllib3.disable_warnings(InsecureRequestWarning)
         proxy = self.connection.proxy
         if proxy is not None and proxy.socks:
             api.rest_client.pool_manager.pool_classes_by_scheme = tunnel.socks_pools(proxy)
@@ -223,13 +226,16 @@ class Cluster:
             raise self._unreachable(trouble.through(proxy, status, self.connection.server), 0)
         if not 300 <= status < 400 or status == 304:
             return
+        server = self.connection.server
+        to = str(response.headers.get("Location") or "nowhere").partition("?")[0][:200]
+        secured = to.startswith(f"https{server.removeprefix('http')}")
         raise HarnessError(
             Reason.UNREACHABLE,
-            f"{request}: {self.connection.server} redirects to "
-            f"{str(response.headers.get('Location') or 'nowhere').partition('?')[0][:200]} "
-            f"(HTTP {status}), which no API server does",
-            "sign in to whatever guards it (a VPN, a portal), or take the server's own address "
-            "into the kubeconfig",
+            f"{request}: {server} redirects to {to} (HTTP {status}), which no API server does",
+            "write the server in the kubeconfig with https://"
+            if secured
+            else "sign in to whatever guards it (a VPN, a portal), or take the server's own "
+            "address into the kubeconfig",
         )
 
     def _renew(self) -> bool:
@@ -562,6 +568,8 @@ class Cluster:
             pod=pod,
             program=argv[0],
             connect_seconds=CONNECT_SECONDS,
+            # A kubelet that hangs holds the handshake up; whoever waits gives up before.
+            handshake_seconds=seconds + 2 * CONNECT_SECONDS,
             seconds=seconds,
         )
 

@@ -139,9 +139,19 @@ def gather(cluster: Cluster) -> Facts:
             f"{cluster.connection.server} tells no Kubernetes version",
             "is this address really a Kubernetes API server?",
         )
+    user = _whoami(cluster)
+    if user == "system:anonymous":
+        who = cluster.connection.credentials
+        raise HarnessError(
+            Reason.FORBIDDEN,
+            f"{cluster.connection.server} takes us for nobody (system:anonymous)"
+            + (f": {who.describe()}" if who is not None else ""),
+            "get a kubeconfig with credentials; a proxy or load balancer that ends TLS loses "
+            "client certificates",
+        )
     return Facts(
         version=version,
-        user=_whoami(cluster),
+        user=user,
         cluster_uid=_cluster_uid(cluster),
         nodes=_nodes(cluster),
         served=_discover(cluster),

@@ -140,12 +140,16 @@ def _of_tls(text: str, connection: Connection) -> Trouble:
             message=f"{server} does not speak TLS",
             advice="check scheme and port: it may want http://, or is no API server",
         )
-    if "alert" in text.lower() and "verify failed" not in text:
-        return Trouble(
-            message=f"{server} broke the TLS connection off: {text}",
-            advice="renew the client certificate in the kubeconfig, if it has one",
-        )
     if "verify failed" not in text and "doesn't match" not in text:
+        who = connection.credentials
+        described = who.describe() if who is not None and connection.configuration.cert_file else ""
+        alert = "alert" in text.lower()
+        if alert or "expired" in described:
+            return Trouble(
+                message=f"{server} broke the TLS connection off: {text}"
+                + (f"; {described}" if "expired" in described else ""),
+                advice="renew the client certificate in the kubeconfig, if it has one",
+            )
         return Trouble(cause=f"the TLS connection failed: {text}")
     seen = _certificate(connection)
     if "expired" in text or "not yet valid" in text:

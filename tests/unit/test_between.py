@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -579,3 +580,41 @@ def test_a_watch_that_is_swallowed_is_compared_with_a_list(
         ("MODIFIED", "p"),
         ("DELETED", "p"),
     ]
+
+
+def test_a_redirect_to_https_says_what_to_write(api: ApiServer, tmp_path: Path) -> None:
+    to = {"Location": f"https://127.0.0.1:{api.port}/version"}
+    api.answers.append(Answer(301, "", headers=to))
+    assert "with https://" in fault_of(api.kubeconfig(tmp_path)).help
+
+
+def test_a_client_certificate_that_the_server_refuses_is_told_with_its_end(
+    tmp_path: Path, authority: Authority
+) -> None:
+    context = authority.server()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.file)
+    server = ApiServer(tls=context)
+    certificate, key = authority.pair("me", days=-2)
+    user = {"client-certificate": str(certificate), "client-key": str(key)}
+    known = {"certificate-authority": str(authority.file)}
+    fault = fault_of(server.kubeconfig(tmp_path, user=user, **known))
+    assert "the client certificate of user 'research' expired on" in fault.message
+    server.close()
+
+
+def test_an_exec_that_hangs_in_the_handshake_is_a_timeout(tmp_path: Path) -> None:
+    class Hangs(Listener):
+        def serve(self, client: Any) -> None:
+            client.recv(4096)
+            time.sleep(12)
+
+    server = Hangs()
+    path = write_kubeconfig(tmp_path, f"http://127.0.0.1:{server.port}")
+    with (
+        contextlib.closing(Cluster(connect(path, None))) as client,
+        pytest.raises(HarnessError, match="no answer within 5 s") as caught,
+    ):
+        client.exec("ns", "p", ["id"], seconds=0.3)
+    assert caught.value.fault.reason is Reason.TIMEOUT
+    server.close()

@@ -216,3 +216,13 @@ def test_an_answer_that_is_no_discovery_is_told(cluster: Cluster, api: ApiServer
     api.answers.extend([VERSION, ME, SYSTEM, NODES, Answer(200, {"kind": "Table"})])
     with pytest.raises(HarnessError, match=r"GET /api: the answer .Table. does not list"):
         gather(cluster)
+
+
+def test_who_is_taken_for_nobody_is_told_before_any_right_is_missed(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    nobody = Answer(201, {"status": {"userInfo": {"username": "system:anonymous"}}})
+    api.answers.extend([VERSION, nobody])
+    with pytest.raises(HarnessError, match="takes us for nobody") as caught:
+        gather(cluster)
+    assert caught.value.fault.reason is Reason.FORBIDDEN
