@@ -34,7 +34,10 @@ def show_plan(options: Options) -> int:
         here = "runs" if one.runs else str(one.outcome)
         table.add_row(one.check, here, check.disruption, f"{check.budget_seconds} s", escape(why))
     console.print(table)
-    for remark in remarks.of_cluster(before, options):
+    known = remarks.of_cluster(before, options)
+    if options.target.namespace:
+        known += remarks.of_policies(before, before.namespace)
+    for remark in known:
         console.print(f"\n[yellow]![/] {escape(remark.text)}", soft_wrap=True)
         console.print(f"  [bold]→[/] {escape(remark.advice)}", soft_wrap=True)
     console.print("\n[bold]Rights[/]")

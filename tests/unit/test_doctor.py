@@ -182,6 +182,7 @@ def test_policies_of_a_given_namespace_are_named(doctor: Doctor, api: ApiServer)
     assert code == 0
     assert "NetworkPolicy deny-in in team (allows no traffic to pods)" in text
     assert last(text) == "kar run --kubeconfig=kubeconfig --namespace=team"
+    assert "NetworkPolicy deny-in in team" in doctor("--namespace", "team", command="plan")[1]
 
 
 def test_the_line_repeats_what_was_given(doctor: Doctor) -> None:
