@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from kar_checks.cluster import kubeconfig as kubeconfigs
 from kar_checks.cluster import proxy as proxies
+from kar_checks.cluster import tunnel
 from kar_checks.cluster.credentials import Credentials, Files
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.proxy import Proxy
@@ -129,6 +130,7 @@ def _through(configuration: Any, given: str) -> Proxy | None:
     direct = proxy is None or proxy.socks  # SOCKS is brought in by the client's own connections
     configuration.proxy = None if proxy is None or direct else proxy.url
     configuration.proxy_headers = None if proxy is None or direct else proxy.headers
+    configuration.proxy_ssl_context = tunnel.context_for(proxy) if proxy is not None else None
     configuration.no_proxy = ""
     return proxy
 

@@ -91,6 +91,7 @@ class Listener:
     """Accepts connections on loopback; a subclass says what becomes of one."""
 
     port: int = field(default=0, init=False)
+    tls: ssl.SSLContext | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -105,6 +106,8 @@ class Listener:
 
     def _served(self, client: socket.socket) -> None:
         with client, suppress(OSError):
+            if self.tls is not None:
+                client = self.tls.wrap_socket(client, server_side=True)
             self.serve(client)
 
     def serve(self, client: socket.socket) -> None:

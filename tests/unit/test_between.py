@@ -230,6 +230,21 @@ def test_what_only_this_machine_serves_is_reached_without_the_environments_proxy
     between.close()
 
 
+def test_a_proxy_with_tls_is_trusted_by_this_machine_and_not_by_the_kubeconfig(
+    secure: ApiServer, tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corp").mkdir()
+    corp = Authority(tmp_path / "corp", "Corp")
+    between = HttpProxy(secure.port, credentials="a:b")
+    between.tls = corp.server()
+    path = kubeconfig(tmp_path, authority, **{"proxy-url": f"https://a:b@127.0.0.1:{between.port}"})
+    assert "speaks no TLS that is accepted" in fault_of(path).message
+    monkeypatch.setenv("SSL_CERT_FILE", str(corp.file))
+    assert version_by(path) == "v1.37.0"
+    assert between.heads[-1].startswith("CONNECT api.example:6443 ")
+    between.close()
+
+
 # -- SOCKS -------------------------------------------------------------------------------------
 
 
