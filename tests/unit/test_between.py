@@ -64,6 +64,10 @@ def kubeconfig(folder: Path, authority: Authority, **cluster: Any) -> Path:
     return write_kubeconfig(folder, "https://api.example:6443", **given)
 
 
+def through(address: str) -> dict[str, Any]:
+    return {"proxy-url": address}
+
+
 def fault_of(path: Path, seconds: float = 1.0) -> Fault:
     """Return why the version cannot be read."""
     with (
@@ -132,7 +136,7 @@ def test_the_kubeconfigs_proxy_comes_first_and_is_never_excepted() -> None:
     "address", ["proxy.example:3128", "ftp://a", "http://", "http://a:b", "http://u:p@:1"]
 )
 def test_an_address_that_is_no_proxys_is_one_sentence(tmp_path: Path, address: str) -> None:
-    path = write_kubeconfig(tmp_path, "https://x", **{"proxy-url": address})
+    path = write_kubeconfig(tmp_path, "https://x", **through(address))
     with pytest.raises(
         HarnessError, match=r"the proxy '.*' .proxy-url of the kubeconfig."
     ) as caught:
@@ -153,11 +157,11 @@ def test_user_and_password_of_a_proxy_are_sent(
 ) -> None:
     between = HttpProxy(secure.port, credentials="me@corp:p@ss:w/d+é")
     address = f"http://me%40corp:p%40ss%3Aw%2Fd+%C3%A9@127.0.0.1:{between.port}"
-    more = {}
+    more: dict[str, Any] = {}
     if by == "environment":
         monkeypatch.setenv("HTTPS_PROXY", address)
     else:
-        more = {"proxy-url": address}
+        more = through(address)
     assert version_by(kubeconfig(tmp_path, authority, **more)) == "v1.37.0"
     assert between.heads[0].startswith("CONNECT api.example:6443 ")
     assert not any("Proxy-Authorization" in one.headers for one in secure.requests)
@@ -197,7 +201,7 @@ def test_a_proxy_that_refuses_is_named_and_not_the_kubeconfig(
 
 def test_a_proxy_that_is_not_there_is_named(tmp_path: Path, authority: Authority) -> None:
     address = f"http://127.0.0.1:{free_port()}"
-    fault = fault_of(kubeconfig(tmp_path, authority, **{"proxy-url": address}))
+    fault = fault_of(kubeconfig(tmp_path, authority, **through(address)))
     assert f"the proxy {address} (proxy-url of the kubeconfig) refuses conn" in fault.message
     assert "remove proxy-url" in fault.help
 
@@ -255,7 +259,7 @@ def test_a_bastions_socks_proxy_works_and_resolves_the_name(
     between = SocksProxy(secure.port, credentials=credentials)
     user = "me:pass%3Aword@" if credentials[0] else ""
     address = f"socks5://{user}127.0.0.1:{between.port}"
-    path = kubeconfig(tmp_path, authority, **{"proxy-url": address})
+    path = kubeconfig(tmp_path, authority, **through(address))
     assert version_by(path) == "v1.37.0"
     assert between.names == ["api.example"]
     between.close()
@@ -279,7 +283,7 @@ def test_a_socks_proxy_that_refuses_is_named(
 ) -> None:
     between = SocksProxy(secure.port, credentials=credentials, refuses=refuses)
     address = f"socks5://127.0.0.1:{between.port}"
-    fault = fault_of(kubeconfig(tmp_path, authority, **{"proxy-url": address}))
+    fault = fault_of(kubeconfig(tmp_path, authority, **through(address)))
     assert fault.message.startswith(f"the proxy {address} (proxy-url of the kubeconfig) ")
     assert told in fault.message
     between.close()
@@ -287,7 +291,7 @@ def test_a_socks_proxy_that_refuses_is_named(
 
 def test_a_socks_proxy_that_is_not_there_is_named(tmp_path: Path, authority: Authority) -> None:
     address = f"socks5://127.0.0.1:{free_port()}"
-    fault = fault_of(kubeconfig(tmp_path, authority, **{"proxy-url": address}))
+    fault = fault_of(kubeconfig(tmp_path, authority, **through(address)))
     assert f"the proxy {address} (proxy-url of the kubeconfig) refuses conn" in fault.message
 
 
@@ -547,7 +551,7 @@ def test_an_exec_goes_through_the_proxy_with_its_password(tmp_path: Path, kind: 
     else:
         between = SocksProxy(server.port, credentials=("a", "b?>"))
     address = f"{kind}://a:b%3F%3E@127.0.0.1:{between.port}"
-    path = write_kubeconfig(tmp_path, "http://api.example", **{"proxy-url": address})
+    path = write_kubeconfig(tmp_path, "http://api.example", **through(address))
     with contextlib.closing(Cluster(connect(path, None))) as client:
         assert client.exec("ns", "p", ["id"]).exit_code == 0
     between.close()
@@ -557,7 +561,7 @@ def test_an_exec_goes_through_the_proxy_with_its_password(tmp_path: Path, kind: 
 def test_a_proxy_that_refuses_the_tunnel_of_an_exec_is_named(tmp_path: Path) -> None:
     between = HttpProxy(1, refuses=403)
     address = f"http://127.0.0.1:{between.port}"
-    path = write_kubeconfig(tmp_path, "http://api.example", **{"proxy-url": address})
+    path = write_kubeconfig(tmp_path, "http://api.example", **through(address))
     with (
         contextlib.closing(Cluster(connect(path, None))) as client,
         pytest.raises(HarnessError, match=r"refuses connections to api.example:80 .403.") as caught,

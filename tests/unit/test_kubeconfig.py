@@ -75,7 +75,8 @@ def test_files_without_content_are_passed_over(tmp_path: Path, other: str) -> No
 
 def test_context_of_one_file_cluster_of_another(tmp_path: Path) -> None:
     a = written(tmp_path / "a", clusters=[], users=[])
-    b = written(tmp_path / "b", **{"current-context": "other"})
+    top: Object = {"current-context": "other"}
+    b = written(tmp_path / "b", **top)
     assert connect(several(a, b), None).server == "https://a.example"
 
 
