@@ -16,7 +16,7 @@ from kar_checks import profile as profiles
 from kar_checks.checks.registry import Check, Topic, all_checks, topics
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import facts as cluster_facts
-from kar_checks.cluster import kinds
+from kar_checks.cluster import kinds, openshift
 from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.connect import connect
 from kar_checks.cluster.errors import HarnessError, internal
@@ -55,7 +55,9 @@ class Preflight:
         self.selection = selection
         self.run_id = run_id
         self.profile = profiles.load(options.profile, options.settings)
-        self.connection = connect(options.kubeconfig, options.context)
+        self.connection = connect(
+            options.kubeconfig, options.context, in_cluster=options.in_cluster
+        )
         self.cluster = Cluster(
             self.connection,
             run_id=run_id,
@@ -107,6 +109,11 @@ class Preflight:
             f"{self.environment_name} ({self.connection.server}, Kubernetes "
             f"{self.facts.version}, {nodes} nodes), namespace {self.namespace}"
         )
+
+    @property
+    def refuses_user(self) -> openshift.Refusal | None:
+        """Why the platform refuses the user id of our pods; ``None`` if it does not."""
+        return openshift.refuses_user(self.cluster, self.facts, self.options.target, self.namespace)
 
     @property
     def environment_name(self) -> str:

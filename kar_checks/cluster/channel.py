@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ def run(
     pod: str,
     program: str,
     connect_seconds: float,
+    handshake_seconds: float,
     seconds: float,
 ) -> ExecResult:
     """Open the channels, wait for the end of the command, and return what it printed.
@@ -78,7 +80,8 @@ def run(
 
     channel = websocket.WebSocket()
     try:
-        _open(channel, connection, path, query, headers, pod, connect_seconds)
+        found = tunnel.open_socket(connection.configuration, connection.proxy, connect_seconds)
+        _open(channel, found, connection, path, query, headers, handshake_seconds)
     except (websocket.WebSocketException, HTTPError, OSError) as error:
         raise _not_opened(error, connection, pod) from error
     try:
@@ -95,14 +98,13 @@ def run(
 
 def _open(
     channel: Any,
+    found: socket.socket,
     connection: Connection,
     path: str,
     query: Sequence[tuple[str, str]],
     headers: Sequence[tuple[str, str]],
-    pod: str,
     seconds: float,
 ) -> None:
-    found = tunnel.open_socket(connection.configuration, connection.proxy, seconds)
     found.settimeout(seconds)
     server = connection.configuration.host
     url = f"ws{server.removeprefix('http')}{path}?{urlencode(query)}"

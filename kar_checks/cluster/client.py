@@ -14,11 +14,11 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import urllib3
-from urllib3.exceptions import HTTPError, ReadTimeoutError, SSLError
+from urllib3.exceptions import HTTPError, InsecureRequestWarning, ReadTimeoutError, SSLError
 
 from kar_checks import __version__
 from kar_checks.cluster import channel, trouble, tunnel
@@ -27,6 +27,7 @@ from kar_checks.cluster.channel import exit_code as exit_code
 from kar_checks.cluster.connect import Connection
 from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.kinds import Kind
+from kar_checks.cluster.proxy import is_loopback
 from kar_checks.model import Reason
 
 Object = dict[str, Any]
@@ -94,6 +95,7 @@ class Cluster:
         """Set when the run is being interrupted: waits end at their next step."""
         self._run_id = run_id
         self._outage_seconds = outage_seconds
+        self._reached = False
         self._api: Any = self._transport()
         self._lock = threading.Lock()
         self._requests = 0
@@ -104,6 +106,9 @@ class Cluster:
         from kubernetes import client
 
         api: Any = client.ApiClient(self.connection.configuration)
+        if not self.connection.configuration.verify_ssl:
+            # The kubeconfig wants it so, and kubectl says nothing about it, either.
+            urllib3.disable_warnings(InsecureRequestWarning)
         proxy = self.connection.proxy
         if proxy is not None and proxy.socks:
             api.rest_client.pool_manager.pool_classes_by_scheme = tunnel.socks_pools(proxy)
@@ -151,6 +156,7 @@ class Cluster:
         first_failure = 0.0
         pause = 0.2
         renewed = False
+        around: trouble.Trouble | None = None
         while True:
             wait: float | None = None
             try:
@@ -158,9 +164,13 @@ class Cluster:
                 status, text = response.status, _text(response)
             except (HTTPError, OSError) as error:
                 status, text = 0, ""
-                found = trouble.explain(error, self.connection)
+                found = around or trouble.explain(error, self.connection)
+                if self._goes_around(found):
+                    around = found
+                    continue
             else:
                 self._refuse_strangers(response, f"{method} {path}")
+                self._reached = True
                 if status == 401 and not renewed and self._renew():
                     renewed = True
                     continue
@@ -183,6 +193,22 @@ class Cluster:
             self.stopping.wait(min(wait, self._outage_seconds) if wait is not None else pause)
             pause = min(pause * 2, 2.0)
 
+    def _goes_around(self, found: trouble.Trouble) -> bool:
+        """Leave the environment's proxy out for this machine, as kubectl does without asking it.
+
+        It is asked first, since the address may be the proxy's own: a bastion that is an API server
+        is called 127.0.0.1 in its kubeconfig. What it said is told if nobody answers here, either.
+        """
+        proxy = self.connection.proxy
+        if self._reached or proxy is None or not proxy.of_environment or not found.message:
+            return False
+        if not is_loopback(self.connection.server):
+            return False
+        self.connection = replace(self.connection, proxy=None)
+        self.connection.configuration.proxy = None
+        self._api = self._transport()
+        return True
+
     def _unreachable(self, found: trouble.Trouble, waited: float) -> HarnessError:
         length = f"{waited:.0f}" if waited >= 1 else f"{waited:.1f}"
         lasted = f" for {length} s" if waited >= LEAST_OUTAGE else ""
@@ -200,13 +226,16 @@ class Cluster:
             raise self._unreachable(trouble.through(proxy, status, self.connection.server), 0)
         if not 300 <= status < 400 or status == 304:
             return
+        server = self.connection.server
+        to = str(response.headers.get("Location") or "nowhere").partition("?")[0][:200]
+        secured = to.startswith(f"https{server.removeprefix('http')}")
         raise HarnessError(
             Reason.UNREACHABLE,
-            f"{request}: {self.connection.server} redirects to "
-            f"{str(response.headers.get('Location') or 'nowhere').partition('?')[0][:200]} "
-            f"(HTTP {status}), which no API server does",
-            "sign in to whatever guards it (a VPN, a portal), or take the server's own address "
-            "into the kubeconfig",
+            f"{request}: {server} redirects to {to} (HTTP {status}), which no API server does",
+            "write the server in the kubeconfig with https://"
+            if secured
+            else "sign in to whatever guards it (a VPN, a portal), or take the server's own "
+            "address into the kubeconfig",
         )
 
     def _renew(self) -> bool:
@@ -302,10 +331,7 @@ class Cluster:
             raise HarnessError(
                 Reason.API_ERROR,
                 f"{method} {path}: the answer is not JSON{f' but {page}' if page else ''}",
-                "sign in to whatever guards the API server (a VPN, a portal), or leave the proxy "
-                "out for it (NO_PROXY)"
-                if page
-                else "is this address really a Kubernetes API server?",
+                trouble.SIGN_IN if page else "is this address really a Kubernetes API server?",
             )
         return answer
 
@@ -328,6 +354,8 @@ class Cluster:
         if page:
             answer = {"message": f"HTTP {status} with {page}"}
         error = ApiError(status, answer or {"message": plain or f"HTTP {status}"}, request)
+        if page and not error.fault.help:
+            error.fault = error.fault.model_copy(update={"help": trouble.SIGN_IN})
         if status == 401 and self.connection.credentials is not None:
             error.fault = error.fault.model_copy(
                 update={
@@ -540,6 +568,8 @@ class Cluster:
             pod=pod,
             program=argv[0],
             connect_seconds=CONNECT_SECONDS,
+            # A kubelet that hangs holds the handshake up; whoever waits gives up before.
+            handshake_seconds=seconds + 2 * CONNECT_SECONDS,
             seconds=seconds,
         )
 
@@ -637,6 +667,37 @@ class Cluster:
                 with self._lock, contextlib.suppress(ValueError):
                     self._streams.remove(response)
                 response.close()
+
+    def listen(
+        self, kind: Kind, namespace: str, *, resource_version: str, labels: str, seconds: float
+    ) -> Generator[tuple[str, Object]]:
+        """Yield what a watch tells over one connection, without bookmarks; nothing is taken up.
+
+        It ends with the connection, by whoever closes it, or after ``seconds`` without a word.
+
+        Raises:
+            ApiError: the server refused.
+        """
+        query = [
+            ("watch", "true"),
+            ("resourceVersion", resource_version),
+            ("timeoutSeconds", str(int(seconds) + 60)),
+            ("labelSelector", labels),
+        ]
+        path = kind.path(namespace)
+        try:
+            response = self._send("GET", path, None, query, "", "application/json", seconds)
+        except (HTTPError, OSError):
+            return
+        try:
+            if response.status >= 400:
+                raise ApiError(response.status, _json(_text(response)), f"watch {path}")
+            for event in _events(response):
+                yield str(event["type"]), cast("Object", event["object"])
+        except (HTTPError, OSError):
+            return
+        finally:
+            response.close()
 
     def _missed(
         self,

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from kar_checks.cluster import kubeconfig as kubeconfigs
 from kar_checks.cluster import proxy as proxies
+from kar_checks.cluster import tunnel
 from kar_checks.cluster.credentials import Credentials, Files
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.proxy import Proxy
@@ -34,8 +35,12 @@ class Connection:
     proxy: Proxy | None = None
 
 
-def connect(kubeconfig: Path | None, context: str | None) -> Connection:
+def connect(
+    kubeconfig: Path | None, context: str | None, *, in_cluster: bool = False
+) -> Connection:
     """Load a kubeconfig; ``None`` takes ``KUBECONFIG``, the default place, or a pod's own account.
+
+    With ``in_cluster`` it is the account, whatever kubeconfig lies about.
 
     Raises:
         HarnessError: the file is missing, broken, or has no such context; or the credentials that
@@ -44,6 +49,8 @@ def connect(kubeconfig: Path | None, context: str | None) -> Connection:
     from kubernetes import client
 
     configuration: Any = client.Configuration()
+    if in_cluster:
+        return _of_this_pod(configuration)
     given = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG", "")
     default = Path("~/.kube/config").expanduser()
     if not given and not default.exists() and (_ACCOUNT / "token").exists():
@@ -79,8 +86,8 @@ def _of_this_pod(configuration: Any) -> Connection:
     except (config.ConfigException, OSError) as error:
         raise HarnessError(
             Reason.UNREACHABLE,
-            f"this pod's service account cannot be used: {error}",
-            "set automountServiceAccountToken, or name a cluster with --kubeconfig",
+            f"there is no service account of a pod to use: {error}",
+            "run it in a pod that mounts its account's token, or name a cluster with --kubeconfig",
         ) from error
     proxy = _through(configuration, "")
     _tune(configuration)
@@ -123,6 +130,7 @@ def _through(configuration: Any, given: str) -> Proxy | None:
     direct = proxy is None or proxy.socks  # SOCKS is brought in by the client's own connections
     configuration.proxy = None if proxy is None or direct else proxy.url
     configuration.proxy_headers = None if proxy is None or direct else proxy.headers
+    configuration.proxy_ssl_context = tunnel.context_for(proxy) if proxy is not None else None
     configuration.no_proxy = ""
     return proxy
 

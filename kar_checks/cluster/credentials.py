@@ -88,7 +88,7 @@ class Credentials:
         if user.get("tokenFile"):
             self._read_token()
         elif user.get("token"):
-            self._bearer(f"Bearer {user['token']}")
+            self._bearer(f"Bearer {str(user['token']).strip()}")
         elif user.get("exec"):
             self._ask_plugin()
         elif user.get("auth-provider"):

@@ -63,10 +63,31 @@ def why_unusable(node: Object, target: Target) -> str:
         return "it is cordoned"
     if not node_ready(node):
         return "it is not Ready"
-    for taint in spec.get("taints") or []:
-        if taint.get("effect") in ("NoSchedule", "NoExecute") and not target.tolerates(taint):
-            return f"it has the taint {taint_text(taint)}, give --toleration {taint_text(taint)}"
+    if taints := untolerated(node, target):
+        told = [taint_text(one) for one in taints]
+        which = f"taint {told[0]}" if len(told) == 1 else f"taints {' and '.join(told)}"
+        given = " ".join(f"--toleration {one}" for one in told)
+        return f"it has the {which}, give {given}"
     return ""
+
+
+def untolerated(node: Object, target: Target) -> list[Object]:
+    """Return the taints of a node that keep pods of ours away."""
+    return [
+        one
+        for one in (node.get("spec") or {}).get("taints") or []
+        if one.get("effect") in ("NoSchedule", "NoExecute") and not target.tolerates(one)
+    ]
+
+
+def devices(node: Object) -> list[str]:
+    """Return the names of the extended resources that a node offers, accelerators among them."""
+    offers: dict[str, Any] = (node.get("status") or {}).get("allocatable") or {}
+    return sorted(
+        name
+        for name, amount in offers.items()
+        if "/" in name and "kubernetes.io/" not in name and str(amount) not in ("0", "")
+    )
 
 
 def taint_text(taint: Object) -> str:
@@ -118,9 +139,19 @@ def gather(cluster: Cluster) -> Facts:
             f"{cluster.connection.server} tells no Kubernetes version",
             "is this address really a Kubernetes API server?",
         )
+    user = _whoami(cluster)
+    if user == "system:anonymous":
+        who = cluster.connection.credentials
+        raise HarnessError(
+            Reason.FORBIDDEN,
+            f"{cluster.connection.server} takes us for nobody (system:anonymous)"
+            + (f": {who.describe()}" if who is not None else ""),
+            "get a kubeconfig with credentials; a proxy or load balancer that ends TLS loses "
+            "client certificates",
+        )
     return Facts(
         version=version,
-        user=_whoami(cluster),
+        user=user,
         cluster_uid=_cluster_uid(cluster),
         nodes=_nodes(cluster),
         served=_discover(cluster),

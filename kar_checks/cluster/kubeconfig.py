@@ -139,7 +139,7 @@ def _entries(content: Object, section: str, file: Path, given: str) -> list[tupl
     if not isinstance(listed, list):
         raise _unusable(given, f"{file}: {section} is not a list")
     out: list[tuple[str, Object]] = []
-    for one in cast("list[Any]", listed):
+    for one in listed:
         if not isinstance(one, dict) or "name" not in one:
             raise _unusable(given, f"{file}: an entry of {section} has no name")
         named = cast("Object", one)

@@ -31,6 +31,11 @@ class Proxy:
         return f"{self.scheme}://{bracketed(self.host)}:{self.port}"
 
     @property
+    def of_environment(self) -> bool:
+        """Say whether the environment names it, and not the kubeconfig."""
+        return self.origin.upper().endswith("_PROXY")
+
+    @property
     def socks(self) -> bool:
         """Say whether it speaks SOCKS 5, as a bastion's ``ssh -D`` does."""
         return self.scheme.startswith("socks5")
@@ -94,7 +99,7 @@ def parse(address: str, origin: str) -> Proxy:
 def bypassed(target: SplitResult, excepted: str) -> bool:
     """Say whether ``NO_PROXY`` excepts a server: names, .subdomains, addresses, CIDRs, ports."""
     host = (target.hostname or "").rstrip(".").lower()
-    port = str(target.port or _PORTS.get(target.scheme, ""))
+    port = str(target.port or _PORTS[target.scheme])
     address = _address(host)
     return any(
         _matches(one.strip().lower(), host, port, address) for one in excepted.split(",") if one

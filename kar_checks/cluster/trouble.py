@@ -133,17 +133,23 @@ def _of_proxy(error: Exception, text: str, connection: Connection) -> Trouble | 
 
 def _of_tls(text: str, connection: Connection) -> Trouble:
     server, host = connection.server, urlsplit(connection.server).hostname
+    if broken := _own_files(connection.configuration):
+        return broken
     if "WRONG_VERSION_NUMBER" in text or "wrong version number" in text or "UNKNOWN_PROTO" in text:
         return Trouble(
             message=f"{server} does not speak TLS",
             advice="check scheme and port: it may want http://, or is no API server",
         )
-    if "alert" in text.lower() and "verify failed" not in text:
-        return Trouble(
-            message=f"{server} broke the TLS connection off: {text}",
-            advice="renew the client certificate in the kubeconfig, if it has one",
-        )
     if "verify failed" not in text and "doesn't match" not in text:
+        who = connection.credentials
+        described = who.describe() if who is not None and connection.configuration.cert_file else ""
+        alert = "alert" in text.lower()
+        if alert or "expired" in described:
+            return Trouble(
+                message=f"{server} broke the TLS connection off: {text}"
+                + (f"; {described}" if "expired" in described else ""),
+                advice="renew the client certificate in the kubeconfig, if it has one",
+            )
         return Trouble(cause=f"the TLS connection failed: {text}")
     seen = _certificate(connection)
     if "expired" in text or "not yet valid" in text:
@@ -166,6 +172,26 @@ def _of_tls(text: str, connection: Connection) -> Trouble:
         f"{host} from it (NO_PROXY), or add the authority's certificate to "
         "certificate-authority in the kubeconfig; otherwise get the cluster's current kubeconfig",
     )
+
+
+def _own_files(configuration: Any) -> Trouble | None:
+    """Return which file of the kubeconfig is no certificate or key, if one is not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        what = "certificate-authority"
+        if configuration.ssl_ca_cert:
+            context.load_verify_locations(configuration.ssl_ca_cert)
+        what = "client-certificate or its client-key"
+        if configuration.cert_file:
+            # A key with a passphrase would be asked for at the terminal.
+            context.load_cert_chain(configuration.cert_file, configuration.key_file, lambda: "")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", None) or str(error)
+        return Trouble(
+            message=f"the kubeconfig cannot be used: its {what} is none that can be read ({why})",
+            advice="get a new kubeconfig from whoever runs the cluster",
+        )
+    return None
 
 
 @dataclass(frozen=True)
@@ -208,6 +234,13 @@ def page(text: str) -> str | None:
         return None
     found = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
     return " ".join(unescape(found[1]).split())[:80] if found else ""
+
+
+SIGN_IN = (
+    "sign in to whatever guards the API server (a VPN, a portal), or leave the proxy out for it "
+    "(NO_PROXY)"
+)
+"""What helps where a web page answers."""
 
 
 def web_page(text: str, server: str) -> str:

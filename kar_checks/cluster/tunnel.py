@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError
 from urllib3.util import parse_url
 
 from kar_checks.cluster.proxy import Proxy
@@ -46,7 +46,7 @@ def open_socket(
     if proxy is not None and not proxy.socks:
         more["proxy"] = parse_url(proxy.url)
         more["proxy_config"] = ProxyConfig(
-            ssl_context=None,
+            ssl_context=context_for(proxy),
             use_forwarding_for_https=False,
             assert_hostname=None,
             assert_fingerprint=None,
@@ -74,16 +74,18 @@ def open_socket(
         )
     try:
         connection.connect()
-    except OSError as error:
+    except (OSError, HTTPError) as error:
         connection.close()
         if proxy is not None and not proxy.socks and not connection.has_connected_to_proxy:
             raise ProxyError("Cannot connect to proxy.", error) from error
         raise
-    except Exception:
-        connection.close()
-        raise
-    found: socket.socket = connection.sock  # type: ignore[assignment]
+    found: socket.socket = connection.sock
     return found
+
+
+def context_for(proxy: Proxy) -> ssl.SSLContext | None:
+    """Return the TLS of the way to a proxy: this machine trusts it, not the kubeconfig."""
+    return ssl.create_default_context() if proxy.scheme == "https" else None
 
 
 def socks_pools(proxy: Proxy) -> dict[str, type[HTTPConnectionPool]]:

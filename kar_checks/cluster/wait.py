@@ -70,8 +70,8 @@ def wait_for(
             last = _look_again(cluster, kind, name, namespace) or last
             if goal(last):
                 return last
-            if error := hopeless(last) or overdue(last):
-                raise error
+            if held := hopeless(last) or overdue(last):
+                raise held
             state = f"; last state: {describe(last)}" if describe(last) else ""
             raise HarnessError(Reason.TIMEOUT, f"{what}: not within {seconds:.0f} s{state}")
         last = changed
