@@ -105,6 +105,7 @@ class Trial:
             seconds=self.number("pods.start_seconds") if seconds is None else seconds,
             what=f"pod {name}",
             hopeless=pods.hopeless,
+            overdue=pods.overdue,
             describe=pods.describe,
             report=self.report,
             begin=pod,

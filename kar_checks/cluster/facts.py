@@ -12,7 +12,10 @@ from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.target import Target
 from kar_checks.model import NodeInfo, Reason
 
-_DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
+_DISCOVERY = (
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
+    "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
+)
 
 
 @dataclass(frozen=True)
@@ -175,17 +178,55 @@ def _nodes(cluster: Cluster) -> list[Object] | None:
 
 
 def _discover(cluster: Cluster) -> frozenset[tuple[str, str, str]]:
+    """Read what is served; as in client-go, from the older lists where they are answered.
+
+    Raises:
+        HarnessError: the answer is none of discovery.
+    """
     served: set[tuple[str, str, str]] = set()
+    older: list[tuple[str, str]] = []
     for root in ("/api", "/apis"):
         answer = cluster.call("GET", root, accept=_DISCOVERY)
-        for group in answer.get("items") or []:
-            name = str((group.get("metadata") or {}).get("name", ""))
-            for version in group.get("versions") or []:
-                for one in version.get("resources") or []:
-                    resource = str(one["resource"])
-                    served.add((name, str(version["version"]), resource))
-                    for sub in one.get("subresources") or []:
-                        served.add(
-                            (name, str(version["version"]), f"{resource}/{sub['subresource']}")
-                        )
+        if isinstance(answer.get("items"), list):
+            served |= _aggregated(answer)
+        elif isinstance(answer.get("versions"), list):  # APIVersions
+            older += [("", str(version)) for version in answer["versions"]]
+        elif isinstance(answer.get("groups"), list):  # APIGroupList
+            older += [
+                (str(group["name"]), str(version["version"]))
+                for group in answer["groups"]
+                for version in group.get("versions") or []
+            ]
+        else:
+            raise HarnessError(
+                Reason.API_ERROR,
+                f"GET {root}: the answer ({answer.get('kind') or 'without a kind'}) does not list "
+                "what is served",
+                "look what sits in front of the API server; `kubectl get --raw /apis` shows it",
+            )
+    for group, version in older:
+        served |= _listed(cluster, group, version)
     return frozenset(served)
+
+
+def _aggregated(answer: Object) -> set[tuple[str, str, str]]:
+    served: set[tuple[str, str, str]] = set()
+    for group in answer["items"]:
+        name = str((group.get("metadata") or {}).get("name", ""))
+        for version in group.get("versions") or []:
+            for one in version.get("resources") or []:
+                resource = str(one["resource"])
+                served.add((name, str(version["version"]), resource))
+                for sub in one.get("subresources") or []:
+                    served.add((name, str(version["version"]), f"{resource}/{sub['subresource']}"))
+    return served
+
+
+def _listed(cluster: Cluster, group: str, version: str) -> set[tuple[str, str, str]]:
+    """Read one APIResourceList; a group whose own server is away serves nothing now."""
+    path = f"/apis/{group}/{version}" if group else f"/api/{version}"
+    try:
+        answer = cluster.call("GET", path)
+    except ApiError:
+        return set()
+    return {(group, version, str(one["name"])) for one in answer.get("resources") or []}

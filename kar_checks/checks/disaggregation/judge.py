@@ -21,7 +21,7 @@ from kar_checks.checks.disaggregation.observation import (
     Scaling,
 )
 from kar_checks.checks.ruling import Ruling
-from kar_checks.cluster.pods import OPT_OUT
+from kar_checks.cluster.pods import OPT_OUT, opt_out, relevant
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
@@ -60,11 +60,13 @@ def _measured(seen: DisaggregationObservation, parts: Sequence[str]) -> Ruling |
 
 
 def _mutated(seen: DisaggregationObservation) -> Ruling | None:
-    found = [one for one in seen.mutations if _PROGRAM.search(one.field)]
+    found = [one for one in relevant(seen.mutations) if _PROGRAM.search(one.field)]
     if not found:
         return None
     what = ", ".join(f"{one.object} {one.field}" for one in found[:3])
-    return _undecided("mutated", f"the cluster changed what runs in pods of ours: {what}", OPT_OUT)
+    return _undecided(
+        "mutated", f"the cluster changed what runs in pods of ours: {what}", opt_out(found)
+    )
 
 
 # -- the checks -----------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def start_ruling(
 def _mutated(case: Case, mutations: Iterable[Mutation], *, all_containers: bool) -> Ruling | None:
     changed = [
         one
-        for one in mutations
+        for one in pods.relevant(mutations)
         if one.object == f"Pod/{case.pod}"
         and (_RELEVANT.search(one.field) or (all_containers and one.stored == "added"))
     ]
@@ -100,7 +100,7 @@ def _mutated(case: Case, mutations: Iterable[Mutation], *, all_containers: bool)
         f"the cluster changed {first.field} of pod {case.pod} on its way in: sent "
         f"{first.sent}, stored {first.stored}",
         [_mutation_fact(one) for one in changed],
-        pods.OPT_OUT,
+        pods.opt_out(changed),
     )
 
 
