@@ -18,7 +18,7 @@ from typing import Protocol
 
 from kar_checks.checks.ruling import Ruling, not_recorded
 from kar_checks.checks.trial import Trial, manifest
-from kar_checks.cluster import kinds, pods
+from kar_checks.cluster import kinds, kueue, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.follow import LISTED
@@ -380,7 +380,7 @@ class Pulse:
         """Find out who did not answer, by asking without the watch."""
         if took > self._every:
             return f"the API server needed {took:.0f} s to take a pod"
-        if gates := pods.gates(stored):
+        if gates := kueue.gates(stored):
             return f"a plain pod was held by {', '.join(gates)}"
         began = time.monotonic()
         try:

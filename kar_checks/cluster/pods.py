@@ -96,11 +96,6 @@ def container_status(pod: Object, name: str) -> Object:
     return next((one for one in statuses(pod) if one.get("name") == name), {})
 
 
-def gates(pod: Object) -> list[str]:
-    """Return the scheduling gates that hold a pod back from every scheduler."""
-    return [str(one.get("name")) for one in (pod.get("spec") or {}).get("schedulingGates") or []]
-
-
 def bound(pod: Object) -> bool:
     """Say whether a scheduler gave the pod a node."""
     return bool((pod.get("spec") or {}).get("nodeName"))

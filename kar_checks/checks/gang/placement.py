@@ -25,9 +25,9 @@ from kar_checks.checks.gang.observation import (
 )
 from kar_checks.checks.gang.pods import Shape, pod
 from kar_checks.checks.gang.stage import HALF, ProblemError, Stage, scheduler_changed, size_changed
-from kar_checks.checks.pulse import Pulses
+from kar_checks.checks.pulse import Pulses, scheduled_or_not
 from kar_checks.checks.trial import Trial
-from kar_checks.cluster import kinds, pods, wait
+from kar_checks.cluster import kinds, kueue, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
@@ -246,6 +246,7 @@ class Placement:
         made: list[Object] = []
         try:
             made.append(trial.workspace.create(kinds.POD, backend.join(member, group)))
+            _require_ungated(made[0])
             if problem := scheduler_changed(backend.scheduler, made[0]):
                 return problem
             if not backend.joined(made[0], group):
@@ -285,6 +286,16 @@ class Placement:
                     stage.close()
 
 
+def _require_ungated(stored: Object) -> None:
+    """See that no one holds a pod back from the scheduler.
+
+    Raises:
+        HarnessError: Kueue does, which manages what names no queue.
+    """
+    if kueue.gates(stored) and (error := kueue.holds_pod(stored)):
+        raise error
+
+
 def _answered(trial: Trial, alone: Object) -> bool:
     """Wait until the scheduler said that a pod without any place has none."""
     name = str(alone["metadata"]["name"])
@@ -294,7 +305,7 @@ def _answered(trial: Trial, alone: Object) -> bool:
             kinds.POD,
             name,
             trial.namespace,
-            goal=lambda seen: pods.condition(seen, "PodScheduled") is not None,
+            goal=scheduled_or_not,
             seconds=trial.number("gang.control_seconds"),
             what=f"pod {name}",
             begin=alone,
