@@ -222,9 +222,9 @@ def _notes(pasts: Sequence[Past]) -> list[str]:
         if one.run.info.finished and one.run.info.finished < one.run.info.started
     ]
     out += [
-        f"run {one.id} was not alone: {', '.join(one.run.info.beside)} ran at the same time"
+        f"run {one.id} was not alone: {', '.join(others)} ran at the same time"
         for one in pasts
-        if one.run.info.beside
+        if (others := [other.id for other in one.run.info.beside])
     ]
     return out
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from kar_checks.checks.gang.kueue import CONFIG_NAME, CONFIG_NAMESPACE
+from kar_checks.checks.gang.kueue import CONFIG_NAME, CONFIG_NAMESPACE, USERS_QUEUE
 from kar_checks.checks.gang.observation import (
     Arena,
     BackendObservation,
@@ -30,7 +30,7 @@ from kar_checks.checks.gang.observation import (
     Witness,
 )
 from kar_checks.checks.pulse import Pulsed, fact, seconds, too_short
-from kar_checks.checks.ruling import Ruling
+from kar_checks.checks.ruling import Ruling, unless_beside
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
@@ -39,7 +39,8 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     """Judge one check for every gang scheduler that was found."""
     observed = cast("GangObservation", seen)
     rulings = {
-        name: _rule(check, backend, profile) for name, backend in observed.backends.items()
+        name: _shared(_rule(check, backend, profile), check, backend, observed)
+        for name, backend in observed.backends.items()
     } or {"": _none_found(observed)}
     return [
         ruling.finding(
@@ -83,6 +84,18 @@ def _rule(check: str, backend: BackendObservation | Fault, profile: Profile) -> 
     if ruling.reason in _NEGATIVE and not part.watched:
         return _not_watched()
     return ruling
+
+
+def _shared(
+    ruling: Ruling, check: str, backend: BackendObservation | Fault, seen: GangObservation
+) -> Ruling:
+    """Take back a failure in a queue of the user's, whose quota another run may have had.
+
+    What other runs do on a node is seen there, and queues of our own are ours alone.
+    """
+    part = getattr(backend, _RULES[check][0], None)
+    users = isinstance(part, Scenario) and part.arena.node.startswith(USERS_QUEUE)
+    return unless_beside(ruling, seen) if users else ruling
 
 
 def _where(check: str, backend: BackendObservation | Fault | None) -> list[Fact]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from kar_checks.checks.ruling import Ruling
+from kar_checks.checks.ruling import Ruling, unless_beside
 from kar_checks.checks.throughput import statistics
 from kar_checks.checks.throughput.observation import (
     BASELINE,
@@ -36,6 +36,8 @@ _LEAST_COUNTED = 0.9
 """Of a payload; what a counter misses beyond that took another interface."""
 _RATE_REACHED = 0.9
 _MOST_NAMED = 8
+_SHARED = ("below_floor", "loses_packets", "above_ceiling", "node_below_share")
+"""Failures by figures that another run's traffic makes worse."""
 
 
 def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
@@ -44,6 +46,8 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     found: list[Finding] = []
     for name, network in observed.networks.items():
         ruling = _rule(check, network, profile)
+        if ruling.reason in _SHARED:
+            ruling = unless_beside(ruling, seen)
         where: list[Fact] = []
         if isinstance(network, NetworkSeen):
             where = _where(network, observed.seed)

@@ -27,7 +27,7 @@ from kar_checks.checks.gang.observation import (
     Witness,
 )
 from kar_checks.checks.pulse import Beat, Pulsed
-from kar_checks.model import Evidence, Fault, Finding, Reason, Record
+from kar_checks.model import Evidence, Fault, Finding, OtherRun, Reason, Record
 
 CHECKS = [one.id for one in TOPIC.checks]
 MOMENT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -109,8 +109,9 @@ CONTEST = Contest(
 FOREIGN = Disturbance(at=7, reason="foreign_pod", text="the pod a/b was placed on n1")
 
 
-def only(check: str, backends: dict[str, Any]) -> Finding:
+def only(check: str, backends: dict[str, Any], *others: OtherRun) -> Finding:
     seen = GangObservation(
+        beside=list(others),
         trial="gang",
         evidence=Evidence.SYNTHETIC,
         started=MOMENT,
@@ -445,6 +446,26 @@ def test_two_gangs(change: dict[str, Any], expected: tuple[str, str]) -> None:
         change = {**change, "witness": None}
     part = CONTEST.model_copy(update=change)
     assert verdict("gang.two_gangs", "contest", part) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("LocalQueue team", ("inconclusive", "other_run")),
+        ("ClusterQueue kar-1-fits", ("fail", "partial_start")),
+        ("n1", ("fail", "partial_start")),
+    ],
+)
+def test_only_a_queue_of_the_users_is_shared_with_other_runs(
+    place: str, expected: tuple[str, str]
+) -> None:
+    arena = ARENA.model_copy(update={"node": place})
+    part = FITS.model_copy(update={"start": PARTIAL, "arena": arena})
+    backend = BackendObservation(version="v1", fits=part)
+    finding = only("gang.fits", {"x": backend}, OtherRun(id="other"))
+    assert (finding.outcome.value, finding.reason) == expected
+    alone = only("gang.fits", {"x": backend})
+    assert alone.outcome.value == "fail"
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from kar_checks.checks.gang.kueue import USERS_QUEUE
 from kar_checks.checks.gang.kueue.api import Api, Workloads, most, queued, waits
 from kar_checks.checks.gang.observation import Disturbance, Problem
 from kar_checks.checks.gang.pods import Shape, filler
@@ -41,7 +42,7 @@ class Queue:
         """What it is, in words."""
         if self.cluster_queue:
             return f"ClusterQueue {self.cluster_queue}"
-        return f"LocalQueue {self.name}"
+        return f"{USERS_QUEUE} {self.name}"
 
 
 @contextmanager
