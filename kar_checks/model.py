@@ -449,7 +449,7 @@ class RunInfo(Record):
         """Read what version 0.1 stored: ids without times."""
         if not isinstance(given, list):
             return given
-        entries = cast("list[Any]", given)
+        entries = given
         return [{"id": one} if isinstance(one, str) else one for one in entries]
 
 
