@@ -8,6 +8,7 @@ nothing makes a pass mean: this was measured validly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -144,7 +145,9 @@ def _astray(seen: NetworkSeen) -> Ruling | None:
                 f"({end.address}) may be another network's",
                 "look at the driver's or the plugin's logs on that node",
             )
-        if end.address not in told.addresses or told.name not in ("", end.interface):
+        nameless = not told.addresses and not told.name
+        stray = bool(told.addresses) and end.address not in told.addresses
+        if nameless or stray or told.name not in ("", end.interface):
             return _undecided(
                 "another_interface",
                 f"{told.source} says {told.name} {', '.join(told.addresses)}, and on {end.node} "
@@ -233,7 +236,7 @@ def _record(profile: Profile) -> str:
 
 
 def _cell(cell: Cell, runs: Sequence[TcpRun], seen: NetworkSeen, profile: Profile) -> Ruling:
-    valid = [one for one in runs if not one.error and one.received is not None]
+    valid = [one for one in runs if not one.error and _above_zero(one.received)]
     errors = list(dict.fromkeys(one.error for one in runs if one.error))
     if not valid:
         return Ruling(
@@ -404,7 +407,12 @@ def _udp(seen: NetworkSeen, profile: Profile) -> Ruling:
     if not seen.udp:
         return _not_measured()
     errors = list(dict.fromkeys(one.error for one in seen.udp if one.error))
-    valid = [one for one in seen.udp if not one.error]
+    valid = [one for one in seen.udp if not one.error and _possible(one)]
+    errors += [
+        f"iperf3 reports {one.lost} of {one.packets} packets as lost"
+        for one in seen.udp
+        if not one.error and not _possible(one)
+    ]
     if not valid:
         return _failed("no run of iperf3 with UDP succeeded", errors)
     asked = seen.udp_rate
@@ -478,6 +486,15 @@ def _udp(seen: NetworkSeen, profile: Profile) -> Ruling:
         would_change="a ceiling in the profile (throughput.udp_loss_ceiling_percent) below it",
         facts=facts,
     )
+
+
+def _above_zero(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and value > 0
+
+
+def _possible(run: UdpRun) -> bool:
+    """Say whether a run's numbers can be; version 0.1 stored what iperf3 reported."""
+    return run.packets is not None and run.lost is not None and 0 <= run.lost <= run.packets != 0
 
 
 def _overrun(runs: Sequence[UdpRun]) -> str:
