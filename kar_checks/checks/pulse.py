@@ -21,12 +21,13 @@ from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, kueue, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
-from kar_checks.cluster.follow import LISTED
-from kar_checks.cluster.target import Target
-from kar_checks.model import Fact, Outcome, Record
+from kar_checks.cluster.follow import LISTED, Follower
+from kar_checks.cluster.target import RUN_LABEL, Target
+from kar_checks.model import Fact, Outcome, Reason, Record
 from kar_checks.profile import Profile
 
 ROLE_LABEL = "kar-checks.dev/role"
+WINDOW_LABEL = "kar-checks.dev/window"
 ROLE = "pulse"
 DEFAULT_SCHEDULER = "default-scheduler"
 NOWHERE = "none"
@@ -35,6 +36,8 @@ _GIVE_UP_SECONDS = 20.0
 """A pulse without an answer for that long is dropped, and another one is tried."""
 _CLOSE_SECONDS = 100.0
 """Longer than a request that waits for an API server takes: no pulse is created after the end."""
+_WATCH_SECONDS = 900.0
+"""Longer than every window."""
 _ROUNDING = 0.05
 _MOST_CAUSES = 4
 _SHORTEST = 0.1
@@ -469,3 +472,95 @@ class Pulses:
             if until(min(max(missing, _SHORTEST), limit - now)):
                 return True
             self.hurry()
+
+
+class Watched:
+    """The pods of a window and its pulses, over one watch; for use in a ``with`` statement.
+
+    For trials that follow no pods of their own. Pods that carry :attr:`labels` are shown.
+
+    Raises:
+        HarnessError: our pods cannot be watched.
+    """
+
+    def __init__(self, trial: Trial, name: str, scheduler: str = DEFAULT_SCHEDULER) -> None:
+        self.labels = {WINDOW_LABEL: name}
+        self.zero = time.monotonic()
+        self._latest: dict[str, Object] = {}
+        self._changed = threading.Condition()
+        self._cluster = trial.cluster
+        self._stack = ExitStack()
+        self._pulse: Pulse | None = None
+        self._follower = Follower(
+            trial.cluster,
+            kinds.POD,
+            trial.namespace,
+            self._note,
+            labels=f"{RUN_LABEL}={trial.workspace.run_id},{WINDOW_LABEL}={name}",
+            seconds=_WATCH_SECONDS,
+        )
+        self._stack.callback(self._follower.close)
+        self._pulse = Pulse(
+            trial, name, PlainPods(trial, scheduler, self.labels), self._follower.check
+        )
+        self._stack.callback(self._pulse.close)
+        self._pulses = Pulses(trial.profile, self._pulse)
+        self._stack.enter_context(self._pulses.needed())
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def at(self) -> float:
+        """Return the seconds since it was opened."""
+        return time.monotonic() - self.zero
+
+    def expect(self, stored: Object) -> None:
+        """Begin with a pod as it was created."""
+        with self._changed:
+            self._latest.setdefault(str(stored["metadata"]["name"]), stored)
+
+    def latest(self, name: str) -> Object:
+        """Return a pod as it was seen last."""
+        with self._changed:
+            return self._latest[name]
+
+    def wait(self, goal: Callable[[], bool], seconds: float) -> bool:
+        """Wait until ``goal`` holds; before it gives up the server is asked without the watch.
+
+        Raises:
+            HarnessError: the run is being interrupted, or the server does not answer.
+        """
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while not goal() and (left := deadline - time.monotonic()) > 0:
+                if self._cluster.stopping.is_set():
+                    raise HarnessError(Reason.INTERRUPTED, "the window was interrupted")
+                self._changed.wait(min(left, 0.5))
+        if not goal():
+            self._follower.check()
+        return goal()
+
+    def watch(self, goal: Callable[[], bool], began: float, seconds: float) -> Pulsed:
+        """Wait until ``goal`` holds, for ``seconds`` after ``began`` that count.
+
+        Returns what proves that time, to its end.
+
+        Raises:
+            HarnessError: the run is being interrupted, or the server does not answer.
+        """
+        self._pulses.wait(self.zero, began, seconds, lambda left: self.wait(goal, left))
+        ended = self.at()
+        self._pulses.hurry()
+        return self._pulses.seen(self.zero, began, ended)
+
+    def _note(self, change: str, item: Object) -> None:
+        if is_pulse(item):
+            if self._pulse is not None:
+                self._pulse.saw(change, item)
+            return
+        with self._changed:
+            self._latest[str(item["metadata"]["name"])] = item
+            self._changed.notify_all()

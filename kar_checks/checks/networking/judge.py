@@ -28,6 +28,7 @@ from kar_checks.checks.networking.observation import (
 from kar_checks.checks.networking.rdma import as_interface, without_address
 from kar_checks.checks.networking.rdma_judge import devices, exchanged
 from kar_checks.checks.networking.rulings import broken, undecided
+from kar_checks.checks.pulse import fact, too_short
 from kar_checks.checks.ruling import Ruling, not_recorded
 from kar_checks.cluster.pods import OPT_OUT
 from kar_checks.model import Fact, Fault, Finding, Mutation, Observation, Outcome
@@ -512,6 +513,7 @@ def _placement(pair: _Pair) -> Ruling:
                 expected="Ready",
                 source="condition Ready",
             ),
+            *fact(seen.refusal.pulse, pair.profile),
             *(Fact(name=f"{name} ran on", value=at, source="spec.nodeName") for name, at in placed),
         ],
     )
@@ -533,12 +535,7 @@ def _attributed(seen: Measured, profile: Profile) -> Ruling | None:
             f"{refusal.message or 'it said nothing'}",
             "it may have waited for another reason, such as a scheduler that stands still",
         )
-    least = profile.number("networking.refused_seconds")
-    if refusal.seconds < least:
-        return undecided(
-            "window_too_short", f"watched for {refusal.seconds:.1f} s, wanted are {least:g} s"
-        )
-    return None
+    return too_short(refusal.pulse, profile.number("networking.refused_seconds"), profile)
 
 
 def _data_path(pair: _Pair) -> Ruling:
@@ -693,11 +690,18 @@ def _attached(seen: Measured, wanted: int) -> Ruling | None:
     facts = [
         Fact(name="event", value=one, source=f"events of {told.pod}") for one in told.events[:2]
     ]
+    if not told.node and not told.scheduler:
+        return undecided(
+            "scheduler_silent",
+            f"no scheduler decided on {told.pod} within {told.seconds:.0f} s",
+            "look whether the scheduler runs and reaches the API server",
+            facts=facts,
+        )
     if not told.node:
         return obstacles.unallocated(seen, told) or broken(
             "not_allocated",
             f"{told.pod} got no node in {told.seconds:.0f} s, though {', '.join(seen.capable)} "
-            f"offer the network: {told.scheduler or 'the scheduler said nothing'}",
+            f"offer the network: {told.scheduler}",
             facts=facts,
         )
     return obstacles.unattached(seen, told) or broken(

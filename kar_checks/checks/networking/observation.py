@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kar_checks.checks.networking.attach import Interface, Mechanism
+from kar_checks.checks.pulse import Pulsed
 from kar_checks.model import Fault, Observation, Record
 
 Bytes = dict[str, tuple[int, int]]
@@ -140,6 +141,8 @@ class Refusal(Record):
     """The node that it got, if any."""
     message: str
     """What the scheduler said of it."""
+    pulse: Pulsed | None = None
+    """What proves that API server, watch and scheduler worked; not recorded by version 0.1."""
 
 
 class End(Record):

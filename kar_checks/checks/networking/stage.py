@@ -25,6 +25,7 @@ from kar_checks.checks.networking.observation import (
     Transfer,
     Verbs,
 )
+from kar_checks.checks.pulse import Watched
 from kar_checks.checks.trial import MOST_OUTPUT, Trial, manifest
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
@@ -96,27 +97,35 @@ class Stage:
         ``said`` is set as soon as the scheduler has spoken: up to then nobody else holds anything
         of the network.
         """
-        began = time.monotonic()
+        setting = self.trial.number
         try:
-            joined = self.network.join(self._body("refused", "refused", hostname), _REFUSED)
-            last = self._create(joined)
-            last = self._until(
-                last,
-                lambda one: pods.bound(one) or _unschedulable(one) != "",
-                self.trial.number("networking.bind_seconds"),
-            )
+            with Watched(self.trial, self._group) as watched:
+                body = self._body("refused", "refused", hostname)
+                body["metadata"]["labels"].update(watched.labels)
+                began = watched.at()
+                made = self._create(self.network.join(body, _REFUSED))
+                name = str(made["metadata"]["name"])
+                watched.expect(made)
+                watched.wait(
+                    lambda: _decided(watched.latest(name)), setting("networking.bind_seconds")
+                )
+                said.set()
+                pulse = watched.watch(
+                    lambda: pods.bound(watched.latest(name)),
+                    began,
+                    setting("networking.refused_seconds"),
+                )
+                last = watched.latest(name)
         finally:
             said.set()
-        left = self.trial.number("networking.refused_seconds") - (time.monotonic() - began)
-        last = self._until(last, pods.bound, max(left, 0.1))
-        seconds = round(time.monotonic() - began, 1)
         self._keep("refused-pod.json", last)
         return Refusal(
-            pod=str(last["metadata"]["name"]),
+            pod=name,
             node=hostname,
-            seconds=seconds,
+            seconds=round(pulse.ended - pulse.began, 1),
             bound=str(last["spec"].get("nodeName", "")),
             message=_unschedulable(last),
+            pulse=pulse,
         )
 
     def attach(
@@ -385,6 +394,10 @@ def _end(who: PodOnNetwork, said: Object) -> End:
 def _has_network(stored: Object) -> bool:
     """Say whether the pod's sandbox and with it its network is made."""
     return pods.is_true(stored, "PodReadyToStartContainers") or pods.ready(stored)
+
+
+def _decided(found: Object) -> bool:
+    return pods.bound(found) or _unschedulable(found) != ""
 
 
 def _unschedulable(stored: Object) -> str:

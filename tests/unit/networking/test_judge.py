@@ -20,16 +20,25 @@ from kar_checks.checks.networking.observation import (
 from kar_checks.model import Finding, Outcome
 
 RECORDED = (Path(__file__).parent / "recorded" / "observation.json").read_text()
+"""What version 0.1 stored."""
 Change = Callable[[dict[str, Any]], None]
 
 
 def verdict(check: str, *changes: Change) -> Finding:
     raw = json.loads(RECORDED)
+    raw["networks"]["dra.net"]["refusal"]["pulse"] = pulsed()
     for change in changes:
         change(raw)
     seen = NetworkingObservation.model_validate(raw)
     (finding,) = judge(f"networking.{check}", seen, profile.default())
     return finding
+
+
+def pulsed(*silent: float) -> dict[str, Any]:
+    """The window of the pod that has to wait, with a pulse every 2 s but for the ``silent``."""
+    moments = [one for one in (-1.0, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0) if one not in silent]
+    beats = {"the scheduler x": [{"asked": one, "answered": one} for one in moments]}
+    return {"began": 0, "ended": 10.1, "beats": beats, "lost": 0}
 
 
 def at(path: str, value: Any) -> Change:
@@ -187,7 +196,14 @@ CASES: list[tuple[str, list[Change], str, str]] = [
     ("placement", [at("refusal", FAULT)], "error", "timeout"),
     ("placement", [at("refusal/bound", "kar3")], "fail", "bound_without_network"),
     ("placement", [at("refusal/message", "1 Insufficient cpu")], "inconclusive", "not_attributed"),
-    ("placement", [at("refusal/seconds", 1.0)], "inconclusive", "window_too_short"),
+    ("placement", [at("refusal/pulse", pulsed(3.0, 5.0))], "inconclusive", "window_too_short"),
+    ("placement", [at("refusal/pulse", None)], "inconclusive", "not_recorded"),
+    (
+        "interface",
+        [attempts(node="", state="Pending", scheduler="")],
+        "inconclusive",
+        "scheduler_silent",
+    ),
     ("placement", [at("control/node", "kar1")], "inconclusive", "control_elsewhere"),
     ("placement", [at("pods/0/node", "kar3")], "fail", "landed_astray"),
     ("placement", [attempts()], "pass", "kept_from_incapable"),
