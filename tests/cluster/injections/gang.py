@@ -153,19 +153,19 @@ def _refuse_bindings(
 @injection(words=SHORT_WINDOWS)
 def late_partial_start(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """A waiting member gets a node some seconds after it was created, behind the scheduler."""
-    return with_first_members(local, _bind_late)
+    return _with_pods(local, _bind_late)
 
 
 @injection(words=SHORT_WINDOWS)
 def foreign_pod_arrives(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """Somebody else's pod lands on the node while the gang waits there."""
-    return with_first_members(local, _put_stranger)
+    return _with_pods(local, _put_stranger)
 
 
 @injection(words=SHORT_WINDOWS)
 def filler_deleted_early(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """Somebody deletes the pod that fills the node while the gang waits."""
-    return with_first_members(local, _delete_filler)
+    return _with_pods(local, _delete_filler)
 
 
 def _bind_late(own: Cluster, pod: Object) -> None:
@@ -211,9 +211,7 @@ def _delete_filler(own: Cluster, pod: Object) -> None:
 
 
 @contextmanager
-def with_first_members(
-    local: LocalCluster, react: Callable[[Cluster, Object], None]
-) -> Iterator[None]:
+def _with_pods(local: LocalCluster, react: Callable[[Cluster, Object], None]) -> Iterator[None]:
     """Call ``react`` once with the first member of each gang that was created, in a thread."""
     with contextlib.closing(Cluster(connect(local.kubeconfig, None), run_id="sabotage")) as own:
         begin = own.list(kinds.POD, labels=_GANG).resource_version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -10,31 +11,59 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from kar_checks.cluster import kinds, pods
-from kar_checks.cluster.client import Cluster, Object
+from kar_checks.cluster.client import Cluster
+from kar_checks.cluster.connect import connect
 from localcluster import LocalCluster
 from tests.cluster.injections import injection
-from tests.cluster.injections.gang import with_first_members
 from tests.cluster.injections.gang_backends import ADDONS, SHORT, only
 
 INTO_THE_WINDOW = 1.6
 WINDOWS = ("--set", "gang.window_seconds=6", "--set", "gang.incomplete_seconds=6")
+_OURS = "app.kubernetes.io/managed-by=kar-checks"
+_WATCH_SECONDS = 600.0
 _HELD = 20.0
 """Longer than a window of 6 s and what it may be made longer by."""
 
 
 @contextmanager
+def when_created(local: LocalCluster, name: str, react: Callable[[], None]) -> Iterator[None]:
+    """Call ``react`` once in a thread when a pod of ours with this name was created."""
+    with contextlib.closing(Cluster(connect(local.kubeconfig, None), run_id="sabotage")) as own:
+        begin = own.list(kinds.POD, labels=_OURS).resource_version
+
+        def follow() -> None:
+            for change, pod in own.watch(
+                kinds.POD,
+                resource_version=begin,
+                deadline=time.monotonic() + _WATCH_SECONDS,
+                labels=_OURS,
+            ):
+                if change == "ADDED" and pod["metadata"]["name"] == name:
+                    react()
+                    return
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            own.stop()
+            thread.join(10)
+
+
+@contextmanager
 def hanging(
     local: LocalCluster,
-    first_member: str,
+    pod: str,
     pause: Callable[[], object],
     resume: Callable[[], object],
     seconds: float,
 ) -> Iterator[None]:
-    """Let something hang for a while, a moment after a gang's first member was created."""
+    """Let something hang for a while, a moment after a pod of ours was created."""
     over = threading.Event()
 
-    def react(_: Cluster, pod: Object) -> None:
-        if pod["metadata"]["name"] != first_member or over.wait(INTO_THE_WINDOW):
+    def react() -> None:
+        if over.wait(INTO_THE_WINDOW):
             return
         pause()
         try:
@@ -42,7 +71,7 @@ def hanging(
         finally:
             resume()
 
-    with with_first_members(local, react):
+    with when_created(local, pod, react):
         try:
             yield
         finally:
@@ -53,12 +82,10 @@ def hanging(
 
 
 def component_hangs(
-    local: LocalCluster, name: str, first_member: str, seconds: float
+    local: LocalCluster, name: str, pod: str, seconds: float
 ) -> AbstractContextManager[None]:
     """Let a component of the control plane hang for a while."""
-    return hanging(
-        local, first_member, lambda: local.pause(name), lambda: local.resume(name), seconds
-    )
+    return hanging(local, pod, lambda: local.pause(name), lambda: local.resume(name), seconds)
 
 
 @injection(words=WINDOWS)
@@ -71,6 +98,14 @@ def api_server_hangs_in_the_window(local: LocalCluster, _: Cluster) -> AbstractC
 def scheduler_hangs_in_the_window(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """While a gang does not fit nobody could start it."""
     return component_hangs(local, "kube-scheduler", "native-squeeze-gang-0", _HELD)
+
+
+@injection(addons=("dranet",), words=("--set", "networking.refused_seconds=6"))
+def scheduler_hangs_while_a_pod_is_kept_away(
+    local: LocalCluster, _: Cluster
+) -> AbstractContextManager[None]:
+    """While a pod must not get onto a node without the network, nobody could put it there."""
+    return component_hangs(local, "kube-scheduler", "net0-refused", _HELD)
 
 
 @injection(addons=ADDONS, words=(*only("kueue"), *SHORT, *WINDOWS))
