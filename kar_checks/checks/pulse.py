@@ -552,6 +552,18 @@ class Watched:
             HarnessError: the run is being interrupted, or the server does not answer.
         """
         self._pulses.wait(self.zero, began, seconds, lambda left: self.wait(goal, left))
+        return self.pulsed(began)
+
+    def pass_by(self, seconds: float) -> Pulsed:
+        """Let time pass until ``seconds`` from now on count; returns what proves them.
+
+        Raises:
+            HarnessError: the run is being interrupted, or the server does not answer.
+        """
+        return self.watch(lambda: False, self.at(), seconds)
+
+    def pulsed(self, began: float) -> Pulsed:
+        """Return what proves the time since ``began``."""
         ended = self.at()
         self._pulses.hurry()
         return self._pulses.seen(self.zero, began, ended)

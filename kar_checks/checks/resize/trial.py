@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
+from kar_checks.checks.pulse import Watched
 from kar_checks.checks.resize import plans
 from kar_checks.checks.resize.figures import figure
 from kar_checks.checks.resize.observation import Arena, Case, Contest, ResizeObservation
@@ -185,10 +186,10 @@ class _Trials:
 
     # -- what all cases do ------------------------------------------------------------------
 
-    def _started(self, plan: Plan) -> Subject:
+    def _started(self, plan: Plan, labels: Mapping[str, str] | None = None) -> Subject:
         """Start a case's pod, and measure what its first resources are worth."""
         subject = Subject(self._trial, plan, node=self._node if plan.spins else "")
-        subject.start()
+        subject.start(labels)
         if "limits.memory" in plan.uses:
             subject.fill()
         if plan.spins:
@@ -290,6 +291,10 @@ class _Trials:
 
         On a full node the resizes of the other cases would have to wait, too.
         """
+        with Watched(self._trial, "resize-deferred") as watched:
+            return self._deferred_in(watched, plan)
+
+    def _deferred_in(self, watched: Watched, plan: Plan) -> Case:
         trial = self._trial
         nodes = {str(one["metadata"]["name"]): one for one in _nodes(trial)}
         if not self._node:
@@ -297,7 +302,7 @@ class _Trials:
                 nodes, key=lambda one: capacity.free(trial.cluster, nodes[one]).cpu_millicores
             )
         node = nodes[self._node]
-        subject = self._started(plan)
+        subject = self._started(plan, watched.labels)
         self._crowd.await_end()
         size = capacity.free(trial.cluster, node).cpu_millicores - _SLACK
         if size < _GROWTH:
@@ -321,12 +326,16 @@ class _Trials:
             held = subject.now_held.look.containers[plans.MAIN].spec["requests"]["cpu"]
             change = {plans.MAIN: sized(cpu=f"{quantity.millicores(held) + _GROWTH}m")}
             step, pod = subject.defer("more than is free", change)
-            waiting = subject.snapshot() if pod else None
             deferred = step.looks[-1] if pod else None
+            window = watched.pass_by(trial.number("resize.waiting_seconds")) if pod else None
+            waiting = subject.snapshot() if pod else None
         finally:
             trial.workspace.delete(kinds.POD, FILLER)
+        settling = None
         if pod:
+            began = watched.at()
             subject.await_rest(step, pod)
+            settling = watched.pulsed(began)
         return self._held(
             subject,
             Arena(
@@ -337,6 +346,8 @@ class _Trials:
                 left_after=capacity.free(trial.cluster, node).cpu_millicores,
                 deferred=deferred,
                 waiting=waiting,
+                window=window,
+                settling=settling,
             ),
         )
 
