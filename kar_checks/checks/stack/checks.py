@@ -9,6 +9,8 @@ _NEEDS = Needs(
     rights=(
         Right(("create", "get", "list", "watch", "delete"), "", "pods"),
         Right(("get",), "", "pods/log"),
+        # The client waits between its requests until the interfaces of the stack were read.
+        Right(("create", "get"), "", "pods/exec"),
         Right(("create", "get", "delete"), "", "configmaps"),
         Right(("create", "get", "delete"), "", "secrets"),
         # The stack is looked at and never changed: its pods, their logs, their interfaces.

@@ -92,6 +92,48 @@ def test_other_changes_do_no_harm(field: str) -> None:
     assert rule("separate_pods", seen(mutations=changed)).outcome == "pass"
 
 
+SURVIVORS = [request(0), request(1), *(refused(n, "kv_transfer_failed") for n in range(2, 16))]
+"""Two of sixteen were answered: the transfers of the others broke."""
+TIMED_OUT = [*(request(number) for number in range(4)), request(4, status=0, error="timed out")]
+
+
+@pytest.mark.parametrize(
+    ("check", "requests", "expected"),
+    [
+        ("separate_pods", SURVIVORS, "inconclusive not_all_answered"),
+        ("state_transferred", SURVIVORS, "fail transfer_failed"),
+        ("request_ids", SURVIVORS, "inconclusive not_all_answered"),
+        ("correct_output", SURVIVORS, "fail no_answer"),
+        ("concurrency", SURVIVORS, "fail no_answer"),
+        ("separate_pods", TIMED_OUT, "inconclusive not_all_answered"),
+        ("state_transferred", TIMED_OUT, "inconclusive not_all_answered"),
+        ("request_ids", TIMED_OUT, "inconclusive not_all_answered"),
+    ],
+)
+def test_the_answered_requests_do_not_speak_for_the_others(
+    check: str, requests: list[Any], expected: str
+) -> None:
+    found = rule(check, seen(main=batch(*requests), concurrent=batch(*requests)))
+    assert f"{found.outcome} {found.reason}" == expected
+    if check == "state_transferred":
+        assert f"{len(requests)} requests" in found.summary
+
+
+def twice(number: int, *phases: str) -> Any:
+    sound = request(number)
+    return request(number, phases=[*sound.phases, *(sound.of(one)[0] for one in phases)])
+
+
+@pytest.mark.parametrize("again", [("prefill",), ("handover",), ("prefill", "handover")])
+@pytest.mark.parametrize("check", ["request_ids", "concurrency"])
+def test_a_request_that_was_worked_on_twice_is_not_followed(
+    check: str, again: tuple[str, ...]
+) -> None:
+    requests = batch(request(0), twice(1, *again))
+    found = rule(check, seen(main=requests, concurrent=requests))
+    assert (found.outcome, found.reason) == ("fail", "moved_twice")
+
+
 UNANSWERED = batch(refused(0), refused(1))
 NAMELESS = [one.model_copy(update={"lines_without_id": 8}) for one in PODS]
 BLANK = batch(*(request(number, phases=[]) for number in range(4)))
@@ -154,6 +196,13 @@ CONTROL_BLIND = STRAIGHT.model_copy(update={"counters": []})
         ({"main": MAIN, "interface": "eth0"}, "pass transferred"),
         (carried(5 * SIZE, 2 * SIZE), "fail interface_disagrees"),
         (carried(0, 5 * SIZE), "fail interface_disagrees"),
+        ({"main": counted(decode={"received": 8.0 * SIZE})}, "fail moved_twice"),
+        ({"main": counted(prefill={"sent": 8.0 * SIZE})}, "fail moved_twice"),
+        (carried(8 * SIZE, 4 * SIZE), "fail moved_twice"),
+        (carried(4 * SIZE, 8 * SIZE), "fail moved_twice"),
+        (carried(5 * SIZE, 5 * SIZE), "pass transferred"),
+        ({"straight": batch(refused(10), refused(11))}, "inconclusive control_unanswered"),
+        ({"straight": batch()}, "inconclusive control_unanswered"),
         ({"straight": CONTROL_MOVED}, "inconclusive control_transferred"),
         ({"straight": CONTROL_PREFILLED}, "inconclusive control_transferred"),
         ({"straight": CONTROL_BLIND}, "inconclusive control_transferred"),
@@ -213,6 +262,13 @@ def control(part: str, *requests: Any) -> dict[str, Any]:
         ({"main": batch(request(0), local(1))}, "fail wrong_answer"),
         ({"main": UNANSWERED}, "fail no_answer"),
         ({"main": batch()}, "inconclusive nothing_sent"),
+        ({"main": NONE_MOVED}, "fail right_without_transfer"),
+        ({"main": counted(decode={"received": 3.0 * SIZE})}, "fail right_without_transfer"),
+        (carried(5 * SIZE, 0), "fail right_without_transfer"),
+        ({"main": counted(decode={"cached_tokens": 9.0})}, "inconclusive served_from_cache"),
+        ({"main": counted(decode={"reset": True})}, "inconclusive counters_reset"),
+        ({"main": MAIN.model_copy(update={"interfaces": []})}, "inconclusive metric_missing"),
+        (control("straight"), "inconclusive control_unanswered"),
         (control("straight", request(10)), "inconclusive control_answered_right"),
         (control("straight", refused(10)), "inconclusive control_unanswered"),
         (control("without_prefill", request(20)), "inconclusive control_answered_right"),
@@ -247,6 +303,15 @@ def test_every_control_that_was_answered_right_is_named() -> None:
     )
 
 
+def decoded(number: int, size: int) -> Any:
+    sound = request(number)
+    phases = [
+        one.model_copy(update={"bytes": size}) if one.phase == "decode" else one
+        for one in sound.phases
+    ]
+    return request(number, phases=phases)
+
+
 LATE = [request(0), request(1, text=request(0).text), request(2, text=request(1).text)]
 ALONE = [request(number, at=100.0 + 2 * number) for number in range(4)]
 
@@ -260,6 +325,9 @@ ALONE = [request(number, at=100.0 + 2 * number) for number in range(4)]
         ([request(0), request(1, error="the stream ended before [DONE]")], "fail no_answer"),
         ([request(0), without(1, "decode")], "fail id_in_several"),
         (ALONE, "inconclusive not_concurrent"),
+        ([request(0), decoded(1, SIZE // 2)], "fail bytes_missing"),
+        ([request(0), decoded(1, 0)], "fail bytes_missing"),
+        ([request(0), decoded(1, 2 * SIZE)], "fail moved_twice"),
     ],
 )
 def test_concurrency(requests: list[Any], expected: str) -> None:
@@ -295,6 +363,7 @@ def scaled(*requests: Any) -> dict[str, Any]:
     ("changes", "expected"),
     [
         ({"served_seconds": None}, "fail new_pod_not_used"),
+        ({"added_served": 0}, "fail new_pod_not_used"),
         (scaled(local(70)), "fail wrong_answer"),
         (scaled(refused(70)), "fail no_answer"),
         ({"batch": batch(*ANSWERED)}, "inconclusive too_few_requests"),
