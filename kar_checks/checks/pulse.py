@@ -562,6 +562,16 @@ class Watched:
         """
         return self.watch(lambda: False, self.at(), seconds)
 
+    def poll(
+        self, until: Callable[[float], bool], began: float, seconds: float
+    ) -> tuple[bool, Pulsed]:
+        """Call ``until`` with how long it may wait, until it holds or ``seconds`` count.
+
+        Returns whether it held, and what proves the time.
+        """
+        held = self._pulses.wait(self.zero, began, seconds, until)
+        return held, self.pulsed(began)
+
     def pulsed(self, began: float) -> Pulsed:
         """Return what proves the time since ``began``."""
         ended = self.at()

@@ -31,6 +31,7 @@ from tests.unit.disaggregation.cases import (
     local,
     moved,
     pod,
+    pulsed,
     refused,
     request,
     seen,
@@ -278,6 +279,16 @@ def control(part: str, *requests: Any) -> dict[str, Any]:
             "inconclusive control_answered_right",
         ),
         ({"policy": Policy(enforced=True, seconds=1, request=refused(70))}, "pass right"),
+        (
+            {"policy": Policy(enforced=True, seconds=1, request=request(70), held=False)},
+            "inconclusive policy_did_not_hold",
+        ),
+        # Who enforces policies was not told of ours while the API server hung.
+        (
+            {"policy": Policy(enforced=False, seconds=9, window=pulsed(9, 0, 8))},
+            "inconclusive window_too_short",
+        ),
+        ({"policy": Policy(enforced=False, seconds=4.2)}, "inconclusive not_recorded"),
     ],
 )
 def test_correct_output(changes: dict[str, Any], expected: str) -> None:
@@ -289,7 +300,7 @@ def test_it_is_told_whether_policies_are_enforced() -> None:
     enforced = Policy(enforced=True, seconds=1, request=refused(70))
     told = [
         rule("correct_output", seen(policy=one)).facts[-1].value
-        for one in (enforced, Policy(enforced=False, seconds=4))
+        for one in (enforced, Policy(enforced=False, seconds=4.2, window=pulsed(4.2)))
     ]
     assert [one.startswith("enforced") for one in told] == [True, False]
 
