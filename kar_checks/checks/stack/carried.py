@@ -2,9 +2,9 @@
 
 KV state leaves the prefill pods and arrives in the decode pods, so that it is at most what the
 quieter of the two sides carried. What both carry without any request is measured in windows of its
-own and subtracted: between the least and the most of it, so that each request has a lower and an
-upper bound. KV state grows with the prompt, and is the same for prompts of the same length; what
-moves for one and not for another was computed again by decode.
+own and subtracted. Others send in bursts, and less while the machine is busy: what surely and what
+at most moved for a request leaves room for that. KV state grows with the prompt, and is the same
+for prompts of the same length; what moves for one and not for another was computed by decode.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ Direction = Literal["received", "sent"]
 
 _LEAST_SECONDS = 0.01
 """The clock that readings carry has this step."""
+_SPREAD = 1.5
+"""Times the largest deviation that was seen without requests: few windows do not show all."""
 _SURELY = 2
 """Requests that must have moved their state before another one counts as an exception."""
 
@@ -47,6 +49,19 @@ class _Window:
 
     carried: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """What one side carries beside KV state."""
+
+    rate: float
+    """Bytes a second."""
+    spread: float
+    """Bytes by which a window may have more or less: others send in bursts."""
+
+    def most(self, seconds: float) -> float:
+        return self.rate * seconds + self.spread
 
 
 class Carriage:
@@ -87,9 +102,9 @@ class Carriage:
         return out
 
     @cached_property
-    def rates(self) -> dict[Direction, tuple[float, float, float]]:
-        """Bytes a second without requests, of each side: least, mean and most."""
-        out: dict[Direction, tuple[float, float, float]] = {}
+    def beside(self) -> dict[Direction, _Beside]:
+        """What each side carries without requests."""
+        out: dict[Direction, _Beside] = {}
         for direction, windows in self.sides.items():
             quiet = [
                 one
@@ -97,9 +112,9 @@ class Carriage:
                 if step.did == "nothing"
             ]
             if quiet:
-                each = [one.carried / one.seconds for one in quiet]
-                mean = sum(one.carried for one in quiet) / sum(one.seconds for one in quiet)
-                out[direction] = min(each), mean, max(each)
+                rate = sum(one.carried for one in quiet) / sum(one.seconds for one in quiet)
+                off = max(abs(one.carried - rate * one.seconds) for one in quiet)
+                out[direction] = _Beside(rate, _SPREAD * off)
         return out
 
     @cached_property
@@ -109,19 +124,38 @@ class Carriage:
         for number, step in enumerate(self._steps[1:]):
             if step.did != "asked" or any(one.status != 200 for one in step.requests):
                 continue
-            bounds = [
-                tuple(windows[number].carried - rate * windows[number].seconds for rate in rates)
+            windows = {
+                direction: windows[number]
                 for direction, windows in self.sides.items()
-                if (rates := self.rates.get(direction)) is not None
-            ]
-            if not bounds:
+                if direction in self.beside
+            }
+            if not windows:
                 continue
-            most = max(0.0, min(one[0] for one in bounds))
-            # What one side carried beyond its background the other side must have carried, too.
-            least = max(0.0, min(most, max(one[2] for one in bounds)))
-            likely = max(least, min(most, min(one[1] for one in bounds)))
-            out.append(Moved(step.requests, least, likely, most))
+            sides = [(one, self.beside[direction]) for direction, one in windows.items()]
+            # No more moved than the quieter side carried; what one side carried beyond its
+            # background the other must have carried, too.
+            most = float(max(0, min(one.carried for one, _ in sides)))
+            least = max(one.carried - beside.most(one.seconds) for one, beside in sides)
+            least = max(0.0, min(most, least))
+            likely = min(one.carried - beside.rate * one.seconds for one, beside in sides)
+            out.append(Moved(step.requests, least, max(least, likely), most))
         return out
+
+    @property
+    def noise(self) -> float:
+        """Bytes by which the sum of what probably moved may be wrong."""
+        spreads = [one.spread for one in self.beside.values()]
+        return min(spreads, default=0.0) * len(self.moved) ** 0.5
+
+    def carried(self, direction: Direction) -> int | None:
+        """Return all that one side carried while requests were answered; ``None`` if unreadable."""
+        if direction not in self.sides:
+            return None
+        return sum(
+            window.carried
+            for window, step in zip(self.sides[direction], self._steps[1:], strict=True)
+            if step.did == "asked"
+        )
 
     # -- does it grow with the prompt ---------------------------------------------------------
 

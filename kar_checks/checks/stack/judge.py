@@ -146,6 +146,8 @@ def _transferred(seen: StackObservation, proof: Proof, profile: Profile) -> Ruli
         )
     carried = proof.bytes
     if carried.verdict is Carried.NO:
+        if not proof.seen_by_decode:
+            return _elsewhere(proof)
         if carried.claimed:
             return Ruling(
                 Outcome.FAIL,
@@ -223,8 +225,17 @@ def _spoiled(seen: StackObservation, proof: Proof, profile: Profile) -> Ruling |
 
 def _decode_only(proof: Proof) -> Ruling | None:
     share = proof.remote_share
+    if (received := proof.prefilled_elsewhere) is not None:
+        return _undecided(
+            "not_these_pods",
+            f"decode received {size(received)} while it served {len(proof.answered)} requests, and "
+            f"{_names(proof.prefill)} neither sent it nor saw the requests: other pods do the "
+            "prefill",
+            "name the prefill pods that decode uses by --target-prefill",
+        )
+    if proof.unseen_by_decode:
+        return _elsewhere(proof)
     if share is not None and share < 1 - proof.tolerance:
-        reached = proof.reached
         if proof.uncounted:
             return _undecided(
                 "counters_incomplete",
@@ -233,8 +244,8 @@ def _decode_only(proof: Proof) -> Ruling | None:
                 "metrics elsewhere",
                 "declare the ports of all servers with metrics in the pods' containers",
             )
-        if reached is None or reached < 1 - proof.tolerance:
-            return _elsewhere(proof, reached)
+        if not proof.seen_by_decode:
+            return _elsewhere(proof)
         if share <= proof.tolerance:
             return Ruling(
                 Outcome.FAIL,
@@ -247,7 +258,7 @@ def _decode_only(proof: Proof) -> Ruling | None:
             f"{share:.0%} of the prompts came from prefill, the rest decode computed itself: "
             f"{_accounts(proof)}"
         )
-    if short := proof.carriage.fell_short:
+    if short := proof.fell_short:
         number = sum(len(one.asked) for one in short)
         total = sum(len(one.asked) for one in proof.carriage.moved)
         return _partly(
@@ -258,8 +269,9 @@ def _decode_only(proof: Proof) -> Ruling | None:
     return None
 
 
-def _elsewhere(proof: Proof, reached: float | None) -> Ruling:
+def _elsewhere(proof: Proof) -> Ruling:
     """Return that others answered: what these pods did says nothing about the stack."""
+    reached = proof.reached
     told = (
         "nothing shows that the decode pods saw any of them"
         if reached is None
@@ -431,10 +443,11 @@ def _carriage_facts(proof: Proof) -> list[Fact]:
         for word, windows in alone.items()
         if windows
     ]
-    if found.rates:
+    if found.beside:
         told = ", ".join(
-            f"{'decode' if side == 'received' else 'prefill'} {side} {size(mean)}"
-            for side, (_, mean, _) in found.rates.items()
+            f"{'decode' if side == 'received' else 'prefill'} {side} {size(one.rate)} "
+            f"(± {size(one.spread)})"
+            for side, one in found.beside.items()
         )
         out.append(Fact(name="carried a second without requests", value=told))
     return out

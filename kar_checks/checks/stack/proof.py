@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cached_property
 
-from kar_checks.checks.stack.carried import Carriage
+from kar_checks.checks.stack.carried import Carriage, Moved
 from kar_checks.checks.stack.engines import (
     Quantity,
     engines_of,
@@ -80,6 +80,10 @@ class Bytes:
     """What both sides carried, less what they carry without requests; ``None`` if unreadable."""
     verdict: Carried
     why: str = ""
+
+
+_TEXT = 2
+"""Bytes that a word of a prompt has at least."""
 
 
 class Proof:
@@ -143,7 +147,7 @@ class Proof:
         return max(found) if found else None
 
     def logged(self, pods: Sequence[StackPod]) -> float:
-        """Share of the request ids in the logs of pods; ids may be hidden, so that 0 is no proof."""
+        """Share of the request ids in the logs of pods; they may be hidden: 0 is no proof."""
         there = sum(bool(_with_id(pods, one.number)) for one in self.answered)
         return there / len(self.answered) if self.answered else 0.0
 
@@ -169,6 +173,37 @@ class Proof:
             if (counted := self.counted(group)) is not None and counted < most <= self.logged(group)
             for one in group
         ]
+
+    @cached_property
+    def prefilled_elsewhere(self) -> int | None:
+        """Bytes that decode received of other pods than the named prefill pods; else ``None``.
+
+        Those neither counted nor logged the requests, and sent less than any state takes.
+        """
+        received, sent = self.carriage.carried("received"), self.carriage.carried("sent")
+        saw = max(self.counted(self.prefill) or 0, self.logged(self.prefill))
+        found = [request for one in self.carriage.moved for request in one.asked]
+        wanted = self._floor * sum(one.tokens for one in found)
+        if received is None or sent is None or saw >= 1 - self.tolerance or not wanted:
+            return None
+        return received if sent < wanted <= received else None
+
+    @property
+    def seen_by_decode(self) -> bool:
+        """Whether the decode pods are known to have seen about all requests."""
+        return self.reached is not None and self.reached >= 1 - self.tolerance
+
+    @cached_property
+    def unseen_by_decode(self) -> bool:
+        """Whether the decode pods received less than the prompts themselves, and nothing counts."""
+        received = self.carriage.carried("received")
+        words = sum(request.words for one in self.carriage.moved for request in one.asked)
+        return not self.reached and received is not None and received < _TEXT * words
+
+    @cached_property
+    def fell_short(self) -> list[Moved]:
+        """The requests whose state did not all move; none where it may take other ways."""
+        return [] if self._past_the_interfaces() else self.carriage.fell_short
 
     @cached_property
     def accounts(self) -> bool | None:
@@ -215,6 +250,9 @@ class Proof:
         if most < wanted:
             why = self._past_the_interfaces()
             return (Carried.UNSEEN, why) if why else (Carried.NO, "")
+        # Some of it may have moved through memory or a device, some not.
+        if self.carriage.fell_short:
+            return Carried.UNSEEN, self._past_the_interfaces() or "not for every request"
         if self.carriage.grows is False:
             return Carried.UNATTRIBUTED, "short and long prompts made the interfaces carry the same"
         if self.carriage.grows is None:
@@ -239,7 +277,9 @@ class Proof:
         )
         most = float("inf") if partly or any(one.worker for one in self.seen.pods) else claimed
         moved = sum(one.likely for one in self.carriage.moved)
-        return (1 - self.tolerance) * claimed <= moved <= (1 + self._beyond) * most
+        noise = self.carriage.noise
+        enough = moved + noise >= (1 - self.tolerance) * claimed
+        return enough and moved - noise <= (1 + self._beyond) * most and noise < claimed / 2
 
     def _between_phases(self) -> bool:
         """Say whether connections between prefill and decode pods carried about all of it."""

@@ -23,17 +23,24 @@ _KV = 2_000_000
 """Bytes for each request: 4 KB for each of its tokens."""
 _TOKEN = 4000
 """Bytes for each prompt token."""
+_FEW = 10
+"""Requests that are enough to see what happens to all or to every second."""
 _REQUESTS = 22
 """Two to warm up and twenty that are counted."""
 
 
-def asked(front: str, *, settle: int = 1) -> tuple[str, ...]:
+def asked(front: str, *, settle: int = 1, requests: int = 20) -> tuple[str, ...]:
     """Return the words for ``kar run`` that name a front; what is here counts at once.
 
     Each stack has a front of another name: a DNS server answers with the address of one that is
     gone for half a minute.
     """
-    settings = {"quiet_seconds": 1, "settle_seconds": settle, "prompt_words": 500}
+    settings = {
+        "quiet_seconds": 1,
+        "settle_seconds": settle,
+        "prompt_words": 500,
+        "requests": requests,
+    }
     words = ["--target-url", f"http://{front}.{NAMESPACE}.svc:{PORT}"]
     for name, value in settings.items():
         words += ["--set", f"stack.{name}={value}"]
@@ -203,7 +210,7 @@ def _pair(
         yield stack
 
 
-@injection(words=asked("alone"))
+@injection(words=asked("alone", requests=_FEW))
 @contextmanager
 def decode_answers_alone(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """All is deployed and labelled, and decode never asks prefill: HTTP 200."""
@@ -214,7 +221,7 @@ def decode_answers_alone(local: LocalCluster, cluster: Cluster) -> Iterator[None
         yield
 
 
-@injection(words=asked("both"))
+@injection(words=asked("both", requests=_FEW))
 @contextmanager
 def one_pod_for_both_fails(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """A stack that is not disaggregated at all, and answers each request with a server error."""
@@ -224,7 +231,7 @@ def one_pod_for_both_fails(local: LocalCluster, cluster: Cluster) -> Iterator[No
         yield
 
 
-@injection(words=asked("claims"))
+@injection(words=asked("claims", requests=_FEW))
 @contextmanager
 def transfer_claimed(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """Counters and logs are as they should be, and no KV state ever moves."""
@@ -232,7 +239,7 @@ def transfer_claimed(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
         yield
 
 
-@injection(words=asked("chats"))
+@injection(words=asked("chats", requests=_FEW))
 @contextmanager
 def sidecars_chat(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """No KV state moves; a sidecar of decode pulls far more from one of prefill than is claimed."""
@@ -240,7 +247,7 @@ def sidecars_chat(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
         yield
 
 
-@injection(words=asked("same"))
+@injection(words=asked("same", requests=_FEW))
 @contextmanager
 def same_for_every_prompt(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """Decode pulls as much for a short prompt as for a long one, and claims just that."""
@@ -248,7 +255,7 @@ def same_for_every_prompt(local: LocalCluster, cluster: Cluster) -> Iterator[Non
         yield
 
 
-@injection(words=asked("invents"))
+@injection(words=asked("invents", requests=_FEW))
 @contextmanager
 def counters_are_made_up(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """What moves grows with the prompt, and is ten times what decode counts."""
@@ -264,7 +271,7 @@ def _recomputes(
     return _pair(local, cluster, front, claims=0, moves=0, RECOMPUTES=which, **token)
 
 
-@injection(words=asked("tires"))
+@injection(words=asked("tires", requests=12))
 @contextmanager
 def decode_recomputes_later(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """From the sixth request on nothing moves; counters and logs stay as they should be."""
@@ -272,7 +279,7 @@ def decode_recomputes_later(local: LocalCluster, cluster: Cluster) -> Iterator[N
         yield
 
 
-@injection(words=asked("odd"))
+@injection(words=asked("odd", requests=_FEW))
 @contextmanager
 def decode_recomputes_every_second(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """Of every second request nothing moves; counters and logs stay as they should be."""
@@ -280,7 +287,7 @@ def decode_recomputes_every_second(local: LocalCluster, cluster: Cluster) -> Ite
         yield
 
 
-@injection(words=asked("long"))
+@injection(words=asked("long", requests=_FEW))
 @contextmanager
 def decode_recomputes_long_prompts(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """Of long prompts nothing moves; counters and logs stay as they should be."""
@@ -288,7 +295,7 @@ def decode_recomputes_long_prompts(local: LocalCluster, cluster: Cluster) -> Ite
         yield
 
 
-@injection(words=asked("cached"))
+@injection(words=asked("cached", requests=_FEW))
 @contextmanager
 def cache_answers(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """A cache before a sound stack answers everything."""
@@ -300,7 +307,7 @@ def cache_answers(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
         yield
 
 
-@injection(words=asked("half"))
+@injection(words=asked("half", requests=_FEW))
 @contextmanager
 def cache_answers_half(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """A cache before a sound stack answers every second request."""
@@ -313,7 +320,7 @@ def cache_answers_half(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
         yield
 
 
-@injection(words=asked("other"))
+@injection(words=asked("other", requests=_FEW))
 @contextmanager
 def others_answer(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """The URL leads to another deployment, which is not disaggregated at all."""

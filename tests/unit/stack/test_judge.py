@@ -560,9 +560,11 @@ LATER_MORE: Carry = lambda turn, asked: 1e6 * turn  # noqa: E731
     ("carry", "others", "claims", "expected"),
     [
         # A sidecar that is always busy, whatever the engines claim.
-        (NOTHING, lambda *_: 9e6, KV, ("fail", "bytes_not_carried")),
-        (NOTHING, lambda *_: 9e6, 0, ("fail", "nothing_moved")),
-        (NOTHING, lambda number, _: 9e6 + 1e5 * (number % 3), 0, ("fail", "nothing_moved")),
+        (NOTHING, lambda *_: 9e6, KV, UNPROVEN),
+        (NOTHING, lambda *_: 9e6, 0, UNPROVEN),
+        (NOTHING, lambda *_: 1e5, KV, ("fail", "bytes_not_carried")),
+        (NOTHING, lambda *_: 1e5, 0, ("fail", "nothing_moved")),
+        (NOTHING, lambda number, _: 9e6 + 1e5 * (number % 3), 0, UNPROVEN),
         # One that is busy at times.
         (NOTHING, bursts(20e6, 3), KV, UNPROVEN),
         (NOTHING, bursts(20e6, 3), 0, UNPROVEN),
@@ -672,6 +674,34 @@ def test_a_part_of_the_requests_that_moved_nothing_is_seen(
         assert "of 22 requests" in found.summary
 
 
+def test_state_that_may_move_through_memory_is_not_called_recomputed() -> None:
+    # Two pairs of pods, one of them on the same node.
+    carry = kv(*range(0, SENT, 2))
+    decode = replace(DECODE, carry=carry, more={"node": "node-prefill"})
+    found = finding("transferred", observed(replace(PREFILL, carry=carry), decode))
+    assert (found.outcome.value, found.reason) == UNPROVEN
+    assert "share a node" in found.summary
+
+
+def test_without_a_trace_of_the_requests_nobody_is_blamed_for_bytes_that_are_missing() -> None:
+    silent = [replace(one, **SILENT, **MUTE) for one in (PREFILL, DECODE)]
+    seen = observed(replace(silent[0], sent=300_000), replace(silent[1], received=300_000))
+    assert verdict("transferred", seen) == ("inconclusive", "not_these_pods")
+    assert verdict("separate_phases", seen) == ("inconclusive", "not_attributed")
+
+
+@pytest.mark.parametrize("accounts", [True, False])
+@pytest.mark.parametrize("check", ["separate_phases", "transferred"])
+def test_prefill_pods_that_are_not_those_of_decode_are_not_judged(
+    accounts: bool, check: str
+) -> None:
+    decode = DECODE if accounts else without(DECODE, BY_SOURCE)
+    for prefill in (IDLE, replace(IDLE, **SILENT)):
+        found = finding(check, observed(prefill, decode))
+        assert (found.outcome.value, found.reason) == ("inconclusive", "not_these_pods")
+        assert "other pods do the prefill" in found.summary
+
+
 def test_state_that_does_not_grow_in_proportion_is_not_called_recomputed() -> None:
     # A model with a state of fixed size beside a cache that grows.
     carry: Carry = lambda turn, asked: kv()(turn, asked) + 4e6 * len(asked)  # noqa: E731
@@ -710,7 +740,9 @@ def test_servers_whose_metrics_were_not_found_are_not_taken_for_idle(
     [
         # A cache, or the URL of another deployment: these pods did nothing.
         (IDLE, replace(IDLE, name="d", role="decode", received=1000)),
-        (IDLE, replace(DECODE, **SILENT, **MUTE)),
+        (IDLE, replace(DECODE, **SILENT, **MUTE, received=1000)),
+        # Counters and series that appear with the first request only.
+        (replace(IDLE, **SILENT), replace(DECODE, **SILENT, **MUTE, received=1000)),
         # A cache that answered half of the requests.
         (
             replace(PREFILL, series=HALF),
