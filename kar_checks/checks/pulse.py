@@ -269,13 +269,14 @@ class Pulse:
                 self._needed -= 1
 
     def hurry(self) -> None:
-        """Ask for a pulse now, and wait for it, or until it would be late."""
+        """Ask for a pulse now, and wait for it, or until it would be too late to count."""
         asked = time.monotonic()
         with self._changed:
             self._hurried = True
             self._changed.notify_all()
             self._changed.wait_for(
-                lambda: bool(self._beats) and self._beats[-1].answered >= asked, self._late
+                lambda: bool(self._beats) and self._beats[-1].answered >= asked,
+                self._every + self._late,
             )
 
     def saw(self, change: str, item: Object) -> None:
@@ -437,7 +438,7 @@ class Pulses:
             yield
 
     def hurry(self) -> None:
-        """Ask each for a pulse now, and wait for them, or until they would be late."""
+        """Ask each for a pulse now, and wait for them, or until they would be too late to count."""
         for one in self._pulses:
             one.hurry()
 

@@ -22,7 +22,7 @@ from kar_checks.checks.disaggregation.observation import (
     Scaling,
 )
 from kar_checks.checks.pulse import too_short
-from kar_checks.checks.ruling import Ruling
+from kar_checks.checks.ruling import Ruling, unless_beside
 from kar_checks.cluster.pods import OPT_OUT, opt_out, relevant
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
@@ -32,6 +32,9 @@ _BROKEN = re.compile(r"kv_|prefill_")
 """How the codes begin with which decode refuses a request whose state did not come."""
 _PROGRAM = re.compile(r"(^|\.)spec\.(containers|initContainers)(?!.*\.resources)")
 
+
+_SLOWED = ("too_slow", "not_streamed")
+"""Failures by time, which another run takes."""
 
 Rule = Callable[[DisaggregationObservation, Profile], Ruling]
 
@@ -49,6 +52,8 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
         ),
     ]
     ruling = _measured(observed, parts) or _mutated(observed) or rule(observed, profile)
+    if ruling.reason in _SLOWED:
+        ruling = unless_beside(ruling, seen)
     return [ruling.finding(check, [*facts, *ruling.facts], observed.evidence, observed.trial)]
 
 

@@ -11,7 +11,7 @@ from kar_checks import profile
 from kar_checks.checks.disaggregation.checks import TOPIC
 from kar_checks.checks.disaggregation.judge import _RULES, judge
 from kar_checks.checks.disaggregation.observation import DisaggregationObservation, Policy
-from kar_checks.model import Evidence, Finding, Mutation
+from kar_checks.model import Evidence, Finding, Mutation, OtherRun
 from tests.unit.disaggregation import cases
 from tests.unit.disaggregation.cases import (
     ANSWERED,
@@ -294,6 +294,15 @@ def control(part: str, *requests: Any) -> dict[str, Any]:
 def test_correct_output(changes: dict[str, Any], expected: str) -> None:
     found = rule("correct_output", seen(**changes))
     assert f"{found.outcome} {found.reason}" == expected
+
+
+def test_pace_beside_another_run_fails_nobody() -> None:
+    slow = {"disaggregation.max_transfer_seconds": 0.001}
+    limits = profile.load(None, [f"{key}={value}" for key, value in slow.items()])
+    alone = seen()
+    beside = alone.model_copy(update={"beside": [OtherRun(id="20261101-000000-aaaa")]})
+    found = [judge("disaggregation.state_transferred", one, limits)[0] for one in (alone, beside)]
+    assert [one.reason for one in found] == ["too_slow", "other_run"]
 
 
 def test_it_is_told_whether_policies_are_enforced() -> None:
