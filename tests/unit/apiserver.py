@@ -236,7 +236,9 @@ class _Handler(BaseHTTPRequestHandler):
         return {"status": {"allowed": allowed, "userInfo": {"username": "somebody"}}}
 
     def _list(self, key: Key, query: dict[str, str]) -> Object:
-        labels = [one.split("=") for one in query.get("labelSelector", "").split(",") if one]
+        wanted = [one for one in query.get("labelSelector", "").split(",") if one]
+        labels = [one.split("=") for one in wanted if "!=" not in one]
+        excluded = [one.split("!=") for one in wanted if "!=" in one]
         with self.api.changed:
             items = [
                 one
@@ -245,6 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
                 and name[2] == key[2]
                 and key[1] in ("", name[1])
                 and all((one["metadata"].get("labels") or {}).get(k) == v for k, v in labels)
+                and all((one["metadata"].get("labels") or {}).get(k) != v for k, v in excluded)
             ]
             latest = self.api.log[-1][0] if self.api.log else 0
         return {"metadata": {"resourceVersion": str(latest)}, "items": items}
@@ -310,7 +313,8 @@ class _Handler(BaseHTTPRequestHandler):
                     self.api.changed.wait(0.05)
             for number, change, at, item in new:
                 seen = number
-                if at[:3] == key[:3] and name in ("", at[3]):
+                same = (at[0], at[2]) == (key[0], key[2]) and key[1] in ("", at[1])
+                if same and name in ("", at[3]):
                     self._chunk(event(change, item))
         self._chunk(b"")
 

@@ -17,10 +17,12 @@ from kar_checks.checks.disaggregation.observation import (
     DisaggregationObservation,
     Loss,
     PodSeen,
+    Policy,
     RequestSeen,
     Scaling,
 )
-from kar_checks.checks.ruling import Ruling
+from kar_checks.checks.pulse import too_short
+from kar_checks.checks.ruling import Ruling, unless_beside
 from kar_checks.cluster.pods import OPT_OUT, opt_out, relevant
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
@@ -30,6 +32,9 @@ _BROKEN = re.compile(r"kv_|prefill_")
 """How the codes begin with which decode refuses a request whose state did not come."""
 _PROGRAM = re.compile(r"(^|\.)spec\.(containers|initContainers)(?!.*\.resources)")
 
+
+_SLOWED = ("too_slow", "not_streamed")
+"""Failures by time, which another run takes."""
 
 Rule = Callable[[DisaggregationObservation, Profile], Ruling]
 
@@ -47,6 +52,8 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
         ),
     ]
     ruling = _measured(observed, parts) or _mutated(observed) or rule(observed, profile)
+    if ruling.reason in _SLOWED:
+        ruling = unless_beside(ruling, seen)
     return [ruling.finding(check, [*facts, *ruling.facts], observed.evidence, observed.trial)]
 
 
@@ -353,7 +360,7 @@ def _request_ids(seen: DisaggregationObservation, _: Profile) -> Ruling:
     )
 
 
-def _correct_output(seen: DisaggregationObservation, _: Profile) -> Ruling:
+def _correct_output(seen: DisaggregationObservation, profile: Profile) -> Ruling:
     requests = cast("Batch", seen.main).requests
     if ruling := _all_right(requests):
         return ruling
@@ -383,6 +390,8 @@ def _correct_output(seen: DisaggregationObservation, _: Profile) -> Ruling:
         "without a prefill pod": cast("Batch", seen.without_prefill).requests,
     }
     policy = seen.policy
+    if ruling := _policy_unclear(policy, profile):
+        return ruling
     if policy is not None and not isinstance(policy, Fault) and policy.request is not None:
         controls["with prefill shut off by a NetworkPolicy"] = [policy.request]
     if right := [name for name, found in controls.items() if any(one.right for one in found)]:
@@ -417,6 +426,23 @@ def _correct_output(seen: DisaggregationObservation, _: Profile) -> Ruling:
             ),
         ],
     )
+
+
+def _policy_unclear(policy: Policy | Fault | None, profile: Profile) -> Ruling | None:
+    """Return why nobody knows whether the NetworkPolicy shut prefill off, if so."""
+    if policy is None or isinstance(policy, Fault):
+        return None
+    if not policy.enforced:
+        # Whoever enforces it has to be told first.
+        return too_short(policy.window, profile.number("disaggregation.policy_seconds"), profile)
+    if policy.held is False:
+        return _undecided(
+            "policy_did_not_hold",
+            "a NetworkPolicy shut prefill off, and no longer did after the request under it: "
+            "whether that request could reach prefill is unknown",
+            "run again; look whether somebody changes or deletes NetworkPolicies here",
+        )
+    return None
 
 
 def _concurrency(seen: DisaggregationObservation, profile: Profile) -> Ruling:

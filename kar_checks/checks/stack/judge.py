@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import cast
 
-from kar_checks.checks.ruling import Ruling, not_recorded
+from kar_checks.checks.ruling import Ruling, not_recorded, unless_beside
 from kar_checks.checks.stack.carried import Moved
 from kar_checks.checks.stack.observation import StackObservation, StackPod
 from kar_checks.checks.stack.proof import (
@@ -26,12 +26,17 @@ from kar_checks.checks.stack.proof import (
 from kar_checks.model import Fact, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
+_COUNTED = ("bytes_not_carried", "nothing_moved", "decode_only")
+"""Failures by counters, to which the requests of another run may have added."""
+
 
 def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     """Judge one check."""
     observed = cast("StackObservation", seen)
     proof = Proof(observed, profile)
     ruling = _RULES[check](observed, proof, profile)
+    if ruling.reason in _COUNTED:
+        ruling = unless_beside(ruling, seen)
     return [
         ruling.finding(
             check,

@@ -11,7 +11,7 @@ from kar_checks import profile
 from kar_checks.checks.disaggregation.checks import TOPIC
 from kar_checks.checks.disaggregation.judge import _RULES, judge
 from kar_checks.checks.disaggregation.observation import DisaggregationObservation, Policy
-from kar_checks.model import Evidence, Finding, Mutation
+from kar_checks.model import Evidence, Finding, Mutation, OtherRun
 from tests.unit.disaggregation import cases
 from tests.unit.disaggregation.cases import (
     ANSWERED,
@@ -31,6 +31,7 @@ from tests.unit.disaggregation.cases import (
     local,
     moved,
     pod,
+    pulsed,
     refused,
     request,
     seen,
@@ -278,6 +279,16 @@ def control(part: str, *requests: Any) -> dict[str, Any]:
             "inconclusive control_answered_right",
         ),
         ({"policy": Policy(enforced=True, seconds=1, request=refused(70))}, "pass right"),
+        (
+            {"policy": Policy(enforced=True, seconds=1, request=request(70), held=False)},
+            "inconclusive policy_did_not_hold",
+        ),
+        # Who enforces policies was not told of ours while the API server hung.
+        (
+            {"policy": Policy(enforced=False, seconds=9, window=pulsed(9, 0, 8))},
+            "inconclusive window_too_short",
+        ),
+        ({"policy": Policy(enforced=False, seconds=4.2)}, "inconclusive not_recorded"),
     ],
 )
 def test_correct_output(changes: dict[str, Any], expected: str) -> None:
@@ -285,11 +296,20 @@ def test_correct_output(changes: dict[str, Any], expected: str) -> None:
     assert f"{found.outcome} {found.reason}" == expected
 
 
+def test_pace_beside_another_run_fails_nobody() -> None:
+    slow = {"disaggregation.max_transfer_seconds": 0.001}
+    limits = profile.load(None, [f"{key}={value}" for key, value in slow.items()])
+    alone = seen()
+    beside = alone.model_copy(update={"beside": [OtherRun(id="20261101-000000-aaaa")]})
+    found = [judge("disaggregation.state_transferred", one, limits)[0] for one in (alone, beside)]
+    assert [one.reason for one in found] == ["too_slow", "other_run"]
+
+
 def test_it_is_told_whether_policies_are_enforced() -> None:
     enforced = Policy(enforced=True, seconds=1, request=refused(70))
     told = [
         rule("correct_output", seen(policy=one)).facts[-1].value
-        for one in (enforced, Policy(enforced=False, seconds=4))
+        for one in (enforced, Policy(enforced=False, seconds=4.2, window=pulsed(4.2)))
     ]
     assert [one.startswith("enforced") for one in told] == [True, False]
 
