@@ -14,7 +14,14 @@ from typing import Annotated, Any
 
 import typer
 
-from kar_checks.cli_options import ClusterOptions, SelectionOptions, build, shared, words
+from kar_checks.cli_options import (
+    ClusterOptions,
+    SelectionOptions,
+    build,
+    run_line,
+    shared,
+    words,
+)
 
 app = typer.Typer(
     name="kar",
@@ -237,17 +244,21 @@ def doctor(
     selection: SelectionOptions,
     probe: Annotated[
         bool,
-        typer.Option("--probe", help="Make a namespace and send every manifest as a dry run."),
+        typer.Option("--probe", help="Also send every manifest as a dry run and start real pods."),
     ] = False,
 ) -> None:
-    """Look for what stands in the way on this cluster, with the option that helps."""
+    """Look for blockers on this cluster, each with the option that helps; 12 if there are any."""
     with _one_sentence():
-        from kar_checks.commands.before import examine
+        from kar_checks.commands.doctor import examine
 
         options = build(cluster, selection)
         if not options.names_a_cluster:
             raise ValueError(NO_CLUSTER)
-        code = examine(options, probe=probe)
+        code = examine(
+            options,
+            probe=probe,
+            line=lambda more: run_line(cluster, selection, options, more),
+        )
     raise typer.Exit(code)
 
 

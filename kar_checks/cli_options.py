@@ -5,6 +5,7 @@
 
 import functools
 import inspect
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -252,6 +253,23 @@ def words(
                 elif each not in (None, False, "", one.default):
                     found.append(f"{option}={each}")
     return tuple(found)
+
+
+def run_line(
+    cluster: ClusterOptions, selection: SelectionOptions, options: "Options", more: list[str]
+) -> str:
+    """Return the `kar run` with the same choices, and ``more`` options, as a line to paste."""
+    named = [f"--kubeconfig={cluster.kubeconfig}"] if cluster.kubeconfig else []
+    named += [f"--context={cluster.context}"] if cluster.context else []
+    named += ["--local-cluster"] if cluster.local_cluster else []
+    named += ["--in-cluster"] if cluster.in_cluster else []
+    given = words(cluster, selection, options)
+    own = {f"--image={one}" for one in cluster.image or ()}
+    # The local cluster and a profile bring their images themselves.
+    kept = [one for one in given if not one.startswith("--image=") or one in own]
+    if options.local_cluster and not cluster.cluster_name:
+        kept = [one for one in kept if not one.startswith("--cluster-name=")]
+    return shlex.join(["kar", "run", *named, *kept, *(one for one in more if one not in kept)])
 
 
 def build(

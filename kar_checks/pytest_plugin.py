@@ -19,6 +19,7 @@ import pytest
 
 from kar_checks import exits, report
 from kar_checks.checks.registry import DISRUPTIONS, Check, Topic, find
+from kar_checks.cluster import openshift
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.exits import Exit
 from kar_checks.model import Finding, Observation, Outcome
@@ -117,6 +118,8 @@ class KarPlugin:
         view = self.view or PlainView(config.get_terminal_writer().line)
         self.view = view
         view.target(before.target_line)
+        if refused := before.refuses_user:
+            view.progress(f"{refused.text}: give {openshift.OPTION}")
         try:
             self.runner = Runner(before, view.progress, view.measuring)
         except StoreError as error:

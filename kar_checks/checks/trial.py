@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from jinja2 import Environment, StrictUndefined
 
 from kar_checks import fast_yaml, paths
-from kar_checks.cluster import kinds, pods, wait
+from kar_checks.cluster import kinds, pods, policies, wait
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import HarnessError, internal
 from kar_checks.cluster.facts import Facts
@@ -104,6 +104,7 @@ class Trial:
             seconds=self.number("pods.start_seconds") if seconds is None else seconds,
             what=f"pod {name}",
             hopeless=pods.hopeless,
+            overdue=pods.overdue,
             describe=pods.describe,
             report=self.report,
             begin=pod,
@@ -175,6 +176,14 @@ class Trial:
             return internal(error).fault
         self.keep(name, done)
         return done
+
+    def standing_policies(self, labels: Mapping[str, str] | None = None) -> list[str]:
+        """Name the network policies of others that may hold for pods of ours with these labels.
+
+        Worth recording wherever traffic of ours got lost; empty if they may not be listed.
+        """
+        found = policies.standing(self.cluster, self.facts, self.namespace, labels)
+        return [str(one) for one in found]
 
     def log_lines(self, pod: str, container: str = "") -> list[dict[str, Any]]:
         """Return what a probe printed: one JSON object a line; other lines are passed over."""

@@ -199,7 +199,7 @@ def apply(made: Sequence[Object], options: Options) -> None:
         ApiError: the server refused one; those before it are applied.
         HarnessError: the cluster cannot be reached.
     """
-    cluster = Cluster(connect(options.kubeconfig, options.context))
+    cluster = Cluster(connect(options.kubeconfig, options.context, in_cluster=options.in_cluster))
     try:
         for body in made:
             kind, meta = KINDS[body["kind"]], body["metadata"]

@@ -276,9 +276,9 @@ def _notes(pasts: Sequence[Past]) -> list[str]:
         for why in one.run.damaged.values()
     ]
     out += [
-        f"run {one.id} was not alone: {', '.join(one.run.info.beside)} ran at the same time"
+        f"run {one.id} was not alone: {', '.join(others)} ran at the same time"
         for one in pasts
-        if one.run.info.beside
+        if (others := [other.id for other in one.run.info.beside])
     ]
     return out
 

@@ -243,10 +243,19 @@ def test_a_plan_tells_by_its_code_whether_anything_would_run(
 
 
 def test_the_doctor_finds_nothing_where_nothing_is(kar: Kar, cluster: str, api: ApiServer) -> None:
-    assert "nothing stands in the way" in kar("doctor", "--kubeconfig", cluster).out
-    said = kar("doctor", "--probe", "--kubeconfig", cluster)
+    said = kar("doctor", "--kubeconfig", cluster)
     assert said.code == 0
+    assert "nothing stands in the way" in said.out
+    assert said.out.rstrip().endswith(f"kar run --kubeconfig={cluster}")
+
+
+def test_the_doctor_starts_pods_and_says_when_they_do_not_run(
+    kar: Kar, cluster: str, api: ApiServer
+) -> None:
+    said = kar("doctor", "--probe", "--kubeconfig", cluster, "--set", "pods.start_seconds=1")
+    assert said.code == 12
     assert "1 manifests were sent as a dry run" in said.out
+    assert "pod kar-doctor-a: not within 1 s" in said.out
     assert {key[2] for key in api.objects} <= {"nodes", "configmaps"}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from kar_checks.checks.ingress.records import GatewaySeen, Sample, Settled, told
 from kar_checks.checks.ruling import Ruling
-from kar_checks.cluster.pods import OPT_OUT
+from kar_checks.cluster.pods import opt_out, relevant
 from kar_checks.model import Fact, Fault, Mutation, Outcome
 from kar_checks.profile import names
 
@@ -44,13 +44,14 @@ NOT_MEASURED = Ruling(Outcome.NOT_RUN, "not_measured", "the trial was not asked 
 
 def mutated(found: list[Mutation]) -> Ruling | None:
     """Admission changed objects of ours: then it was something else that was measured."""
-    if not found:
+    changed = relevant(found)
+    if not changed:
         return None
     text = "; ".join(
-        f"{one.object}: {one.field} {one.sent!r} → {one.stored!r}" for one in found[:3]
+        f"{one.object}: {one.field} {one.sent!r} → {one.stored!r}" for one in changed[:3]
     )
     return undecided(
-        "mutated", f"the cluster changed objects of ours on their way in: {text}", OPT_OUT
+        "mutated", f"the cluster changed objects of ours on their way in: {text}", opt_out(changed)
     )
 
 

@@ -7,7 +7,7 @@ from kar_checks.checks.registry import Check, Needs, Right, Topic
 _DRA, _CNI = "resource.k8s.io", "k8s.cni.cncf.io"
 _NEEDS = Needs(
     rights=(
-        Right(("create", "get", "watch", "delete"), "", "pods"),
+        Right(("create", "get", "list", "watch", "delete"), "", "pods"),
         Right(("get",), "", "pods/log"),
         Right(("create", "get"), "", "pods/exec"),
         Right(("create", "get", "delete"), "", "configmaps"),

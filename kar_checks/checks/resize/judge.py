@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import cast
 
+from kar_checks.checks.pulse import too_short
 from kar_checks.checks.resize import enforced, held, rules
 from kar_checks.checks.resize.checks import TOPIC
 from kar_checks.checks.resize.enforced import Reading
@@ -245,9 +246,15 @@ def _deferred(case: Case, profile: Profile) -> Ruling | None:
         return fail("applied_without_room", f"while it waited: {early.summary}", early.facts)
     if early:
         return early
+    if ruling := too_short(arena.window, profile.number("resize.waiting_seconds"), profile):
+        return ruling
     if not step.settled and not step.replaced:
         if arena.left_after < 0:
             return undecided("room_taken", "other pods took the room that the filler left", sums)
+        # The last pulse of the time may be one interval old.
+        given = profile.number("resize.settle_seconds") - profile.number("pulse.every_seconds")
+        if ruling := too_short(arena.settling, given, profile):
+            return ruling
         late = step.after and rules.unsettled_ruling(step, step.after, profile, "not_completed")
         if late and late.outcome is Outcome.FAIL:
             return fail("not_completed", late.summary, [*sums, *late.facts])

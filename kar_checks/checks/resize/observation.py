@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
+from kar_checks.checks.pulse import Pulsed
 from kar_checks.cluster import pods
 from kar_checks.cluster.client import Object
 from kar_checks.model import Fault, Observation, Record
@@ -225,6 +226,10 @@ class Arena(Record):
     """The state that carried the condition ``Deferred``."""
     waiting: Snapshot | None = None
     """The pod while it waited."""
+    window: Pulsed | None = None
+    """The time in which it had to wait; not recorded by version 0.1."""
+    settling: Pulsed | None = None
+    """The time that it had once there was room; not recorded by version 0.1."""
 
 
 class Hold(Record):

@@ -38,10 +38,6 @@ STOPPED = 143
 # CPUs or memory of a static manager, a runtime without support.
 _BY_DESIGN = re.compile(r"(?i)static|swap|not supported|unsupported|windows|disabled")
 _BELOW_USAGE = re.compile(r"(?i)below current usage")
-_OWN_IMAGE = (
-    "mirror the images with `kar images mirror` and give --image-prefix with the registry that the "
-    "cluster wants, so that nothing has to be rewritten"
-)
 _RELEVANT = re.compile(r"\.(resources|resizePolicy|restartPolicy|command|image)\b")
 
 
@@ -81,10 +77,9 @@ def start_ruling(
 def _mutated(case: Case, mutations: Iterable[Mutation], *, all_containers: bool) -> Ruling | None:
     changed = [
         one
-        for one in mutations
+        for one in pods.relevant(mutations)
         if one.object == f"Pod/{case.pod}"
         and (_RELEVANT.search(one.field) or (all_containers and one.stored == "added"))
-        and not _same_image(one)
     ]
     if not changed:
         return None
@@ -94,17 +89,8 @@ def _mutated(case: Case, mutations: Iterable[Mutation], *, all_containers: bool)
         f"the cluster changed {first.field} of pod {case.pod} on its way in: sent "
         f"{first.sent}, stored {first.stored}",
         [_mutation_fact(one) for one in changed],
-        _OWN_IMAGE if first.field.endswith(".image") else pods.OPT_OUT,
+        pods.opt_out(changed),
     )
-
-
-def _same_image(one: Mutation) -> bool:
-    """Say whether an image only comes from another registry: the same digest is the same image."""
-    if not one.field.endswith(".image"):
-        return False
-    _, _, sent = str(one.sent).partition("@")
-    _, _, stored = str(one.stored).partition("@")
-    return bool(sent) and sent == stored
 
 
 def _mutation_fact(one: Mutation) -> Fact:

@@ -120,8 +120,10 @@ class Subject:
         assert self._start is not None, "the pod has not been started"  # noqa: S101
         return self._start
 
-    def start(self) -> None:
+    def start(self, labels: Mapping[str, str] | None = None) -> None:
         """Create the pod, and give each first process something to remember.
+
+        ``labels`` come on top of its own.
 
         Raises:
             HarnessError: it was refused or does not start.
@@ -133,6 +135,7 @@ class Subject:
             config_map=trial.mount_probe(PROBE),
             node=self._wanted_node,
         )
+        body["metadata"]["labels"].update(labels or {})
         pod = trial.start_pod(body)
         self._node = str(pod["spec"]["nodeName"])
         start = self.snapshot()

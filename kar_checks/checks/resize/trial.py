@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
+from kar_checks.checks.pulse import Watched
 from kar_checks.checks.resize import plans
 from kar_checks.checks.resize.figures import figure
 from kar_checks.checks.resize.observation import Arena, Case, Contest, ResizeObservation
@@ -183,10 +184,12 @@ class _Trials:
 
     # -- what all cases do ------------------------------------------------------------------
 
-    def _started(self, plan: Plan, node: str = "") -> Subject:
+    def _started(
+        self, plan: Plan, node: str = "", labels: Mapping[str, str] | None = None
+    ) -> Subject:
         """Start a case's pod, and measure what its first resources are worth."""
         subject = Subject(self._trial, plan, node=node or (self._node if plan.spins else ""))
-        subject.start()
+        subject.start(labels)
         if "limits.memory" in plan.uses:
             subject.fill()
         if plan.spins:
@@ -287,12 +290,16 @@ class _Trials:
 
         On a full node the resizes of the other cases would have to wait, too.
         """
+        with Watched(self._trial, "resize-deferred") as watched:
+            return self._deferred_in(watched, plan)
+
+    def _deferred_in(self, watched: Watched, plan: Plan) -> Case:
         trial = self._trial
         nodes = {str(one["metadata"]["name"]): one for one in _nodes(trial)}
         free = _free(trial)
         place = self._node or max(nodes, key=lambda one: free.get(one, 0))
         node = nodes[place]
-        subject = self._started(plan, place)
+        subject = self._started(plan, place, watched.labels)
         self._crowd.await_end()
         size = capacity.free(trial.cluster, node).cpu_millicores - _SLACK
         if size < _GROWTH:
@@ -316,12 +323,16 @@ class _Trials:
             held = subject.now_held.look.containers[plans.MAIN].spec["requests"]["cpu"]
             change = {plans.MAIN: sized(cpu=f"{quantity.millicores(held) + _GROWTH}m")}
             step, pod = subject.defer("more than is free", change)
-            waiting = subject.snapshot() if pod else None
             deferred = step.looks[-1] if pod else None
+            window = watched.pass_by(trial.number("resize.waiting_seconds")) if pod else None
+            waiting = subject.snapshot() if pod else None
         finally:
             trial.workspace.delete(kinds.POD, FILLER)
+        settling = None
         if pod:
+            began = watched.at()
             subject.await_rest(step, pod)
+            settling = watched.pulsed(began)
         return self._held(
             subject,
             Arena(
@@ -332,6 +343,8 @@ class _Trials:
                 left_after=capacity.free(trial.cluster, node).cpu_millicores,
                 deferred=deferred,
                 waiting=waiting,
+                window=window,
+                settling=settling,
             ),
         )
 

@@ -12,7 +12,7 @@ from kar_checks.exits import Exit
 from kar_checks.history import nightly
 from kar_checks.history.nightly import Series
 from kar_checks.history.runs import Past, load_all
-from kar_checks.model import Outcome
+from kar_checks.model import OtherRun, Outcome
 from kar_checks.store import StoreError
 from tests.unit.history.series import FORWARD, INFO, LATENCY, Night, night, series
 
@@ -199,7 +199,9 @@ def test_other_clusters_odd_clocks_and_company_are_told(tmp_path: Path) -> None:
                 update={"finished": made.info.started - timedelta(hours=1)}
             )
         if number == 2:
-            made.info = made.info.model_copy(update={"beside": ["20261101-000000-aaaa"]})
+            made.info = made.info.model_copy(
+                update={"beside": [OtherRun(id="20261101-000000-aaaa")]}
+            )
         if number == 3:
             made.info = made.info.model_copy(update={"finished": None})
 

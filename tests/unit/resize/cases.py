@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from kar_checks.checks.pulse import Beat, Pulsed
 from kar_checks.checks.resize import kernel, plans
 from kar_checks.checks.resize.observation import (
     Answer,
@@ -305,7 +306,14 @@ def pending(reason: str, message: str) -> Condition:
     return Condition(type="PodResizePending", reason=reason, message=message)
 
 
-def arena(waiting: Snapshot | None, *, left_after: int = 520) -> Arena:
+def pulsed(began: float, ended: float) -> Pulsed:
+    """A time with a pulse every 2 s."""
+    moments = [began - 1 + 2 * number for number in range(int(ended - began) // 2 + 3)]
+    beats = [Beat(asked=one, answered=one) for one in moments]
+    return Pulsed(began=began, ended=ended, beats={"the scheduler x": beats}, lost=0)
+
+
+def arena(waiting: Snapshot | None, *, left_after: int = 520, **more: Any) -> Arena:
     return Arena(
         node="n1",
         allocatable=600,
@@ -314,4 +322,5 @@ def arena(waiting: Snapshot | None, *, left_after: int = 520) -> Arena:
         left_after=left_after,
         deferred=waiting.look if waiting else None,
         waiting=waiting,
+        **{"window": pulsed(1, 5), "settling": pulsed(5, 65), **more},
     )

@@ -395,14 +395,21 @@ GRANTED = sized("60m", "32Mi", "150m", "64Mi")
 WAITING = c.snapshot(GRANTED, 2, held=SMALL, conditions=[c.pending("Deferred", "no cpu")])
 
 
-def deferral(waiting: Snapshot | None = WAITING, *, left_after: int = 520, **spoilt: Any) -> Case:
+def deferral(
+    waiting: Snapshot | None = WAITING,
+    *,
+    left_after: int = 520,
+    times: dict[str, Any] | None = None,
+    **spoilt: Any,
+) -> Case:
     return c.case(
         "deferred",
         c.step(SMALL, MORE, 2, **spoilt),
-        arena=c.arena(waiting, left_after=left_after),
+        arena=c.arena(waiting, left_after=left_after, **(times or {})),
     )
 
 
+HUNG = c.pulsed(1, 60).model_copy(update={"beats": {"the scheduler x": []}})
 STILL: dict[str, Any] = {"after": WAITING, "settled": False, "signs": c.ALIVE}
 
 
@@ -419,6 +426,11 @@ STILL: dict[str, Any] = {"after": WAITING, "settled": False, "signs": c.ALIVE}
         ),
         (deferral(**STILL), FAIL, "not_completed"),
         (deferral(**STILL, left_after=-40), OPEN, "room_taken"),
+        # Time in which the API server hangs is neither waited nor given to the kubelet.
+        (deferral(times={"window": HUNG}), OPEN, "window_too_short"),
+        (deferral(**STILL, times={"settling": HUNG}), OPEN, "window_too_short"),
+        (deferral(times={"window": None}), OPEN, "not_recorded"),
+        (deferral(**STILL, times={"settling": None}), OPEN, "not_recorded"),
         (deferral(**{**STILL, "signs": c.DEAD}), OPEN, "node_unresponsive"),
         (deferral(after=c.snapshot(GRANTED, 2, held=SMALL)), FAIL, "kernel_value_differs"),
         (deferral(after=None, replaced="gone"), OPEN, "pod_replaced"),

@@ -10,7 +10,7 @@ from kar_checks import profile
 from kar_checks.checks.throughput.checks import TOPIC
 from kar_checks.checks.throughput.judge import judge
 from kar_checks.checks.throughput.observation import Cell, LatencyRun, NetworkSeen, Unmeasured
-from kar_checks.model import Fault, Finding, Outcome, Reason
+from kar_checks.model import Fault, Finding, OtherRun, Outcome, Reason
 from tests.unit.throughput.samples import (
     FORWARD,
     LATENCY,
@@ -132,6 +132,18 @@ def test_tcp(
 ) -> None:
     found = verdict("throughput.tcp", network(**changes), settings)
     assert (found.outcome, found.reason) == (outcome, reason)
+
+
+def test_figures_beside_another_run_fail_nobody() -> None:
+    limits = profile.load(None, HIGH_FLOOR)
+    alone = observation(network())
+    beside = alone.model_copy(update={"beside": [OtherRun(id="20261101-000000-aaaa")]})
+    outcomes = [judge("throughput.tcp", one, limits)[0] for one in (alone, beside)]
+    assert [(one.outcome, one.reason) for one in outcomes] == [
+        (Outcome.FAIL, "below_floor"),
+        (Outcome.INCONCLUSIVE, "other_run"),
+    ]
+    assert "20261101-000000-aaaa" in outcomes[1].summary
 
 
 def test_what_was_measured_once_is_recorded_and_decides_nothing() -> None:
