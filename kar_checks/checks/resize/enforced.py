@@ -41,6 +41,12 @@ _SPARE = 64 * _MIB
 """What a machine must have available beside a file, so that it does not reclaim by itself."""
 _THROTTLED = 0.1
 """Share of throttled periods above which a limit, and not a weight, shaped a loop's CPU time."""
+_WARM_UP = 0.4
+"""Seconds until the kernel has noticed how much a group wants, and gives it its share."""
+_UNEVEN = 0.35
+"""By how much the halves of the time may differ from the whole; a change in between is more."""
+_SLICES = 0.012
+"""CPU seconds by which any share is uncertain: a few turns on the CPU."""
 
 Specs = Mapping[str, Resources]
 
@@ -208,6 +214,7 @@ def _share(name: str, contest: Contest, specs: Specs, version: str, profile: Pro
     )
     if end - begin < profile.number("resize.contest_seconds") / 2:
         return Reading("noisy", fact, "the loops did not run at the same time")
+    begin += _WARM_UP
     middle = (begin + end) / 2
     mine, theirs = _between(spin, begin, end), _between(rival, begin, end)
     if theirs <= 0:
@@ -221,9 +228,8 @@ def _share(name: str, contest: Contest, specs: Specs, version: str, profile: Pro
     if mine < profile.number("resize.contest_least"):
         return Reading("noisy", fact, f"it got {mine:.3f} s of CPU time, too little to compare")
     for one, other in ((begin, middle), (middle, end)):
-        rest = _between(rival, one, other)
-        part = _between(spin, one, other) / rest if rest else 0.0
-        if abs(part / ratio - 1) > tolerance:
+        fair = ratio * _between(rival, one, other)
+        if abs(_between(spin, one, other) - fair) > _UNEVEN * fair + _SLICES:
             return Reading("noisy", fact, "the two halves of the time differ")
     return Reading("less" if ratio < min(good) else "more", fact)
 

@@ -152,7 +152,7 @@ ORDINARY = (
             StepPlan(
                 "one up, one down",
                 {
-                    "grows": sized("30m", max_cpu="400m", max_memory="96Mi"),
+                    "grows": sized("30m", max_cpu="400m", max_memory="128Mi"),
                     "shrinks": sized("10m", max_cpu="200m"),
                 },
             ),
@@ -178,7 +178,7 @@ ORDINARY = (
             ContainerPlan("side", sized("10m", "32Mi", "300m", "64Mi"), room="initContainers"),
             ContainerPlan(MAIN, sized("10m", "32Mi", "100m", "64Mi")),
         ),
-        (StepPlan("sidecar up", {"side": sized("30m", max_cpu="500m", max_memory="96Mi")}),),
+        (StepPlan("sidecar up", {"side": sized("30m", max_cpu="500m", max_memory="128Mi")}),),
         _used("limits.cpu", "limits.memory", "requests.cpu"),
         spins=("side",),
     ),

@@ -48,6 +48,8 @@ _TRIES = 3
 _PAUSE_SECONDS = 1.0
 _ATTEMPTS = 5
 """How often a measurement by use is made until it decides something; noise comes and goes."""
+_BURN_SECONDS = 6.0
+"""About how long the busy loops of a case take in all, attempts included."""
 _LINGER_SECONDS = 10
 """How long a container keeps its page cache, so that the pod's others can fill theirs."""
 _MIB = 1 << 20
@@ -267,11 +269,14 @@ class Subject:
         return Spin(cpu=cpu, samples=done["samples"], periods=done["periods"])
 
     def burn(self, seconds: float) -> None:
-        """Run busy loops under the CPU limits that are set now, until they decide something."""
+        """Run busy loops under the CPU limits that are set now, until they decide something.
+
+        They take a few seconds in all: there are fewer attempts with long ones.
+        """
         wanted = {"do": "burn", "seconds": seconds}
         burns: dict[str, list[Burn]] = {}
         trouble = ""
-        for _ in range(_ATTEMPTS):
+        for _ in range(max(2, min(_ATTEMPTS, int(_BURN_SECONDS / seconds)))):
             try:
                 found = self._everywhere(dict.fromkeys(self._names, wanted))
             except HarnessError as error:

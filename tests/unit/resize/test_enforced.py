@@ -189,9 +189,10 @@ def spun(share: float, rival: float = 0.7, **changes: Any) -> Contest:
     return Contest(spins={MAIN: c.spin(share, **changes)}, rival=c.spin(rival), rival_request=100)
 
 
-def uneven() -> Contest:
-    """What it got is the old ratio, but the second half was another one."""
-    samples = [(100 + 0.05 * n, 0.007 * min(n, 25) + 0.0005 * max(0, n - 25)) for n in range(51)]
+def changing(first: float, second: float, after: float = 1.45) -> Contest:
+    """A loop whose share of the CPU changes after some seconds."""
+    times = [0.05 * n for n in range(51)]
+    samples = [(100 + at, first * min(at, after) + second * max(0.0, at - after)) for at in times]
     return Contest(spins={MAIN: c.spin(0, samples=samples)}, rival=c.spin(0.7), rival_request=100)
 
 
@@ -204,7 +205,12 @@ def uneven() -> Contest:
         ([spun(0.07), spun(0.068)], FAIL, "not_enforced"),
         ([spun(0.5), spun(0.52)], FAIL, "not_enforced"),
         ([spun(0.07), spun(0.2)], PASS, "observed"),
-        ([uneven()], OPEN, "too_noisy"),
+        # The weight was written back in the middle: another attempt decides.
+        ([changing(0.21, 0.07)], OPEN, "too_noisy"),
+        ([changing(0.21, 0.07), spun(0.07)], FAIL, "not_enforced"),
+        # The kernel needs a moment until it gives a new loop its share.
+        ([changing(0.0, 0.2, after=0.4)], PASS, "observed"),
+        ([changing(0.0, 0.068, after=0.4)], FAIL, "not_enforced"),
         # Too little CPU time to compare, a limit that held it back, no time in common.
         ([spun(0.001, 0.01)], OPEN, "too_noisy"),
         ([spun(0.07, throttled=20)], OPEN, "too_noisy"),
