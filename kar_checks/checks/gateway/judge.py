@@ -785,7 +785,7 @@ def _informational(slow: Slow | Fault | None) -> list[Fact]:
         return []
     if isinstance(slow, Fault) or slow.why_not:
         why = slow.message if isinstance(slow, Fault) else slow.why_not
-        value = f"large body and long answer were not tried: {why}"
+        value = f"a long answer was not tried: {why}"
         return [Fact(name=name, value=value, source=source)]
     return [Fact(name=f"{name}: {one.what}", value=_went(one), source=source) for one in slow.sent]
 

@@ -94,11 +94,12 @@ def _pauses(seen: Watch, limit: float) -> list[tuple[float, float]]:
     usual = statistics.median(one[1] for one in answered)
     arrived = sorted(one[0] + one[1] for one in answered)
     # The first answer is awaited for its usual time, and so is that to the last request.
-    edges = [seen.answers[0][0] + usual, *arrived, seen.answers[-1][0] + usual]
+    begin, end = seen.answers[0][0] + usual, seen.answers[-1][0] + usual
+    edges = [begin, *(one for one in arrived if one <= end), end]
     asleep = stalls(seen)
     found: list[tuple[float, float]] = []
     for early, late in pairwise(edges):
-        own = sum(max(0.0, min(late, end) - max(early, start)) for start, end in asleep)
+        own = sum(max(0.0, min(late, woke) - max(early, slept)) for slept, woke in asleep)
         if late - early - own > limit:
             found.append((early, late))
     return found

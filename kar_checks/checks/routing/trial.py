@@ -225,9 +225,16 @@ class _Place:
     def _asking(self, count: int, *, host: str = "close", **task: object) -> Object:
         return {"host": _host(host), "path": PATH, "count": count, "timeout": 15, **task}
 
-    def ask(self, count: int, *, more: dict[str, str] | None = None, **task: object) -> Sample:
-        """Send completions to the closed pool or another ``host``, with ``more`` headers."""
-        asked = self._asking(count, headers=more or {}, **task)
+    def ask(
+        self,
+        count: int,
+        *,
+        host: str = "close",
+        more: dict[str, str] | None = None,
+        **task: object,
+    ) -> Sample:
+        """Send completions to a pool, with ``more`` headers."""
+        asked = self._asking(count, host=host, headers=more or {}, **task)
         return self.site.samples(self.address, [asked])[0]
 
     def together(self, *hosts: str) -> list[Sample]:
