@@ -33,14 +33,15 @@ def restricting(
     cluster: Cluster,
     facts: Facts,
     namespace: str,
-    labels: Mapping[str, str],
+    labels: Mapping[str, str] | None = None,
     *,
     cluster_wide: bool = False,
 ) -> list[str]:
     """Return the policies that restrict who may reach pods with these labels, as ``Kind name``.
 
-    Ours are left out, and so is one that lets everybody in. What we may not list is missing. Those
-    for the ``cluster_wide`` may be about other pods: they are wanted where nobody else explains it.
+    Without ``labels`` they may be about any pods of the namespace. Ours are left out, and so is one
+    that lets everybody in. What we may not list is missing. Those for the ``cluster_wide`` may be
+    about other pods: they are wanted where nothing else explains what is seen.
     """
     found = [
         f"{kinds.NETWORK_POLICY.kind} {one['metadata']['name']}"
@@ -66,13 +67,14 @@ def _listed(cluster: Cluster, kind: Kind, namespace: str) -> list[Object]:
     return [one for one in found if (one["metadata"].get("labels") or {}).get(MANAGED_BY) != SUITE]
 
 
-def _restricts(policy: Object, labels: Mapping[str, str]) -> bool:
+def _restricts(policy: Object, labels: Mapping[str, str] | None) -> bool:
     spec: Object = policy.get("spec") or {}
     rules: list[Object] = spec.get("ingress") or []
     if "Ingress" not in (spec.get("policyTypes") or ["Ingress"]):
         return False
     everybody = any(not rule.get("from") and not rule.get("ports") for rule in rules)
-    return not everybody and selects(spec.get("podSelector") or {}, labels)
+    about = labels is None or selects(spec.get("podSelector") or {}, labels)
+    return about and not everybody
 
 
 def selects(selector: Object, labels: Mapping[str, str]) -> bool:

@@ -690,6 +690,12 @@ def _streaming(found: Streaming, seen: ClassObservation, profile: Profile) -> Ru
         *_informational(seen.slow),
     ]
     for one in streams:
+        # Without a stream there is nothing to be seen of its pace; it may be a moment's outage.
+        if one.status != 200 and not one.events:
+            if found.plain is None:
+                return not_recorded("plain requests at the same time as the stream")
+            if ruling := unanswered(found.plain):
+                return replace(ruling, facts=facts)
         if ruling := _not_as_produced(one, found, facts):
             return ruling
     if found.settled.usual is None or found.others is None:

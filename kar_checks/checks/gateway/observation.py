@@ -236,6 +236,8 @@ class Streaming(Record):
     through: Stream | None = None
     others: list[Stream] | None = None
     """More of them through the gateway at the same time."""
+    plain: Sample | None = None
+    """Requests without a stream over the same route at the same time: the control."""
 
 
 class Feature(Record):

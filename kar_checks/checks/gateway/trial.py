@@ -80,6 +80,7 @@ SPECIAL, FLAVOUR = ("x-kar-model", "special"), ("X-Kar-Flavour", "Special")
 EVENTS, EVENT_SECONDS = 12, 0.3
 STREAMS = 2
 _STREAM_BODY = '{"model": "kar-model", "prompt": "tell me", "stream": true}'
+_PLAIN_REQUESTS = 10
 _DELIVERED = 200
 _LATE_SECONDS = 2.0
 """So long after the last request repeats of it are waited for."""
@@ -525,12 +526,20 @@ class _Questions:
             return seen
         through = partial(self._stream, self.address, 80, _host("stream"))
         direct = partial(self._stream, self.site.addresses[BLUE], PORT, "", inside=True)
-        with ThreadPoolExecutor(max_workers=STREAMS + 1) as pool:
+        with ThreadPoolExecutor(max_workers=STREAMS + 2) as pool:
             first = pool.submit(direct)
             others = [pool.submit(through) for _ in range(STREAMS)]
+            plain = pool.submit(
+                self.site.sample, self.address, _host("stream"), PATH, _PLAIN_REQUESTS, workers=1
+            )
         streams = [one.result() for one in others]
         return seen.model_copy(
-            update={"direct": first.result(), "through": streams[0], "others": streams[1:]}
+            update={
+                "direct": first.result(),
+                "through": streams[0],
+                "others": streams[1:],
+                "plain": plain.result(),
+            }
         )
 
     def _stream(self, address: str, port: int, host: str, *, inside: bool = False) -> Stream:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from kar_checks.cluster import kinds, wait
 from kar_checks.cluster.client import MERGE, Cluster, Object
+from kar_checks.cluster.errors import ApiError
 from kar_checks.cluster.kinds import Kind
 from localcluster import LocalCluster
 from tests.cluster.injections import injection
@@ -124,6 +127,40 @@ def classes_that_do_not_work(local: LocalCluster, cluster: Cluster) -> Iterator[
             yield
     finally:
         cluster.delete(kinds.GATEWAY_CLASS, "unwilling")
+
+
+@injection(addons=("gateway", "network-policy"), words=("--set", "gateway.settle_seconds=10"))
+@contextmanager
+def new_namespaces_deny(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """A controller puts a policy that lets nobody in into every new namespace."""
+    known = {one["metadata"]["name"] for one in cluster.list(kinds.NAMESPACE).items}
+    stopping = threading.Event()
+
+    def generate() -> None:
+        while not stopping.wait(0.1):
+            for one in cluster.list(kinds.NAMESPACE).items:
+                name = one["metadata"]["name"]
+                if name in known or one["metadata"].get("deletionTimestamp"):
+                    continue
+                known.add(name)
+                with contextlib.suppress(ApiError):
+                    cluster.create(kinds.NETWORK_POLICY, _DENY, name)
+
+    thread = threading.Thread(target=generate, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(10)
+
+
+_DENY: Object = {
+    "apiVersion": kinds.NETWORK_POLICY.api_version,
+    "kind": kinds.NETWORK_POLICY.kind,
+    "metadata": {"name": "deny-in"},
+    "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+}
 
 
 @injection()

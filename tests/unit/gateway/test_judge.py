@@ -166,9 +166,17 @@ HELD = Stream(status=200, events=[(k / 2, 3.6) for k in range(8)])
 LATE = Stream(status=200, events=[(k / 2, k / 2 + 1.3) for k in range(8)])
 BUSY = Stream(status=200, events=[(k / 2, k / 2 + 1.3 * (k > 3)) for k in range(8)])
 NONE = Stream(status=502, events=[])
+CUT_SHORT = Stream(status=0, events=PROMPT.events[:5], error="IncompleteRead")
 PAIRS = Stream(status=200, events=[(k / 2, k // 2 + 1.55) for k in range(8)])
 HALVES = Stream(status=200, events=[(k / 2, 2 * (k // 4) + 1.55) for k in range(8)])
-STREAMING = Streaming(settled=GOOD, expected=8, direct=PROMPT, through=PROMPT, others=[PROMPT])
+STREAMING = Streaming(
+    settled=GOOD,
+    expected=8,
+    direct=PROMPT,
+    through=PROMPT,
+    others=[PROMPT],
+    plain=sample(10, 0),
+)
 SLOW = Slow(
     sent=[
         Sent(what="answer after 60 s", status=200, pod=BLUE, seconds=60, got=37, whole=True),
@@ -506,6 +514,9 @@ PACE = ("pass", "arrives_as_produced")
     [
         ({"through": HELD}, ("fail", "stream_held_back")),
         ({"through": NONE}, ("fail", "stream_cut")),
+        ({"through": NONE, "plain": refused(503)}, ("inconclusive", "not_all_answered")),
+        ({"through": NONE, "plain": None}, ("inconclusive", "not_recorded")),
+        ({"through": CUT_SHORT, "plain": refused(503)}, ("fail", "stream_cut")),
         ({"through": BUSY}, ("inconclusive", "stream_stumbled")),
         ({"through": PAIRS}, ("fail", "stream_in_groups")),
         ({"through": HALVES}, ("fail", "stream_in_groups")),
