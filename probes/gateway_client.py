@@ -119,7 +119,8 @@ def once(
             at, taken = round(began - origin, 3), round(time.monotonic() - began, 4)
             return 0, "", "", taken, fresh, type(error).__name__, at, None, again
     found = response.headers
-    leads = f"to {found['location'][:100]}" if found.get("location") else ""
+    # What follows "?" may be a secret of somebody's login.
+    leads = f"to {found['location'].partition('?')[0][:100]}" if found.get("location") else ""
     return (
         response.status,
         found.get("x-kar-pod", ""),

@@ -95,7 +95,8 @@ def _rule(
     found = getattr(seen, part)
     if isinstance(found, Fault):
         return hindered(error(found), observed.around)
-    waits = [waited(seen.settled, "the routes were made")] if seen.settled else []
+    waits = [waited(seen.settled, "the pool's route was made")] if seen.settled else []
+    waits += [waited(one, f"the route {host} was made") for host, one in seen.others.items()]
     if check != "routing.pool_status" and seen.settled and (ruling := unsettled(seen.settled)):
         return replace(hindered(ruling, observed.around), facts=waits)
     if check == "routing.failure_mode" and observed.picker == "built-in":

@@ -244,7 +244,7 @@ def test_where_a_redirection_leads_is_told() -> None:
             with taken:
                 taken.recv(4096)
                 taken.sendall(
-                    b"HTTP/1.1 301 Moved\r\nlocation: https://a.test/\r\n"
+                    b"HTTP/1.1 301 Moved\r\nlocation: https://a.test/?state=secret\r\n"
                     b"content-length: 0\r\nconnection: close\r\n\r\n"
                 )
 
