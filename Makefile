@@ -11,7 +11,7 @@ ARGS ?=
 # a gateway ai_inference.
 ADDONS ?= dranet endpoint-picker
 
-.PHONY: scorecard test lint unit pages cluster-tests nightly-series docs lock clean
+.PHONY: scorecard test lint unit pages cluster-tests sabotages nightly-series docs lock clean
 
 scorecard: $(VENV)/.ready
 ifdef KUBECONFIG
@@ -37,8 +37,13 @@ pages: $(VENV)/.ready
 	scripts/need-apt chromium
 	$(PYTEST) tests/pages -q
 
+# As many rows as KAR_TEST_MINUTES allows; the last lines report which did not run.
 cluster-tests: $(VENV)/.ready
 	$(VENV)/bin/python -m scripts.cluster_tests
+
+# Every row, whatever it takes: before a change is called done.
+sabotages: $(VENV)/.ready
+	$(VENV)/bin/python -m scripts.cluster_tests --all
 
 # Thirty real runs with injected regressions: too long for `make test`.
 nightly-series: $(VENV)/.ready

@@ -5,7 +5,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -255,9 +255,14 @@ def words(
 
 
 def build(
-    cluster: ClusterOptions, selection: SelectionOptions | None = None, **more: Any
+    cluster: ClusterOptions,
+    selection: SelectionOptions | None = None,
+    earlier: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> "Options":
     """Turn what the command line gave into the options of a run; a profile's target comes first.
+
+    ``earlier`` are target options of a run that is repeated; the command line wins over them.
 
     Raises:
         ValueError: an option cannot be used (``UsageError`` and ``ProfileError`` among them).
@@ -299,7 +304,7 @@ def build(
         given["run_as_user"] = None
     own = {key: value for key, value in given.items() if value or key == "run_as_user"}
     try:
-        target = Target.model_validate({**loaded.target, **own})
+        target = Target.model_validate({**(earlier or {}), **loaded.target, **own})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in ("target", *first["loc"]))

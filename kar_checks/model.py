@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 
 
 class Record(BaseModel):
@@ -76,6 +76,7 @@ class Reason(StrEnum):
     MEASUREMENT_FAILED = "measurement_failed"
     UNUSABLE_SETTING = "unusable_setting"
     INTERRUPTED = "interrupted"
+    RECORD_DAMAGED = "record_damaged"
     INTERNAL = "internal"
 
 
@@ -406,7 +407,7 @@ class Cleanup(Record):
 class RunInfo(Record):
     """The head of a run folder (``run.json``)."""
 
-    schema_version: int = SCHEMA
+    schema_version: Literal[1] = SCHEMA
     id: str
     suite_version: str
     started: datetime
@@ -419,6 +420,10 @@ class RunInfo(Record):
     kubernetes_minor: str
     """The checklist that applies, e.g. ``1.37``."""
     profile: dict[str, Any]
+    """The settings that it was measured with."""
+    judged_with: dict[str, Any] | None = None
+    """The settings of `kar judge` in a copy that it made; the run's own verdicts rest on
+    ``profile``."""
     selection: list[str]
     """Ids of the selected checks."""
     objective: list[str] = []

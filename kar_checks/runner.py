@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from kar_checks import __version__, plan, programme
+from kar_checks import __version__, exits, plan, programme
 from kar_checks import profile as profiles
 from kar_checks.checks.registry import Check, Topic, all_checks, topics
 from kar_checks.checks.trial import Trial
@@ -22,7 +22,7 @@ from kar_checks.cluster.connect import connect
 from kar_checks.cluster.errors import HarnessError, internal
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.ownership import Workspace, runs_at_work
-from kar_checks.exits import Exit, objective
+from kar_checks.exits import Exit
 from kar_checks.model import (
     Cleanup,
     Environment,
@@ -322,7 +322,10 @@ class Runner:
         cluster.work_for("cleanup")
         self._look_for_others()
         cleanup = self._clean()
-        code = self._exit_code(pytest_exit, cleanup)
+        info = self.run.info.model_copy(
+            update={"interrupted": self.interrupted, "cleanup": cleanup}
+        )
+        code = exits.of_run(info, self.run.findings, pytest_exit=pytest_exit)
         self.run.update(
             finished=now(), interrupted=self.interrupted, cleanup=cleanup, exit_code=int(code)
         )
@@ -340,19 +343,6 @@ class Runner:
                 verdict="leaked",
                 message=f"{error.fault.message}; later `kar cleanup --run {self.run.info.id}`",
             )
-
-    def _exit_code(self, pytest_exit: int, cleanup: Cleanup) -> Exit:
-        if self.interrupted:
-            return Exit.INTERRUPTED
-        if pytest_exit not in (Exit.OK, Exit.FAILED):
-            return Exit(pytest_exit)
-        return objective(
-            self.run.findings,
-            self.run.info.topics,
-            {one.id: one.topic for one in self.run.info.checks},
-            cleanup,
-            self.options.fail_on,
-        )
 
     @property
     def folder(self) -> Path:

@@ -28,8 +28,8 @@ _PARTS = {
 }
 
 
-def sabotages() -> list[dict[str, str]]:
-    """Return every row of the files beside the injections."""
+def sabotages() -> list[dict[str, Any]]:
+    """Return every row of the files beside the injections: texts, and ``guard: true`` in some."""
     files = sorted(SABOTAGES.glob("*.yaml"))
     return [row for file in files for row in yaml.safe_load(file.read_text("utf-8"))]
 
@@ -78,7 +78,7 @@ def catalogue() -> str:
     return "\n".join(out) + "\n"
 
 
-def _section(topic: Topic, check: Check, sabotages: list[dict[str, str]]) -> list[str]:
+def _section(topic: Topic, check: Check, sabotages: list[dict[str, Any]]) -> list[str]:
     out = ["", f"### `{check.id}`", "", f"{check.title}.", ""]
     for title, text in explanation(topic, check):
         if title not in ("Check", "Topic"):

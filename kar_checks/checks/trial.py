@@ -11,10 +11,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar, cast
 
-import yaml
 from jinja2 import Environment, StrictUndefined
 
-from kar_checks import paths
+from kar_checks import fast_yaml, paths
 from kar_checks.cluster import kinds, pods, wait
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import HarnessError, internal
@@ -197,4 +196,4 @@ def manifest(template: str, **values: Any) -> Object:
     environment = Environment(undefined=StrictUndefined, autoescape=False)  # noqa: S701 - YAML
     environment.filters["yaml"] = partial(json.dumps, default=str)  # str names what is undefined
     text = paths.data("manifests", *template.split("/")).read_text("utf-8")
-    return cast("Object", yaml.safe_load(environment.from_string(text).render(**values)))
+    return cast("Object", fast_yaml.load(environment.from_string(text).render(**values)))

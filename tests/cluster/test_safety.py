@@ -26,7 +26,7 @@ FAST = "resize.limits_only"
 def test_an_interrupted_run_keeps_what_was_measured_and_cleans_up(
     number: signal.Signals, kar: Kar, cluster: Cluster
 ) -> None:
-    process = kar.start("resize", "gang")
+    process = kar.start("resize", "gang", report=True)
     _wait_for_gang(kar, cluster)
     process.send_signal(number)
     done = kar.finish(process)
@@ -129,7 +129,7 @@ def test_a_full_disk_is_told_and_loses_nothing_that_was_measured(
     # Room for what is measured, which is written anew at each step, and not for all of the pages.
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=220k", "tmpfs", str(small)], check=True)
     try:
-        done = Kar(small).run(FAST)
+        done = Kar(small).run(FAST, report=True)
         assert done.code == 3, done.output
         assert "cannot be written" in " ".join(done.output.split())
         assert "Exit code 3" in done.output

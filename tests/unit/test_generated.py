@@ -82,3 +82,8 @@ def test_the_catalogue_tells_everything_of_every_check() -> None:
             assert f"**{word}:**" in section
         for one in SABOTAGES:
             assert (f"`{one['injection']}`" in section) or one["check"] != check.id
+
+
+def test_the_schema_accepts_this_version_only() -> None:
+    version = SCHEMA["$defs"]["RunInfo"]["properties"]["schema_version"]
+    assert version["const"] == 1
