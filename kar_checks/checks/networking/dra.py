@@ -299,7 +299,8 @@ def _matches(term: Object, node: Object) -> bool:
 
 
 def _holds(rule: Object, known: Object) -> bool:
-    key, operator, values = rule.get("key"), rule.get("operator"), rule.get("values") or []
+    key, operator = str(rule.get("key")), rule.get("operator")
+    values = rule.get("values") or []
     match operator:
         case "In":
             return known.get(key) in values

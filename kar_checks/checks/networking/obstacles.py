@@ -137,7 +137,7 @@ def unattached(seen: Measured, told: Attempt) -> Ruling | None:
         return None
     if seen.free is None:
         return not_recorded("which other nodes may have the network")
-    tried = {one.node for one in [*seen.attempts, *seen.pods] if one.node}
+    tried = {one.node for one in seen.attempts if one.node} | {one.node for one in seen.pods}
     mine = [one for one in seen.held or [] if one.node in tried]
     if mine:
         return _held(seen.model_copy(update={"held": mine}))
