@@ -54,6 +54,12 @@ def unavailable(seen: Measured) -> Ruling | None:
             "devices share is used up",
             "run again when the workloads that use them have ended",
         )
+    if seen.unfinished:
+        return undecided(
+            "unfinished_pool",
+            f"{seen.offered} is still publishing its devices: {', '.join(seen.unfinished[:_MOST])}",
+            "run again; if it stays like this, look at the driver's pods and logs",
+        )
     if seen.elsewhere:
         return _elsewhere(seen, f"{seen.offered} is there, and no node that pods of ours may use")
     if seen.bare:
