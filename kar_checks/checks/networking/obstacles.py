@@ -30,7 +30,7 @@ _NO_LINK = re.compile(
     r"|failed to find (?:the )?(?:link|interface|device)",
     re.I,
 )
-_BROKEN_CLASS = re.compile(r"class (\S+): selector #\d+: (.*)")
+_BROKEN_CLASS = re.compile(r"class (\S+): selector #\d+(?: on device \S+)?: (.*)")
 """What the scheduler says of a DeviceClass whose expression fails."""
 
 

@@ -217,6 +217,9 @@ def test_rules_taint_the_devices_that_they_select() -> None:
     rule = {"spec": {"deviceSelector": {"pool": "a"}, "taint": taint}}
     _, found = of_driver(Published(slices=with_rules(TWO, [rule]), nodes=NODES))
     assert found.free == ["b"]
+    for spec, free in (({"deviceSelector": {}}, []), ({}, ["a", "b"])):
+        every = with_rules(TWO, [{"spec": {**spec, "taint": taint}}])
+        assert of_driver(Published(slices=every, nodes=NODES))[1].free == free
 
 
 def test_a_pool_that_is_still_being_published_is_named() -> None:
