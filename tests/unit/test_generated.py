@@ -66,7 +66,7 @@ def test_every_check_has_a_sabotage_that_must_fail() -> None:
 def test_every_sabotage_names_a_check_and_an_outcome() -> None:
     known = {check.id for _, check in all_checks()}
     for one in SABOTAGES:
-        assert set(one) - {"variant"} == {"check", "injection", "outcome", "reason"}
+        assert set(one) - {"variant", "guard"} == {"check", "injection", "outcome", "reason"}
         assert one["check"] in known
         assert one["outcome"] in list(Outcome)
 
