@@ -338,6 +338,52 @@ def _user(node: str) -> list[tuple[Kind, Object]]:
     return [(kinds.RESOURCE_CLAIM, claim), (kinds.POD, body)]
 
 
+_DPDK = "intel.com/sriov_dpdk"
+_RDMA = "rdma/hca_a"
+
+
+@injection()
+def devices_for_programs(local: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
+    """A device plugin gives pods what a program drives by itself: they have no interface of it."""
+    return _offered(local, cluster, _DPDK)
+
+
+@injection()
+@contextmanager
+def pods_ask_for_every_device(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Pods of another team ask for all that a device plugin offers."""
+    names = [one.name for one in local.nodes[:2]]
+    with _offered(local, cluster, _RDMA), _team(cluster):
+        for name in names:
+            (_, body) = _user(name)[1]
+            del body["spec"]["resourceClaims"]
+            amount = {_RDMA: "1"}
+            body["spec"]["containers"][0]["resources"] = {"requests": amount, "limits": amount}
+            cluster.create(kinds.POD, body, _TEAM)
+        for name in names:
+            wait(
+                f"the pod on {name}",
+                lambda name=name: pods.bound(cluster.get(kinds.POD, f"train-{name}", _TEAM)),
+            )
+        yield
+
+
+@contextmanager
+def _offered(local: LocalCluster, cluster: Cluster, resource: str) -> Iterator[None]:
+    """Let two nodes offer one device each, as if a plugin had told their kubelets."""
+
+    def offer(amount: str | None) -> None:
+        for node in local.nodes[:2]:
+            told = {"status": {side: {resource: amount} for side in ("capacity", "allocatable")}}
+            cluster.patch(kinds.NODE, node.name, told, subresource="status", content_type=_MERGE)
+
+    offer("1")
+    try:
+        yield
+    finally:
+        offer(None)
+
+
 @injection(addons=("multus",))
 @contextmanager
 def definitions_make_no_sense(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
