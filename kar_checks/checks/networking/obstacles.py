@@ -30,7 +30,7 @@ _NO_LINK = re.compile(
     r"|failed to find (?:the )?(?:link|interface|device)",
     re.I,
 )
-_BROKEN_CLASS = re.compile(r"class (\S+): selector #\d+: (.*)")
+_BROKEN_CLASS = re.compile(r"class (\S+): selector #\d+(?: on device \S+)?: (.*)")
 """What the scheduler says of a DeviceClass whose expression fails."""
 
 
@@ -53,6 +53,12 @@ def unavailable(seen: Measured) -> Ruling | None:
             f"{seen.offered}: nothing is left on {', '.join(seen.capable[:_MOST])}: what its "
             "devices share is used up",
             "run again when the workloads that use them have ended",
+        )
+    if seen.unfinished:
+        return undecided(
+            "unfinished_pool",
+            f"{seen.offered} is still publishing its devices: {', '.join(seen.unfinished[:_MOST])}",
+            "run again; if it stays like this, look at the driver's pods and logs",
         )
     if seen.elsewhere:
         return _elsewhere(seen, f"{seen.offered} is there, and no node that pods of ours may use")
@@ -137,7 +143,7 @@ def unattached(seen: Measured, told: Attempt) -> Ruling | None:
         return None
     if seen.free is None:
         return not_recorded("which other nodes may have the network")
-    tried = {one.node for one in [*seen.attempts, *seen.pods] if one.node}
+    tried = {one.node for one in seen.attempts if one.node} | {one.node for one in seen.pods}
     mine = [one for one in seen.held or [] if one.node in tried]
     if mine:
         return _held(seen.model_copy(update={"held": mine}))
