@@ -18,7 +18,7 @@ from localcluster.gobuild import build, build_key, exclusively, go_version
 from localcluster.images import PAUSE, PROBE, debian_image, program_image
 from localcluster.layout import CONTROL_PLANE_CGROUP, NODES, NodeLayout
 from localcluster.lifecycle import start_component
-from localcluster.paths import CREATED_FOLDERS, LOCK, LOGS, cache, private_file, private_folder
+from localcluster.paths import LOCK, LOGS, cache, private_folder
 from localcluster.progress import Progress
 from localcluster.resources import share_machine, this_machine
 from localcluster.settings import Settings
@@ -137,10 +137,6 @@ def _start(
     )
     # Recorded before the first change to the machine, so that the end knows of everything.
     record.save()
-    missing = node.missing_folders()
-    private_file(CREATED_FOLDERS, "".join(f"{folder}\n" for folder in missing))
-    for folder in missing:
-        folder.mkdir(exist_ok=True)
     private_folder(LOGS)
     cgroups.create(CONTROL_PLANE_CGROUP, with_pods=False)
     pki.write_all()
