@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -49,6 +49,7 @@ class GoBuild:
     replaces: Mapping[str, str] = field(default_factory=dict[str, str])
     local_replaces: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    shares: tuple["GoBuild", ...] = ()
 
 
 def parse_go_version(text: str) -> tuple[int, int]:
@@ -105,17 +106,42 @@ def replacements(
     return found | dict(extra)
 
 
-def wrapper_gomod(build: GoBuild, gomod: Mapping[str, Any]) -> str:
-    """The go.mod of the small module around a build."""
+def module_versions(build: GoBuild, gomod: Mapping[str, Any]) -> dict[str, str]:
+    """The replacements that take a build's modules, by its parsed go.mod, in its own versions."""
+    required: list[dict[str, str]] = gomod.get("Require") or []
+    found = {one["Path"]: f"{one['Path']} {one['Version']}" for one in required}
+    found |= replacements(gomod, build.local_replaces, build.replaces)
+    if build.module:
+        found[build.module] = f"{build.module} {build.version}"
+    # A replacement of one version alone says nothing about the others.
+    return {module: version for module, version in found.items() if " " not in module}
+
+
+def shared_versions(build: GoBuild, gomods: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The replacements that make a build share what it can, by the parsed go.mod of each other."""
+    found: dict[str, str] = {}
+    for other, gomod in reversed(list(zip(build.shares, gomods, strict=True))):
+        found |= module_versions(other, gomod)
+    if build.module:
+        found.pop(build.module, None)
+    return found
+
+
+def wrapper_gomod(
+    build: GoBuild, gomod: Mapping[str, Any], shared: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """The go.mod of the small module around a build.
+
+    `gomod` is the parsed go.mod of its own module, `shared` those of the builds that it shares.
+    """
     requires = dict(build.requires)
     if build.module:
         requires[build.module] = build.version
     lines = [f"module localcluster.build/{build.name}", "", f"go {gomod['Go']}", ""]
     lines += [f"require {module} {version}" for module, version in sorted(requires.items())]
-    lines += [
-        f"replace {old} => {new}"
-        for old, new in sorted(replacements(gomod, build.local_replaces, build.replaces).items())
-    ]
+    replaced = replacements(gomod, build.local_replaces, {})
+    replaced |= shared_versions(build, shared) | dict(build.replaces)
+    lines += [f"replace {old} => {new}" for old, new in sorted(replaced.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -125,7 +151,11 @@ def build_key(build: GoBuild, go: str) -> str:
     if build.source:
         files = sorted((GO_SOURCES / build.source).glob("*.go"))
         sources = "".join(file.read_text() for file in files)
-    told = json.dumps([_RECIPE, asdict(build), go, sources], sort_keys=True)
+    described = asdict(build)
+    if not build.shares:
+        # What was built before there was such a thing keeps its name.
+        del described["shares"]
+    told = json.dumps([_RECIPE, described, go, sources], sort_keys=True)
     digest = hashlib.sha256(told.encode()).hexdigest()[:12]
     return f"{build.name}-{build.version}-{go}-{digest}"
 
@@ -155,16 +185,24 @@ def build(wanted: GoBuild, go: str, progress: Progress) -> Path:
     return target
 
 
+def _module(wanted: GoBuild) -> tuple[dict[str, Any], bytes]:
+    """The parsed go.mod of a build's module, and its checksums."""
+    if not wanted.module:
+        return {"Go": ".".join(map(str, MINIMUM_GO))}, b""
+    folder = module_folder(wanted.module, wanted.version)
+    gomod: dict[str, Any] = json.loads(
+        run(["go", "mod", "edit", "-json", folder / "go.mod"]).stdout
+    )
+    return gomod, (folder / "go.sum").read_bytes()
+
+
 def _build(wanted: GoBuild, home: Path, target: Path) -> None:
-    gomod: Mapping[str, Any] = {"Go": ".".join(map(str, MINIMUM_GO))}
-    checksums = b""
-    if wanted.module:
-        folder = module_folder(wanted.module, wanted.version)
-        gomod = json.loads(run(["go", "mod", "edit", "-json", folder / "go.mod"]).stdout)
-        checksums = (folder / "go.sum").read_bytes()
+    gomod, checksums = _module(wanted)
+    shared = [_module(other) for other in wanted.shares]
+    checksums = b"".join([checksums, *(sums for _, sums in shared)])
     with tempfile.TemporaryDirectory(dir=home, prefix=".build-") as temporary:
         work = Path(temporary)
-        (work / "go.mod").write_text(wrapper_gomod(wanted, gomod))
+        (work / "go.mod").write_text(wrapper_gomod(wanted, gomod, [other for other, _ in shared]))
         (work / "go.sum").write_bytes(checksums)
         if wanted.source:
             for file in (GO_SOURCES / wanted.source).glob("*.go"):

@@ -3,6 +3,7 @@
 from localcluster.addons.model import Addon, AddonImage, Manifest, Rollout
 from localcluster.gobuild import GoBuild
 from localcluster.layout import DNS_ADDRESS, DNS_DOMAIN
+from localcluster.programs import KUBERNETES
 
 # The image is called as each release's manifest calls it; only the name is upstream's.
 _IMAGE = "registry.k8s.io/coredns/coredns:local"
@@ -14,7 +15,8 @@ COREDNS = Addon(
             name="coredns",
             module="github.com/coredns/coredns",
             version="v1.15.0",
-            packages=("github.com/coredns/coredns",),
+            source="coredns",
+            shares=(KUBERNETES,),
         ),
     ),
     images=(AddonImage(name=_IMAGE, programs={"/coredns": "coredns"}),),

@@ -3,6 +3,7 @@
 from localcluster.addons.model import Addon, AddonImage, Manifest, Rollout
 from localcluster.gobuild import GoBuild
 from localcluster.images import ImageConfig
+from localcluster.programs import CONTAINERD, KUBERNETES
 
 _MODULE, _VERSION = "sigs.k8s.io/dranet", "v1.4.0"
 
@@ -14,6 +15,7 @@ DRANET = Addon(
             module=_MODULE,
             version=_VERSION,
             packages=(f"{_MODULE}/cmd/dranet",),
+            shares=(KUBERNETES, CONTAINERD),
         ),
     ),
     images=(

@@ -11,6 +11,7 @@ import yaml
 from localcluster.addons.model import Addon, AddonImage, Chart, Manifest, Objects, Rollout
 from localcluster.gobuild import GoBuild
 from localcluster.layout import DNS_DOMAIN
+from localcluster.programs import KUBERNETES
 from localcluster.wheels import WheelProgram
 
 #: The class that Gateways name.
@@ -185,21 +186,37 @@ _CLASS = {
     "spec": {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"},
 }
 
+_OTEL = "go.opentelemetry.io/otel"
+ENVOY_GATEWAY = GoBuild(
+    name="envoy-gateway",
+    module=_MODULE,
+    version=_VERSION,
+    packages=(f"{_MODULE}/cmd/envoy-gateway",),
+    shares=(KUBERNETES,),
+    # In the version of the others of this family, which Kubernetes lacks.
+    replaces={
+        f"{_OTEL}/{name}": f"{_OTEL}/{name} {version}"
+        for name, version in (
+            ("exporters/otlp/otlpmetric/otlpmetricgrpc", "v1.44.0"),
+            ("exporters/otlp/otlpmetric/otlpmetrichttp", "v1.44.0"),
+            ("exporters/otlp/otlptrace/otlptracehttp", "v1.44.0"),
+            ("exporters/prometheus", "v0.66.0"),
+            ("sdk/metric", "v1.44.0"),
+        )
+    },
+)
+
 GATEWAY = Addon(
     name="gateway",
     builds=(
-        GoBuild(
-            name="envoy-gateway",
-            module=_MODULE,
-            version=_VERSION,
-            packages=(f"{_MODULE}/cmd/envoy-gateway",),
-        ),
+        ENVOY_GATEWAY,
         # Of Envoy Gateway's module, so that both speak the same version of the extension protocol.
         GoBuild(
             name="inference-extension",
             module=_MODULE,
             version=_VERSION,
             source="inference-extension",
+            shares=(KUBERNETES,),
         ),
     ),
     wheels=(
