@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from localcluster.cluster import LocalCluster
+from localcluster.disk import summary
 from localcluster.errors import ClusterError
+from localcluster.paths import cache
 from localcluster.progress import Progress
 from localcluster.settings import parse_settings
-from localcluster.startup import bring_down, bring_up, build_only
+from localcluster.startup import bring_down, bring_up, build_only, prune_cache
 
 app = typer.Typer(
     name="cluster",
@@ -113,6 +115,22 @@ def _print_log(log: Path, *, follow: bool) -> None:
                 return
             else:
                 time.sleep(_FOLLOW_SECONDS)
+
+
+@app.command("prune")
+def prune_() -> None:
+    """Give back the disk that later starts do not need."""
+    with _sentences():
+        found = prune_cache()
+        for what, size in found.items():
+            print(f"{size / 1e9:6.1f} GB  {what}")
+        print(f"{sum(found.values()) / 1e9:6.1f} GB  given back; {cache()} keeps what starts need")
+
+
+@app.command(hidden=True)
+def took(since: Annotated[float, typer.Argument(help="Seconds since 1970.")]) -> None:
+    """Print how long everything since a moment took, and what disk a build in it took."""
+    print(summary(since, time.time()))
 
 
 @app.command()

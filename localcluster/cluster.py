@@ -130,6 +130,10 @@ class LocalCluster:
         """Whether a component's process runs."""
         return self._process(name).alive
 
+    def pid(self, name: str) -> int:
+        """The process id of a component."""
+        return self._process(name).pid
+
     def log(self, name: str) -> Path:
         """The file that a component prints to."""
         return self._component(name).log

@@ -6,12 +6,16 @@ checksums.
 """
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import re
 import shutil
+import signal
+import subprocess
 import tempfile
+import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,7 +24,7 @@ from typing import Any
 
 from localcluster.errors import ClusterError
 from localcluster.paths import GO_SOURCES, cache, private_folder
-from localcluster.progress import Progress
+from localcluster.progress import Progress, Step
 from localcluster.shell import run
 
 MINIMUM_GO = (1, 26)
@@ -60,6 +64,26 @@ def parse_go_version(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+@functools.cache
+def go_environment() -> dict[str, str]:
+    """The environment of every `go` command.
+
+    What is compiled and downloaded has caches of its own, so that it can be given back without
+    touching what the user's other projects need. Modules that the user's own cache has are taken
+    from there. Whoever names a cache in the environment gets that one.
+    """
+    found = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"}
+    if "GOCACHE" not in os.environ:
+        found["GOCACHE"] = str(cache() / "compiled")
+    if "GOMODCACHE" not in os.environ:
+        found["GOMODCACHE"] = str(cache() / "modules")
+        users, proxies = run(["go", "env", "GOMODCACHE", "GOPROXY"]).stdout.splitlines()
+        downloaded = Path(users) / "cache" / "download"
+        if downloaded.is_dir():
+            found["GOPROXY"] = f"{downloaded.as_uri()},{proxies}"
+    return found
+
+
 def go_version() -> str:
     """The version of the installed Go; raises when it is missing or too old."""
     wanted = ".".join(map(str, MINIMUM_GO))
@@ -77,6 +101,7 @@ def module_folder(module: str, version: str) -> Path:
     """The unpacked module in Go's module cache, downloaded if need be."""
     done = run(
         ["go", "mod", "download", "-json", f"{module}@{version}"],
+        env=go_environment(),
         check=False,
         timeout=600,
         cwd=Path("/"),
@@ -171,17 +196,26 @@ def exclusively(path: Path) -> Generator[None]:
         os.close(descriptor)
 
 
-def build(wanted: GoBuild, go: str, progress: Progress) -> Path:
-    """The folder with the built programs, from the cache if they were built before."""
+def programs_of(wanted: GoBuild, go: str) -> Path:
+    """The folder that a build's programs are in once it is built."""
+    return cache() / "go" / build_key(wanted, go)
+
+
+def build(wanted: GoBuild, go: str, progress: Progress, *, niceness: int = 0) -> Path:
+    """The folder with the built programs, from the cache if they were built before.
+
+    `niceness` lets other builds go first: 0 nobody, 19 everybody.
+    """
     home = private_folder(cache() / "go")
-    key = build_key(wanted, go)
-    target = home / key
+    target = programs_of(wanted, go)
     if target.is_dir():
         return target
-    with exclusively(home / f"{key}.lock"):
+    with exclusively(home / f"{target.name}.lock"):
         if not target.is_dir():
-            with progress.heartbeat(f"building {wanted.name} {wanted.version} with {go}"):
-                _build(wanted, home, target)
+            what = f"building {wanted.name} {wanted.version} with {go}"
+            with progress.heartbeat(what, wanted.name) as step:
+                used = _build(wanted, home, target, step, niceness)
+            progress.built(wanted.name, used)
     return target
 
 
@@ -196,7 +230,8 @@ def _module(wanted: GoBuild) -> tuple[dict[str, Any], bytes]:
     return gomod, (folder / "go.sum").read_bytes()
 
 
-def _build(wanted: GoBuild, home: Path, target: Path) -> None:
+def _build(wanted: GoBuild, home: Path, target: Path, step: Step, niceness: int) -> float:
+    """Build into a folder of the cache; returns the processor seconds that it took."""
     gomod, checksums = _module(wanted)
     shared = [_module(other) for other in wanted.shares]
     checksums = b"".join([checksums, *(sums for _, sums in shared)])
@@ -213,27 +248,38 @@ def _build(wanted: GoBuild, home: Path, target: Path) -> None:
             ["-s", "-w", *(f"-X {name}={value}" for name, value in wanted.variables.items())]
         )
         log = home / f"{target.name}.log"
-        done = run(
-            [
-                "go",
-                "build",
-                "-mod=mod",
-                "-trimpath",
-                "-buildvcs=false",
-                "-ldflags",
-                flags,
-                "-o",
-                f"{result}/",
-                *(wanted.packages or (".",)),
-            ],
-            cwd=work,
-            env=os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"},
-            check=False,
-            timeout=BUILD_TIMEOUT,
-        )
-        log.write_text(done.stdout + done.stderr)
-        if done.returncode != 0:
+        argv = [
+            *("nice", "-n", str(niceness), "go", "build"),
+            *("-mod=mod", "-trimpath", "-buildvcs=false", "-ldflags", flags),
+            *("-o", f"{result}/", *(wanted.packages or (".",))),
+        ]
+        code, used = _run_measured(argv, work, log, step)
+        if code != 0:
             raise ClusterError(f"building {wanted.name} {wanted.version} failed", log)
         for link in wanted.links:
             (result / link).symlink_to(wanted.name)
         result.rename(target)
+    return used
+
+
+def _run_measured(argv: Sequence[str], work: Path, log: Path, step: Step) -> tuple[int, float]:
+    """Run a program to its end with its output in a log; its exit code and processor seconds."""
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            argv,
+            cwd=work,
+            env=go_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    step.pid = process.pid
+    late = threading.Timer(BUILD_TIMEOUT, os.kill, (process.pid, signal.SIGKILL))
+    late.start()
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    finally:
+        late.cancel()
+    # Tells the process object what it can no longer ask for.
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_utime + usage.ru_stime

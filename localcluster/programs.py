@@ -14,6 +14,7 @@ COMPONENTS = (
     "kubelet",
 )
 
+
 def kubernetes(release: Release) -> GoBuild:
     """Kubernetes with etcd and kubectl, in one program that is called by many names."""
     version = "k8s.io/component-base/version"
