@@ -41,11 +41,16 @@ def look(groups: tuple[str, ...] = CGROUPS) -> Moment:
             except OSError:
                 continue
             processes[pid] = (int(fields[11]) + int(fields[12])) / _TICKS
-    total = sum(_account(tree, group) for tree in cgroups.hierarchies() for group in groups)
+    # One tree: a machine may show the same account in several places.
+    accounts = [
+        [found for group in groups if (found := _account(tree, group)) is not None]
+        for tree in cgroups.hierarchies()
+    ]
+    total = sum(next(one for one in accounts if one))
     return Moment(processes, total, time.monotonic())
 
 
-def _account(tree: cgroups.Hierarchy, group: str) -> float:
+def _account(tree: cgroups.Hierarchy, group: str) -> float | None:
     """The kernel's processor seconds of a group, if this tree keeps that account."""
     folder = tree.root / group
     if tree.unified:
@@ -53,7 +58,7 @@ def _account(tree: cgroups.Hierarchy, group: str) -> float:
         return next(int(line.split()[1]) for line in lines if line.startswith("usage_usec")) / 1e6
     if "cpuacct" in tree.options:
         return int((folder / "cpuacct.usage").read_text()) / 1e9
-    return 0.0
+    return None
 
 
 def program(pid: int, components: dict[int, str]) -> str:

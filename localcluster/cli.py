@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from localcluster.addons import ADDONS, CORE_ADDONS
 from localcluster.cluster import LocalCluster
+from localcluster.costs import cost
 from localcluster.disk import summary
 from localcluster.errors import ClusterError
 from localcluster.paths import cache
@@ -115,6 +117,18 @@ def _print_log(log: Path, *, follow: bool) -> None:
                 return
             else:
                 time.sleep(_FOLLOW_SECONDS)
+
+
+@app.command()
+def addons() -> None:
+    """List the add-ons, and what each takes to build and to keep."""
+    table = Table("add-on", "build, CPU s", "idle, CPU s/min", "requires")
+    for addon in (*CORE_ADDONS, *ADDONS):
+        build = sum(cost(one).cpu_seconds for one in addon.builds)
+        idle = f"{addon.idle_cpu_seconds:.1f}"
+        table.add_row(addon.name, f"{build:.0f}", idle, " ".join(addon.requires))
+    Console().print(table)
+    print(f"{CORE_ADDONS[0].name} is on every cluster; the others with --addon NAME")
 
 
 @app.command("prune")

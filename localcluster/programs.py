@@ -51,8 +51,10 @@ CONTAINERD = GoBuild(
     ),
     shares=(KUBERNETES,),
     replaces={
-        # Its own, which Kubernetes has in an older version.
+        # Its own, which Kubernetes has in older versions.
         "github.com/containerd/containerd/api": "github.com/containerd/containerd/api v1.12.0",
+        "github.com/containerd/log": "github.com/containerd/log v0.2.0",
+        "github.com/sirupsen/logrus": "github.com/sirupsen/logrus v1.10.2",
         # In the version of the others of this family, which Kubernetes lacks.
         f"{_OTLP}/otlptrace/otlptracehttp": f"{_OTLP}/otlptrace/otlptracehttp v1.44.0",
     },

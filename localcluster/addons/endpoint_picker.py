@@ -14,6 +14,7 @@ _EXTENSION = "sigs.k8s.io/gateway-api-inference-extension"
 #: The last one that reads what model servers report; later ones only take turns.
 ENDPOINT_PICKER = Addon(
     name="endpoint-picker",
+    idle_cpu_seconds=0.0,
     requires=("gateway",),
     builds=(
         GoBuild(
