@@ -58,6 +58,12 @@ def _go_caches() -> tuple[Path, Path]:
     return Path(environment["GOCACHE"]), Path(environment["GOMODCACHE"])
 
 
+def has_compiled() -> bool:
+    """Whether Go's cache has compiled packages that a build could share."""
+    compiled, _ = _go_caches()
+    return (compiled / "00").is_dir()
+
+
 def _held() -> int:
     """The bytes in everything that a build may fill."""
     others = [one for one in _go_caches() if not one.is_relative_to(cache())]

@@ -21,8 +21,8 @@ from localcluster.addons.install import (
 )
 from localcluster.addons.model import Addon
 from localcluster.cluster import LocalCluster, Node
-from localcluster.costs import cost, disk_mb, longest_first, slowness
-from localcluster.disk import prune, spent
+from localcluster.costs import costs, disk_mb, longest_first, slowness
+from localcluster.disk import has_compiled, prune, spent
 from localcluster.errors import ClusterError
 from localcluster.estimate import Forecast, in_words
 from localcluster.gang import DROP_FIELD
@@ -145,19 +145,20 @@ def needed_builds(settings: Settings, addons: Sequence[Addon]) -> list[GoBuild]:
 
 
 def _announce(missing: Sequence[GoBuild], progress: Progress) -> None:
-    """Say what will be built, how long it takes and what disk it needs; begin the forecast."""
+    """Check the disk; say what will be built, how long it takes and what disk it needs."""
+    expected = costs(missing, empty=not has_compiled())
+    needed = disk_mb(expected.values())
+    machine.require_disk(needed)
     if not missing:
         return
     slow = slowness()
-    weights = {one.name: cost(one).cpu_seconds * slow for one in missing}
+    weights = {name: one.cpu_seconds * slow for name, one in expected.items()}
     forecast = Forecast(weights, min(os.cpu_count() or 1, WORKERS))
-    needed = disk_mb(missing) / 1000
-    home = machine.existing(cache())
-    free = shutil.disk_usage(home).free / 1e9
+    free = shutil.disk_usage(machine.existing(cache())).free
     progress.say(
         f"building {len(missing)} programs from source, once for all later starts: "
-        f"about {in_words(forecast.seconds_left({}, 0))}, and {needed:.1f} GB of disk in {cache()} "
-        f"({free:.0f} GB free), most of which `kar cluster prune` gives back afterwards"
+        f"about {in_words(forecast.seconds_left({}, 0))}, and {needed / 1000:.1f} GB of disk in "
+        f"{cache()} ({free / 1e9:.0f} GB free), most of which `kar cluster prune` gives back later"
     )
     progress.foretell(forecast, SUGGESTION)
 
@@ -167,7 +168,6 @@ def _build(settings: Settings, addons: Sequence[Addon], go: str, progress: Progr
     machine.require_debian()
     builds = needed_builds(settings, addons)
     missing = [one for one in builds if not programs_of(one, go).is_dir()]
-    machine.require_disk(disk_mb(missing))
     _announce(missing, progress)
     machine.install_packages(progress)
     with spent(missing), ThreadPoolExecutor(WORKERS) as pool:

@@ -8,7 +8,7 @@ import pytest
 
 from localcluster import disk, gobuild, machine
 from localcluster.addons import find_addons
-from localcluster.costs import COSTS, USUAL, cost, disk_mb, longest_first
+from localcluster.costs import COMMON, COSTS, USUAL, cost, costs, disk_mb, longest_first
 from localcluster.errors import ClusterError
 from localcluster.gobuild import GoBuild, go_environment
 from localcluster.settings import Settings
@@ -123,8 +123,16 @@ def test_builds_of_unknown_cost_are_counted_as_usual_ones() -> None:
     unknown, known = GoBuild(name="unheard-of"), GoBuild(name="pause")
     assert cost(unknown) == USUAL
     assert longest_first([known, unknown]) == [unknown, known]
-    assert disk_mb([known]) < disk_mb([unknown]) < disk_mb([known, unknown])
+    assert disk_mb([cost(known)]) < disk_mb([USUAL]) < disk_mb([cost(known), USUAL])
     assert max(COSTS.values(), key=lambda one: one.cpu_seconds) == COSTS["kubernetes"]
+
+
+def test_the_first_build_pays_for_what_is_shared_when_nothing_is_compiled() -> None:
+    kubernetes, helm = GoBuild(name="kubernetes"), GoBuild(name="helm")
+    assert costs([kubernetes, helm], empty=True)["helm"] == COSTS["helm"]
+    assert costs([helm], empty=False)["helm"] == COSTS["helm"]
+    assert costs([helm], empty=True)["helm"] == COSTS["helm"].plus(COMMON)
+    assert costs([], empty=True) == {}
 
 
 def test_too_little_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
