@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from localcluster.errors import ClusterError
 from localcluster.gobuild import module_folder
 from localcluster.paths import cache, private_folder
 
@@ -27,7 +28,8 @@ def upstream_files(module: str, version: str, pattern: str) -> list[Path]:
             copy = Path(temporary) / "copy"
             copy.mkdir()
             for found in sorted(module_folder(module, version).glob(pattern)):
-                # Not their permissions: the module cache is read-only.
+                if (copy / found.name).exists():
+                    raise ClusterError(f"{pattern} of {module} matches two {found.name}")
                 if found.is_dir():
                     shutil.copytree(found, copy / found.name, copy_function=shutil.copyfile)
                 else:

@@ -36,7 +36,6 @@ DRANET = Addon(
                 r'cpu: "100m"': "cpu: 10m",
                 # Where the machine has no such devices, mounting them would make the folder.
                 r"path: /dev/infiniband": "path: /run/dranet",
-                r"readinessProbe:\n": "readinessProbe:\n          periodSeconds: 1\n",
                 r"failureThreshold: 12\n +periodSeconds: 5": "failureThreshold: 60\n"
                 "          periodSeconds: 1",
             },

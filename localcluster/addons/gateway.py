@@ -29,6 +29,7 @@ _REQUESTS = {"requests": {"cpu": "20m", "memory": "64Mi"}}
 _EXTENSION = "inference-extension"
 _EXTENSION_IMAGE = f"docker.io/kar-checks/{_EXTENSION}:local"
 _EXTENSION_HOST, _EXTENSION_PORT = f"{_EXTENSION}.{_NAMESPACE}.svc.{DNS_DOMAIN}", 5005
+_ASKED = {"tcpSocket": {"port": _EXTENSION_PORT}}
 _POOLS = {"apiGroups": ["inference.networking.k8s.io"], "resources": ["inferencepools"]}
 _READ = {"verbs": ["get", "list", "watch"]}
 
@@ -91,7 +92,9 @@ def _extension() -> list[dict[str, Any]]:
         "name": _EXTENSION,
         "image": _EXTENSION_IMAGE,
         "ports": [{"containerPort": _EXTENSION_PORT}],
-        "readinessProbe": {"tcpSocket": {"port": _EXTENSION_PORT}, "periodSeconds": 1},
+        # Each second at the start alone: afterwards it would keep the node busy.
+        "startupProbe": _ASKED | {"periodSeconds": 1, "failureThreshold": 300},
+        "readinessProbe": _ASKED,
         "resources": _REQUESTS,
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -283,7 +286,7 @@ GATEWAY = Addon(
                     "envoyGateway": {
                         "resources": _REQUESTS,
                         # With the usual ten seconds, a probe that comes too early costs them all.
-                        "readinessProbe": {"periodSeconds": 1},
+                        "startupProbe": {"httpGet": {"path": "/readyz"}, "failureThreshold": 300},
                     }
                 },
                 "config": {
@@ -293,7 +296,11 @@ GATEWAY = Addon(
                         # Proxies run beside their Gateway: what a run makes is in its namespace.
                         "provider": {
                             "type": "Kubernetes",
-                            "kubernetes": {"deploy": {"type": "GatewayNamespace"}},
+                            "kubernetes": {
+                                "deploy": {"type": "GatewayNamespace"},
+                                # It is alone, and would renew its claim every two seconds.
+                                "leaderElection": {"disable": True},
+                            },
                         },
                     }
                 },
