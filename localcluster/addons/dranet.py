@@ -17,6 +17,11 @@ DRANET = Addon(
             version=_VERSION,
             packages=(f"{_MODULE}/cmd/dranet",),
             shares=(KUBERNETES, CONTAINERD),
+            # The interface of drivers, which has another method in the next version.
+            replaces={
+                f"k8s.io/{name}": f"k8s.io/{name} v0.36.2"
+                for name in ("dynamic-resource-allocation", "kubelet")
+            },
         ),
     ),
     images=(
