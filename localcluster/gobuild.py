@@ -214,8 +214,7 @@ def build(wanted: GoBuild, go: str, progress: Progress, *, niceness: int = 0) ->
         if not target.is_dir():
             what = f"building {wanted.name} {wanted.version} with {go}"
             with progress.heartbeat(what, wanted.name) as step:
-                used = _build(wanted, home, target, step, niceness)
-            progress.built(wanted.name, used)
+                _build(wanted, home, target, step, niceness)
     return target
 
 
@@ -230,8 +229,8 @@ def _module(wanted: GoBuild) -> tuple[dict[str, Any], bytes]:
     return gomod, (folder / "go.sum").read_bytes()
 
 
-def _build(wanted: GoBuild, home: Path, target: Path, step: Step, niceness: int) -> float:
-    """Build into a folder of the cache; returns the processor seconds that it took."""
+def _build(wanted: GoBuild, home: Path, target: Path, step: Step, niceness: int) -> None:
+    """Build into a folder of the cache."""
     gomod, checksums = _module(wanted)
     shared = [_module(other) for other in wanted.shares]
     checksums = b"".join([checksums, *(sums for _, sums in shared)])
@@ -253,17 +252,15 @@ def _build(wanted: GoBuild, home: Path, target: Path, step: Step, niceness: int)
             *("-mod=mod", "-trimpath", "-buildvcs=false", "-ldflags", flags),
             *("-o", f"{result}/", *(wanted.packages or (".",))),
         ]
-        code, used = _run_measured(argv, work, log, step)
-        if code != 0:
+        if _run_measured(argv, work, log, step) != 0:
             raise ClusterError(f"building {wanted.name} {wanted.version} failed", log)
         for link in wanted.links:
             (result / link).symlink_to(wanted.name)
         result.rename(target)
-    return used
 
 
-def _run_measured(argv: Sequence[str], work: Path, log: Path, step: Step) -> tuple[int, float]:
-    """Run a program to its end with its output in a log; its exit code and processor seconds."""
+def _run_measured(argv: Sequence[str], work: Path, log: Path, step: Step) -> int:
+    """Run a program to its end with its output in a log; returns its exit code."""
     with log.open("w") as output:
         process = subprocess.Popen(
             argv,
@@ -282,4 +279,5 @@ def _run_measured(argv: Sequence[str], work: Path, log: Path, step: Step) -> tup
         late.cancel()
     # Tells the process object what it can no longer ask for.
     process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_utime + usage.ru_stime
+    step.cpu_seconds = usage.ru_utime + usage.ru_stime
+    return process.returncode

@@ -22,11 +22,15 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Step:
-    """Something that takes long and is going on; `pid` is its process, once it has one."""
+    """Something that takes long and is going on.
+
+    `pid` is its process, once it has one, `cpu_seconds` what that used, once it has ended.
+    """
 
     name: str
     begin: float
     pid: int | None = None
+    cpu_seconds: float | None = None
 
 
 class Progress:
@@ -80,12 +84,12 @@ class Progress:
         finally:
             with self._lock:
                 self._steps.remove(step)
-        self.say(f"{text}: done in {time.monotonic() - step.begin:.1f} s")
-
-    def built(self, name: str, cpu_seconds: float) -> None:
-        """Record what a build of the forecast took."""
-        if self._forecast:
-            self._forecast.done[name] = cpu_seconds
+        took = f"{time.monotonic() - step.begin:.1f} s"
+        if step.cpu_seconds is not None:
+            took += f", {step.cpu_seconds:.0f} CPU seconds"
+            if self._forecast:
+                self._forecast.done[step.name] = step.cpu_seconds
+        self.say(f"{text}: done in {took}")
 
     def _tick(self) -> None:
         shown = time.monotonic()
