@@ -35,7 +35,7 @@ from localcluster.progress import Progress
 from localcluster.releases import RELEASES
 from localcluster.resources import share_machine, this_machine
 from localcluster.settings import Settings
-from localcluster.shell import run
+from localcluster.shell import answer
 from localcluster.teardown import remains, tear_down
 from localcluster.upstream import keep
 from localcluster.wheels import wheel_program
@@ -263,7 +263,7 @@ def _start_control_plane(
     start_component(record, components.apiserver(binaries, settings))
     readyz = [*cluster.kubectl, "get", "--raw", "/readyz", "--request-timeout=2s"]
     _wait(
-        lambda: run(readyz, check=False, timeout=10).stdout.strip() == "ok",
+        lambda: answer(readyz) == "ok",
         API_SECONDS,
         "the API server does not answer",
         cluster,
@@ -296,7 +296,7 @@ def _start_runtime(record: state.State, layout: NodeLayout, parts: Parts) -> Non
     here = Node(layout, process.pid)
     ctr = [f"{parts.containerd}/ctr", f"--address={node.CONTAINERD_SOCKET}", "--namespace=k8s.io"]
     _wait(
-        lambda: here.exec([*ctr, "version"], check=False).returncode == 0,
+        lambda: answer([*node.enter_argv(process.pid), *ctr, "version"]) is not None,
         RUNTIME_SECONDS,
         f"containerd of {layout.name} does not answer",
         cluster,
