@@ -3,17 +3,25 @@
 from localcluster.addons.model import Addon, AddonImage, Manifest, Rollout
 from localcluster.gobuild import GoBuild
 from localcluster.images import ImageConfig
+from localcluster.programs import CONTAINERD, KUBERNETES
 
 _MODULE, _VERSION = "sigs.k8s.io/dranet", "v1.4.0"
 
 DRANET = Addon(
     name="dranet",
+    idle_cpu_seconds=0.0,
     builds=(
         GoBuild(
             name="dranet",
             module=_MODULE,
             version=_VERSION,
             packages=(f"{_MODULE}/cmd/dranet",),
+            shares=(KUBERNETES, CONTAINERD),
+            # The interface of drivers, which has another method in the next version.
+            replaces={
+                f"k8s.io/{name}": f"k8s.io/{name} v0.36.2"
+                for name in ("dynamic-resource-allocation", "kubelet")
+            },
         ),
     ),
     images=(
@@ -33,7 +41,6 @@ DRANET = Addon(
                 r'cpu: "100m"': "cpu: 10m",
                 # Where the machine has no such devices, mounting them would make the folder.
                 r"path: /dev/infiniband": "path: /run/dranet",
-                r"readinessProbe:\n": "readinessProbe:\n          periodSeconds: 1\n",
                 r"failureThreshold: 12\n +periodSeconds: 5": "failureThreshold: 60\n"
                 "          periodSeconds: 1",
             },
