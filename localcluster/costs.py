@@ -31,9 +31,9 @@ class Cost:
 #: On a virtual machine of two cores, 2025-11-25, with Go 1.26.8. The longest first.
 COSTS = {
     "kubernetes": Cost(570, 3000, 1100),
+    "dranet": Cost(190, 1000, 150),
     "envoy-gateway": Cost(150, 900, 500),
     "containerd": Cost(85, 500, 150),
-    "dranet": Cost(25, 150, 60),
     "coredns": Cost(25, 120, 60),
     "helm": Cost(25, 100, 40),
     "epp": Cost(20, 90, 60),

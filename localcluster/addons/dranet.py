@@ -3,7 +3,6 @@
 from localcluster.addons.model import Addon, AddonImage, Manifest, Rollout
 from localcluster.gobuild import GoBuild
 from localcluster.images import ImageConfig
-from localcluster.programs import CONTAINERD, KUBERNETES
 
 _MODULE, _VERSION = "sigs.k8s.io/dranet", "v1.4.0"
 
@@ -16,12 +15,7 @@ DRANET = Addon(
             module=_MODULE,
             version=_VERSION,
             packages=(f"{_MODULE}/cmd/dranet",),
-            shares=(KUBERNETES, CONTAINERD),
-            # The interface of drivers, which has another method in the next version.
-            replaces={
-                f"k8s.io/{name}": f"k8s.io/{name} v0.36.2"
-                for name in ("dynamic-resource-allocation", "kubelet")
-            },
+            # In its own versions: it does not have what drivers of Kubernetes 1.37 must offer.
         ),
     ),
     images=(
