@@ -48,7 +48,7 @@ cluster-tests: $(VENV)/.ready
 
 # Every row, whatever it takes: before a change is called done.
 sabotages: $(VENV)/.ready
-	$(VENV)/bin/python -m scripts.cluster_tests --all
+	$(VENV)/bin/python -m scripts.cluster_tests --all $(ARGS)
 
 # Thirty real runs with injected regressions: too long for `make test`.
 nightly-series: $(VENV)/.ready
