@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from kar_checks.model import RequirementOutcome
+from tests.cluster.injections import SHORT_HOLD
 from tests.cluster.injections.throughput import LENIENT
 from tests.cluster.support import EVERYTHING, UNASKED, Kar
 
@@ -42,7 +43,7 @@ def test_a_stored_run_is_judged_and_rendered_again_without_the_cluster(kar: Kar)
 
 
 def test_a_selection_runs_only_itself(kar: Kar) -> None:
-    done = kar.run("resize.limits_only", "--quiet")
+    done = kar.run("resize.limits_only", "--quiet", *SHORT_HOLD)
     assert [one.check for one in done.run.findings] == ["resize.limits_only"]
     assert done.code == 0, done.output
 

@@ -69,6 +69,12 @@ class Point:
         return _together(self.readings)
 
     @property
+    def decided(self) -> bool:
+        """Whether it fits, or was off twice in a row: another attempt would change nothing."""
+        last = [_together(one) for one in self.attempts[-2:]]
+        return last[-1] == "fits" or last == ["off", "off"]
+
+    @property
     def readings(self) -> list[Reading]:
         """The readings of the attempt that decides: the last one, or a good one before noise."""
         last = self.attempts[-1]

@@ -186,8 +186,8 @@ ORDINARY = (
         "resize.observed_generation",
         _main(SMALL),
         (
-            _step("first change", sized(max_cpu="250m")),
-            _step("second change", sized(max_cpu="400m")),
+            _step("first change", sized(max_cpu="200m")),
+            _step("second change", sized(max_cpu="300m")),
         ),
         _used("limits.cpu"),
     ),

@@ -46,8 +46,8 @@ from kar_checks.store import now
 PROBE = "resize_probe"
 _TRIES = 3
 _PAUSE_SECONDS = 1.0
-_ATTEMPTS = 3
-"""How often a measurement by use is made until it decides something."""
+_ATTEMPTS = 5
+"""How often a measurement by use is made until it decides something; noise comes and goes."""
 _LINGER_SECONDS = 10
 """How long a container keeps its page cache, so that the pod's others can fill theirs."""
 _MIB = 1 << 20
@@ -279,8 +279,9 @@ class Subject:
                 break
             for name, done in found.items():
                 burns.setdefault(name, []).append(_burn(done))
-            if self._fits(Use(at=now(), steps=len(self._steps), burns=burns)):
+            if self._decided(Use(at=now(), steps=len(self._steps), burns=burns)):
                 break
+            self.pause()
         self._note(burns=burns, trouble=trouble)
 
     def fill(self) -> None:
@@ -311,8 +312,9 @@ class Subject:
             except HarnessError as error:
                 trouble = _passing_trouble(error)
                 break
-            if self._fits(Use(at=now(), steps=len(self._steps), fills=fills)):
+            if self._decided(Use(at=now(), steps=len(self._steps), fills=fills)):
                 break
+            self.pause()
         self._note(fills=fills, trouble=trouble)
 
     def _filled(self, works: Mapping[str, Mapping[str, object]]) -> dict[str, Fill]:
@@ -335,7 +337,8 @@ class Subject:
 
     def fits(self, contest: Contest) -> bool:
         """Say whether a contest went as the requests promise."""
-        return self._fits(Use(at=now(), steps=len(self._steps), contests=[contest]))
+        use = Use(at=now(), steps=len(self._steps), contests=[contest])
+        return all(one.verdict == "fits" for one in self._points(use))
 
     @property
     def _names(self) -> list[str]:
@@ -358,9 +361,13 @@ class Subject:
             jobs = {name: pool.submit(self.work, name, work) for name, work in works.items()}
         return {name: job.result() for name, job in jobs.items()}
 
-    def _fits(self, use: Use) -> bool:
+    def _points(self, use: Use) -> list[enforced.Point]:
         case = self.case().model_copy(update={"uses": [use]})
-        return all(one.verdict == "fits" for one in enforced.points(case, self._trial.profile))
+        return enforced.points(case, self._trial.profile)
+
+    def _decided(self, use: Use) -> bool:
+        """Say whether more attempts can be spared: it fits, or it is off twice in a row."""
+        return all(one.decided for one in self._points(use))
 
     def _note(self, **found: Any) -> None:
         self._uses.append(Use(at=now(), steps=len(self._steps), **found))

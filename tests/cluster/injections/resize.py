@@ -16,7 +16,7 @@ from kar_checks.cluster import kinds, quantity
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.connect import connect
 from localcluster import ClusterError, LocalCluster
-from tests.cluster.injections import injection
+from tests.cluster.injections import SHORT_HOLD, injection
 from tests.cluster.injections.webhook import webhook
 
 LABELS = "app.kubernetes.io/name=kar-resize"
@@ -31,8 +31,6 @@ _POD_FILES = {
 }
 _FREEZERS = {"freezer.state": ("FROZEN", "THAWED"), "cgroup.freeze": ("1", "0")}
 _BACK_SECONDS = 2.0
-SHORT_HOLD = ("--set", "resize.hold_seconds=5")
-"""What was spoilt at once shows itself at once; only the honest run holds as long as it should."""
 _WATCH_SECONDS = 600
 _POLL_SECONDS = 0.02
 _HANG_SECONDS = 100
