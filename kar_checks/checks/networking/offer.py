@@ -71,7 +71,7 @@ def offer(network: Network, published: Published) -> Measured:
             told = f"NetworkAttachmentDefinition {network.name}"
             found = _of_resources(network, [network.resource], told, published)
         case GkeNetwork():
-            told = f"GKE network {network.network} ({', '.join(network.resources)})"
+            told = f"GKE network {network.network}, resources {' and '.join(network.resources)}"
             found = _of_resources(network, network.resources, told, published)
         case DevicePluginNetwork():
             told = f"extended resource {network.resource}"

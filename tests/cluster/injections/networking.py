@@ -306,7 +306,7 @@ def _holding(cluster: Cluster, nodes: list[str]) -> Iterator[None]:
         for node in nodes:
             cluster.delete(kinds.POD, f"train-{node}", _TEAM)
         wait("the end of the pods", lambda: not cluster.list(kinds.POD, _TEAM).items)
-        wait("the slices", lambda: len(offering(cluster)) == 2)
+        wait("the slices", lambda: len(offering(cluster)) == 2, seconds=120)
 
 
 def _user(node: str) -> list[tuple[Kind, Object]]:

@@ -65,7 +65,7 @@ def test_nodes_that_are_cordoned_or_not_ready_are_named() -> None:
 def test_devices_that_others_hold_are_named_with_their_holders(check: str) -> None:
     found = verdict(check, looked([], held=HELD))
     assert said(found) == ("inconclusive", "devices_in_use")
-    assert f"kar1: device net1 of pool kar1, {HOLDER}" in found.summary
+    assert f"kar1: device net1 of pool kar1 by {HOLDER}" in found.summary
     assert any(HOLDER in fact.value for fact in found.facts)
 
 
