@@ -10,6 +10,8 @@ ARGS ?=
 # What the local cluster has beyond its core; without a network driver KAR-10 finds nothing, without
 # a gateway ai_inference.
 ADDONS ?= dranet endpoint-picker
+# Before anything else, so that the time which is printed at the end has the environment in it.
+BEGAN := $(shell date +%s)
 
 .PHONY: scorecard test lint unit pages cluster-tests sabotages nightly-series docs lock clean
 
@@ -17,8 +19,11 @@ scorecard: $(VENV)/.ready
 ifdef KUBECONFIG
 	$(KAR) run --kubeconfig $(KUBECONFIG) $(ARGS)
 else
-	$(KAR) cluster up $(ADDONS:%=--addon %)
-	$(KAR) run --local-cluster --fail-on fail,error $(ARGS)
+	@status=0; \
+	$(KAR) cluster up $(ADDONS:%=--addon %) && \
+	$(KAR) run --local-cluster --fail-on fail,error $(ARGS) || status=$$?; \
+	echo "make scorecard $$($(KAR) cluster took $(BEGAN))"; \
+	exit $$status
 endif
 
 test: lint unit pages cluster-tests
@@ -43,7 +48,7 @@ cluster-tests: $(VENV)/.ready
 
 # Every row, whatever it takes: before a change is called done.
 sabotages: $(VENV)/.ready
-	$(VENV)/bin/python -m scripts.cluster_tests --all
+	$(VENV)/bin/python -m scripts.cluster_tests --all $(ARGS)
 
 # Thirty real runs with injected regressions: too long for `make test`.
 nightly-series: $(VENV)/.ready

@@ -45,8 +45,8 @@ _UsageError: Any = typer.BadParameter.__bases__[0]
 
 def main() -> None:
     """Run the command line, and end with a documented exit code whatever happens."""
-    sys.stdout = _KeepsGoing(sys.stdout)  # type: ignore[assignment]
-    sys.stderr = _KeepsGoing(sys.stderr)  # type: ignore[assignment]
+    sys.stdout = _KeepsGoing(sys.stdout)
+    sys.stderr = _KeepsGoing(sys.stderr)
     try:
         code: Any = app(prog_name="kar", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:

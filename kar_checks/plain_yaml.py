@@ -15,7 +15,7 @@ class TooLargeError(yaml.YAMLError):
     """A document whose aliases or levels multiply beyond what anybody writes by hand."""
 
 
-def parse(text: str) -> Any:
+def parse(text: str | bytes) -> Any:
     """Return what a YAML document says, as :func:`yaml.safe_load` does.
 
     Raises:

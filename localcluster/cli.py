@@ -11,11 +11,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from localcluster.addons import ADDONS, CORE_ADDONS
 from localcluster.cluster import LocalCluster
+from localcluster.costs import cost
+from localcluster.disk import summary
 from localcluster.errors import ClusterError
+from localcluster.paths import cache
 from localcluster.progress import Progress
 from localcluster.settings import parse_settings
-from localcluster.startup import bring_down, bring_up, build_only
+from localcluster.startup import bring_down, bring_up, build_only, prune_cache
 
 app = typer.Typer(
     name="cluster",
@@ -113,6 +117,34 @@ def _print_log(log: Path, *, follow: bool) -> None:
                 return
             else:
                 time.sleep(_FOLLOW_SECONDS)
+
+
+@app.command()
+def addons() -> None:
+    """List the add-ons, and what each takes to build and to keep."""
+    table = Table("add-on", "build, CPU s", "idle, CPU s/min", "requires")
+    for addon in (*CORE_ADDONS, *ADDONS):
+        build = sum(cost(one).cpu_seconds for one in addon.builds)
+        idle = f"{addon.idle_cpu_seconds:.1f}"
+        table.add_row(addon.name, f"{build:.0f}", idle, " ".join(addon.requires))
+    Console().print(table)
+    print(f"{CORE_ADDONS[0].name} is on every cluster; the others with --addon NAME")
+
+
+@app.command("prune")
+def prune_() -> None:
+    """Give back the disk that later starts do not need."""
+    with _sentences():
+        found = prune_cache()
+        for what, size in found.items():
+            print(f"{size / 1e9:6.1f} GB  {what}")
+        print(f"{sum(found.values()) / 1e9:6.1f} GB  given back; {cache()} keeps what starts need")
+
+
+@app.command(hidden=True)
+def took(since: Annotated[float, typer.Argument(help="Seconds since 1970.")]) -> None:
+    """Print how long everything since a moment took, and what disk a build in it took."""
+    print(summary(since, time.time()))
 
 
 @app.command()

@@ -16,7 +16,7 @@ from localcluster.node import CONTAINERD_SOCKET, enter_argv
 from localcluster.paths import KUBECONFIG
 from localcluster.processes import Process, end
 from localcluster.settings import Settings
-from localcluster.shell import run
+from localcluster.shell import answer, run
 
 READY_SECONDS = 120.0
 _POLL_SECONDS = 0.25
@@ -130,6 +130,10 @@ class LocalCluster:
         """Whether a component's process runs."""
         return self._process(name).alive
 
+    def pid(self, name: str) -> int:
+        """The process id of a component."""
+        return self._process(name).pid
+
     def log(self, name: str) -> Path:
         """The file that a component prints to."""
         return self._component(name).log
@@ -189,20 +193,13 @@ class LocalCluster:
         dead = [name for name in self.components if not self.alive(name)]
         if dead:
             return f"{', '.join(dead)} does not run"
-        health = run(
-            [*self.kubectl, "get", "--raw", "/readyz", "--request-timeout=2s"],
-            check=False,
-            timeout=10,
-        )
-        if health.stdout.strip() != "ok":
+        if answer([*self.kubectl, "get", "--raw", "/readyz", "--request-timeout=2s"]) != "ok":
             return "the API server is not ready"
         ready = '{range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} '
-        seen = run(
-            [*self.kubectl, "get", "nodes", "--request-timeout=2s", f"-o=jsonpath={ready}{{end}}"],
-            check=False,
-            timeout=10,
+        seen = answer(
+            [*self.kubectl, "get", "nodes", "--request-timeout=2s", f"-o=jsonpath={ready}{{end}}"]
         )
-        states = set(seen.stdout.split())
+        states = set((seen or "").split())
         waiting = [node.name for node in NODES if f"{node.name}=True" not in states]
         return f"{', '.join(waiting)} not Ready" if waiting else None
 

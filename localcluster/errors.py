@@ -13,3 +13,7 @@ class ClusterError(Exception):
     def __str__(self) -> str:
         message = super().__str__()
         return f"{message} (log: {self.log})" if self.log else message
+
+
+class TimedOutError(ClusterError):
+    """A program that did not end in time; on a busy machine it may at the next try."""

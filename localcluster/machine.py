@@ -22,8 +22,9 @@ _NEEDED = {
     "/usr/bin/nsenter": "util-linux",
 }
 _GIB = 1024**3
-# Sources, Go's own build cache and the programs; and a running cluster alone.
-_DISK_COLD, _DISK_WARM = 12 * _GIB, 3 * _GIB
+_MB = 1_000_000
+# Images on three nodes, and what pods write.
+_DISK_RUNNING = 3 * _GIB
 _MEMORY = 6 * _GIB
 
 
@@ -54,18 +55,28 @@ def require_memory(total_bytes: int) -> None:
         )
 
 
-def require_disk(*, warm: bool) -> None:
-    """Raise when the disk has no room for what will be built and run."""
-    folder = cache()
-    while not folder.exists():
-        folder = folder.parent
-    for path, needed in ((folder, _DISK_WARM if warm else _DISK_COLD), (Path("/var"), _DISK_WARM)):
-        free = shutil.disk_usage(path).free
-        if free < needed:
+def require_disk(building_mb: int) -> None:
+    """Raise when the disk has no room for what will be built, in MB, and for a running cluster."""
+    needed: dict[int, tuple[Path, int]] = {}
+    for path, size in ((cache(), building_mb * _MB), (Path("/var"), _DISK_RUNNING)):
+        folder = existing(path)
+        # Both may be on one disk.
+        first, before = needed.get(folder.stat().st_dev, (folder, 0))
+        needed[folder.stat().st_dev] = (first, before + size)
+    for folder, size in needed.values():
+        free = shutil.disk_usage(folder).free
+        if free < size:
             raise ClusterError(
-                f"{needed // _GIB} GiB of free disk are needed at {path}; "
+                f"{size / _GIB:.1f} GiB of free disk are needed at {folder}; "
                 f"there are {free / _GIB:.1f} GiB"
             )
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    while not path.exists():
+        path = path.parent
+    return path
 
 
 def missing_packages() -> list[str]:

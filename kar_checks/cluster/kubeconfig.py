@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import yaml
 
+from kar_checks import plain_yaml
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.model import Reason
 
@@ -118,7 +119,7 @@ def _read(file: Path, given: str) -> Object:
     if file.is_dir():
         raise _unusable(given, f"{where}it is a folder: name the file in it")
     try:
-        content = yaml.safe_load(file.read_bytes())
+        content = plain_yaml.parse(file.read_bytes())
     except OSError as error:
         raise _unusable(given, f"{where}{error.strerror or error}") from error
     except yaml.MarkedYAMLError as error:

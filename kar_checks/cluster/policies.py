@@ -103,11 +103,48 @@ def standing(
     found: list[Policy] = []
     for item in _listed(cluster, facts, NETWORK_POLICY, namespace):
         spec = item.get("spec") or {}
-        if labels is None or _selects(spec.get("podSelector") or {}, labels):
+        if labels is None or selects(spec.get("podSelector") or {}, labels):
             found.append(_policy(NETWORK_POLICY, item, _denied(spec)))
     for kind in _OTHERS:
         found += [_policy(kind, one, ()) for one in _listed(cluster, facts, kind, namespace)]
     return sorted(found, key=lambda one: (not one.denies, not one.namespace, one.kind, one.name))
+
+
+def restricting(
+    cluster: Cluster,
+    facts: Facts,
+    namespace: str,
+    labels: Mapping[str, str] | None = None,
+    *,
+    cluster_wide: bool = False,
+) -> list[str]:
+    """Return the policies that restrict who may reach pods with these labels, as ``Kind name``.
+
+    Without ``labels`` they may be about any pods of the namespace. One that lets everybody in is
+    left out. Those for the ``cluster_wide`` may be about other pods: they are wanted where nothing
+    else explains what is seen.
+    """
+    found = [
+        f"{NETWORK_POLICY.kind} {one['metadata']['name']}"
+        for one in _listed(cluster, facts, NETWORK_POLICY, namespace)
+        if _restricts(one.get("spec") or {}, labels)
+    ]
+    for kind in _OTHERS:
+        if kind.namespaced or cluster_wide:
+            found += [
+                f"{kind.kind} {one['metadata']['name']}"
+                for one in _listed(cluster, facts, kind, namespace)
+            ]
+    return list(dict.fromkeys(found))
+
+
+def _restricts(spec: Object, labels: Mapping[str, str] | None) -> bool:
+    if "Ingress" not in (spec.get("policyTypes") or ["Ingress"]):
+        return False
+    rules: list[Object] = spec.get("ingress") or []
+    everybody = any(not rule.get("from") and not rule.get("ports") for rule in rules)
+    about = labels is None or selects(spec.get("podSelector") or {}, labels)
+    return about and not everybody
 
 
 def sentence(found: Iterable[Policy]) -> str:
@@ -142,7 +179,8 @@ def _denied(spec: Object) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _selects(selector: Object, labels: Mapping[str, str]) -> bool:
+def selects(selector: Object, labels: Mapping[str, str]) -> bool:
+    """Say whether a label selector may select an object; an unknown operator may."""
     for key, value in (selector.get("matchLabels") or {}).items():
         if labels.get(key) != value:
             return False

@@ -48,12 +48,12 @@ def _urls(document: Checklist) -> Iterator[tuple[str, Field]]:
         if isinstance(field.value, str) and field.value.startswith(("http://", "https://")):
             yield field.value, field
     for item in document.items:
-        field = item.fields.get("evidence")
-        if field is None or not isinstance(field.value, list):
+        listed = item.fields.get("evidence")
+        if listed is None or not isinstance(listed.value, list):
             continue
-        for entry in field.value:
+        for entry in listed.value:
             if isinstance(entry, str) and entry.startswith(("http://", "https://")):
-                yield entry, field
+                yield entry, listed
 
 
 def _answer(pool: urllib3.PoolManager, url: str, seconds: float) -> str:

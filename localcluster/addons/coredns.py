@@ -3,18 +3,21 @@
 from localcluster.addons.model import Addon, AddonImage, Manifest, Rollout
 from localcluster.gobuild import GoBuild
 from localcluster.layout import DNS_ADDRESS, DNS_DOMAIN
+from localcluster.programs import KUBERNETES
 
 # The image is called as each release's manifest calls it; only the name is upstream's.
 _IMAGE = "registry.k8s.io/coredns/coredns:local"
 
 COREDNS = Addon(
     name="coredns",
+    idle_cpu_seconds=0.0,
     builds=(
         GoBuild(
             name="coredns",
             module="github.com/coredns/coredns",
             version="v1.15.0",
-            packages=("github.com/coredns/coredns",),
+            source="coredns",
+            shares=(KUBERNETES,),
         ),
     ),
     images=(AddonImage(name=_IMAGE, programs={"/coredns": "coredns"}),),
@@ -29,8 +32,13 @@ COREDNS = Addon(
                 # The nodes are small; what DNS reserves is missing to the checks.
                 r"cpu: 100m": "cpu: 20m",
                 r"memory: 70Mi": "memory: 40Mi",
-                # With the usual ten seconds, a probe that comes too early costs them all.
-                r"readinessProbe:\n": "readinessProbe:\n          periodSeconds: 1\n",
+                # With the usual ten seconds, a probe that comes too early costs them all. Asking
+                # each second at the start alone does not keep the node busy afterwards.
+                r"readinessProbe:\n": "startupProbe:\n"
+                "          httpGet: {path: /ready, port: 8181}\n"
+                "          periodSeconds: 1\n"
+                "          failureThreshold: 300\n"
+                "        readinessProbe:\n",
                 # The cluster's network ends at the machine, so there is nobody to ask about
                 # other names: refusing at once is better than a timeout.
                 r"\n +forward [^{]*\{[^}]*\}": "",

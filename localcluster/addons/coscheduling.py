@@ -25,6 +25,7 @@ subjects:
 
 COSCHEDULING = Addon(
     name="coscheduling",
+    idle_cpu_seconds=0.0,
     builds=(
         GoBuild(
             name="scheduler-plugins",

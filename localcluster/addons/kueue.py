@@ -32,6 +32,7 @@ spec:
 
 KUEUE = Addon(
     name="kueue",
+    idle_cpu_seconds=0.0,
     builds=(
         GoBuild(
             name="kueue",

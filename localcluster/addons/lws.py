@@ -22,6 +22,7 @@ spec:
 
 LWS = Addon(
     name="lws",
+    idle_cpu_seconds=0.0,
     builds=(
         GoBuild(
             name="lws",

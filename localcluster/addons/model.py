@@ -94,12 +94,15 @@ class DryRun:
 class Addon:
     """Something that is built, imported, installed and waited for.
 
-    `installs` are done in their order. `requires` names add-ons that come first.
+    `installs` are done in their order. `requires` names add-ons that come first. `idle_cpu_seconds`
+    is what its pods use in a minute while nobody asks anything of them, all nodes together, as
+    `benchmarks/idle_load.py` measures it.
     """
 
     name: str
     builds: tuple[GoBuild, ...]
     images: tuple[AddonImage, ...]
+    idle_cpu_seconds: float
     installs: tuple[Manifest | Chart | Objects, ...] = ()
     ready: tuple[Rollout | NodeFile | DryRun, ...] = ()
     requires: tuple[str, ...] = ()

@@ -27,6 +27,7 @@ spec:
 
 MULTUS = Addon(
     name="multus",
+    idle_cpu_seconds=0.0,
     builds=(
         GoBuild(
             name="multus",

@@ -14,6 +14,7 @@ _IPTABLES = ("iptables", "iptables-restore", "iptables-save")
 
 NETWORK_POLICY = Addon(
     name="network-policy",
+    idle_cpu_seconds=0.0,
     builds=(
         GoBuild(
             name="kube-router",

@@ -24,6 +24,7 @@ _IMAGES = {
 
 VOLCANO = Addon(
     name="volcano",
+    idle_cpu_seconds=0.0,
     builds=(
         GoBuild(
             name="volcano",

@@ -8,6 +8,9 @@ from pathlib import Path
 from localcluster.node import STANDARD_PATHS
 from localcluster.paths import STATE, cache
 
+# Where kubelet and containerd make folders unless they are kept from it.
+MADE_BY_DAEMONS = ("/opt/containerd", "/usr/libexec/kubernetes", "/var/lib/nri")
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -34,7 +37,7 @@ class Snapshot:
 def take() -> Snapshot:
     """Look at the machine now."""
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    folders = [STATE.parent, *(Path(path) for path in STANDARD_PATHS)]
+    folders = [STATE.parent, *(Path(path) for path in (*STANDARD_PATHS, *MADE_BY_DAEMONS))]
     return Snapshot(
         processes=frozenset(_processes()),
         links=frozenset(link["ifname"] for link in _ip("link")),

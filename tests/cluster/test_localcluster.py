@@ -19,6 +19,7 @@ import pytest
 from localcluster import ClusterError, LocalCluster
 from localcluster.cgroups import processes
 from localcluster.layout import CGROUPS
+from localcluster.paths import STATE
 from tests.cluster import leftovers
 
 pytestmark = pytest.mark.localcluster
@@ -128,6 +129,7 @@ def test_down_leaves_nothing() -> None:
     # A comparison that sees nothing would prove nothing.
     seen = before.additions(during)
     assert set(seen) >= {"processes", "links", "routes", "namespaces", "cgroups", "folders"}
+    assert seen["folders"] == [str(STATE.parent)]
     localcluster("down")
     assert before.additions(leftovers.take()) == {}
     with pytest.raises(ClusterError, match="no local cluster"):

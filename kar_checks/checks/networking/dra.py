@@ -180,16 +180,29 @@ def key_of(driver: str, result: Object) -> Key:
 
 def complete_slices(slices: Iterable[Object]) -> list[Object]:
     """Return the slices of the newest generation of each pool that is there as a whole."""
+    return [one for now, count in _pools(slices) if len(now) == count for one in now]
+
+
+def unfinished_pools(slices: Iterable[Object], driver: str) -> list[str]:
+    """Return a driver's pools whose newest generation is not there as a whole, in words."""
+    return [
+        f"{now[0]['spec']['pool']['name']} ({len(now)} of {count} slices)"
+        for now, count in _pools(slices)
+        if len(now) != count and now[0]["spec"]["driver"] == driver
+    ]
+
+
+def _pools(slices: Iterable[Object]) -> list[tuple[list[Object], int]]:
+    """Return each pool's slices of its newest generation, and how many there have to be."""
     pools: dict[tuple[str, str], list[Object]] = {}
     for one in slices:
         spec = one["spec"]
         pools.setdefault((str(spec["driver"]), str(spec["pool"]["name"])), []).append(one)
-    out: list[Object] = []
+    out: list[tuple[list[Object], int]] = []
     for found in pools.values():
         newest = max(int(one["spec"]["pool"].get("generation", 0)) for one in found)
         now = [one for one in found if int(one["spec"]["pool"].get("generation", 0)) == newest]
-        if len(now) == int(now[0]["spec"]["pool"].get("resourceSliceCount", 1)):
-            out.extend(now)
+        out.append((now, int(now[0]["spec"]["pool"].get("resourceSliceCount", 1))))
     return out
 
 
@@ -299,7 +312,8 @@ def _matches(term: Object, node: Object) -> bool:
 
 
 def _holds(rule: Object, known: Object) -> bool:
-    key, operator, values = rule.get("key"), rule.get("operator"), rule.get("values") or []
+    key, operator = str(rule.get("key")), rule.get("operator")
+    values = rule.get("values") or []
     match operator:
         case "In":
             return known.get(key) in values

@@ -32,6 +32,8 @@ from kar_checks.model import Outcome, Reason
 
 NONE = "none"
 _WAYS = "dra:DRIVER, nad:NAMESPACE/NAME, resource:NAME or none"
+_SHARED = ("default", "kube-system")
+"""Namespaces whose definitions are meant for everybody."""
 _TAINT_RULES = "devicetaintrules"
 
 
@@ -58,6 +60,7 @@ def read(trial: Trial) -> Published:
     out = Published(
         nodes=[one for one, why in reasons if not why],
         others=[(one, why) for one, why in reasons if why],
+        namespace=trial.namespace,
         target=target,
     )
     slices = _all(trial, kinds.RESOURCE_SLICE, out.looked_at)
@@ -244,7 +247,11 @@ def _candidates(published: Published, addresses: Addresses) -> dict[str, Network
             _tolerations(published, driver),
         )
     attached = _attached(published, addresses)
-    for one in sorted(attached, key=lambda one: (not one.resource, one.name)):
+    # Definitions of other tenants last: pods of ours may be kept from them.
+    shared = (published.namespace, *_SHARED)
+    for one in sorted(
+        attached, key=lambda one: (not one.resource, one.namespace not in shared, one.name)
+    ):
         out[f"nad:{one.name}"] = one
     resources = network_resources(published.every_node)
     for name, pair in gke.pairs(resources).items():

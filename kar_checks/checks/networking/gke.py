@@ -69,7 +69,7 @@ class GkeNetwork:
             told = []
         found = [
             str(cast("Object", one).get("ip") or "")
-            for one in (cast("list[Any]", told) if isinstance(told, list) else [])
+            for one in (told if isinstance(told, list) else [])
             if isinstance(one, dict) and cast("Object", one).get("networkName") == self.network
         ]
         addresses = [one.partition("/")[0] for one in found if one]

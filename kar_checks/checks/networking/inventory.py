@@ -173,10 +173,12 @@ def tainted(
 
 def with_rules(slices: list[Object], rules: Iterable[Object]) -> list[Object]:
     """Return the slices with the taints that DeviceTaintRules add to devices."""
+    specs: list[Object] = [one.get("spec") or {} for one in rules]
+    # An empty selector means every device, none at all means none.
     found = [
-        (dict((one.get("spec") or {}).get("deviceSelector") or {}), spec["taint"])
-        for one in rules
-        if (spec := one.get("spec") or {}).get("taint")
+        (dict(one["deviceSelector"]), one["taint"])
+        for one in specs
+        if one.get("taint") and one.get("deviceSelector") is not None
     ]
     if not found:
         return slices

@@ -343,10 +343,9 @@ def _driven_by_programs(pod: PodOnNetwork, control: Control) -> list[str]:
 def _no_interface(pod: PodOnNetwork, given: list[str]) -> Ruling:
     return undecided(
         "no_network_interface",
-        f"{pod.name} on {pod.node} got a device ({', '.join(given[:4])}) and no network interface: "
-        "a program in the pod drives it by itself (DPDK, VFIO)",
-        "to have a network measured, name one whose devices have an interface of the kernel by "
-        "--set networking.network=…",
+        f"{pod.name} on {pod.node} got a device ({', '.join(given[:4])}) and no network interface",
+        "programs drive such devices themselves (DPDK, VFIO); to measure a network, name one whose "
+        "devices have an interface: --set networking.network=…",
     )
 
 

@@ -74,7 +74,7 @@ def status_of(pod: Object) -> list[Object]:
         found: Any = json.loads(text)
     except (ValueError, RecursionError):
         return []
-    every = cast("list[Any]", found) if isinstance(found, list) else []
+    every = found if isinstance(found, list) else []
     return [cast("Object", one) for one in every if isinstance(one, dict)]
 
 

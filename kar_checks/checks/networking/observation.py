@@ -257,6 +257,8 @@ class Measured(Record):
     """Devices that the driver publishes without an interface, where it publishes none with one."""
     tainted: dict[str, str] = {}
     """Devices that a taint of their own keeps from our claims, with this taint."""
+    unfinished: list[str] = []
+    """Pools of which the driver has not published every slice."""
     refused: Fault | None = None
     """A policy let in the pod without the network, and not the same pod with it."""
     control: Control | None = None

@@ -30,7 +30,7 @@ _NO_LINK = re.compile(
     r"|failed to find (?:the )?(?:link|interface|device)",
     re.I,
 )
-_BROKEN_CLASS = re.compile(r"class (\S+): selector #\d+: (.*)")
+_BROKEN_CLASS = re.compile(r"class (\S+): selector #\d+(?: on device \S+)?: (.*)")
 """What the scheduler says of a DeviceClass whose expression fails."""
 
 
@@ -44,25 +44,31 @@ def unavailable(seen: Measured) -> Ruling | None:
         named = ", ".join(f"{one} ({taint})" for one, taint in list(seen.tainted.items())[:_MOST])
         return undecided(
             "only_tainted_devices",
-            f"{seen.offered}: every device that is left has a taint: {named}",
+            f"{_name(seen)}: every free device has a taint: {named}",
             "give " + " ".join(f"--toleration {one}" for one in _unique(seen.tainted.values())),
         )
     if seen.capable:
         return undecided(
             "devices_in_use",
-            f"{seen.offered}: nothing is left on {', '.join(seen.capable[:_MOST])}: what its "
-            "devices share is used up",
+            f"{_name(seen)}: nothing is free on {', '.join(seen.capable[:_MOST])}: the counters "
+            "that its devices share are used up",
             "run again when the workloads that use them have ended",
         )
+    if seen.unfinished:
+        return undecided(
+            "unfinished_pool",
+            f"{_name(seen)} is still publishing its devices: {', '.join(seen.unfinished[:_MOST])}",
+            "run again; if it stays like this, look at the driver's pods and logs",
+        )
     if seen.elsewhere:
-        return _elsewhere(seen, f"{seen.offered} is there, and no node that pods of ours may use")
+        return _elsewhere(seen, f"{_name(seen)}: no usable node has it", "it exists on")
     if seen.bare:
         return undecided(
             "no_network_interface",
-            f"{seen.offered} publishes {len(seen.bare)} devices ({', '.join(seen.bare[:_MOST])}), "
-            "none of which has a network interface",
-            "such devices are used by programs that drive them by themselves (DPDK, VFIO); to have "
-            "a network measured, bind one to the kernel's driver",
+            f"{_name(seen)} publishes devices without a network interface: "
+            f"{', '.join(seen.bare[:_MOST])}",
+            "programs drive such devices themselves (DPDK, VFIO); to measure a network, bind a "
+            "device to its kernel driver on two nodes",
         )
     return broken(
         "no_device",
@@ -77,12 +83,12 @@ def one_node(seen: Measured) -> Ruling:
     more = ""
     if seen.elsewhere:
         named = ", ".join(one.node for one in seen.elsewhere[:_MOST])
-        more = f"; {named} offer it, too, and pods of ours may not run there"
+        more = f"; pods of ours may not use further nodes that offer it: {named}"
     if len(seen.capable) > 1 and seen.held:
         return _held(seen)
     return undecided(
         "one_capable_node",
-        f"{len(seen.capable)} of the usable nodes offers the network; two are needed{more}",
+        f"{len(seen.capable)} usable node offers the network, and two are needed{more}",
         _advice(seen.elsewhere),
         facts=facts(seen),
     )
@@ -102,10 +108,9 @@ def unallocated(seen: Measured, told: Attempt) -> Ruling | None:
     if seen.held is None:
         return undecided(
             "holders_not_seen",
-            f"{told.pod} got no node in {told.seconds:.0f} s ({told.scheduler}), and it could not "
-            "be seen whether others hold the devices",
-            "grant the right to list resourceclaims and pods in all namespaces (`kar rbac` prints "
-            "it)",
+            f"{told.pod} got no node in {told.seconds:.0f} s ({told.scheduler}); whether others "
+            "hold the devices is unknown, since their claims and pods may not be listed",
+            "grant the right to list resourceclaims and pods in all namespaces (see `kar rbac`)",
         )
     wanted = min(2, len(seen.capable))
     if seen.held and len(seen.free) < wanted:
@@ -119,39 +124,42 @@ def unattached(seen: Measured, told: Attempt) -> Ruling | None:
     if _ISOLATED.search(said):
         return undecided(
             "not_for_this_namespace",
-            f"{seen.offered} belongs to another namespace, and pods of ours may not use it: "
+            f"{_name(seen)} belongs to another namespace, and pods of ours may not use it: "
             f"{_words(told, _ISOLATED)}",
-            "name its namespace by --namespace, or let Multus know it as a global one "
-            "(globalNamespaces)",
+            "run in its namespace with --namespace, or add it to globalNamespaces of Multus",
         )
     if _NO_ADDRESS.search(said):
         users = _by(seen.held or [])
         return undecided(
             "addresses_in_use",
-            f"{seen.offered} has no address left for {told.pod}: {_words(told, _NO_ADDRESS)}"
-            + (f"; it is used by {users}" if users else ""),
-            "give it a larger range, or look for addresses that were never given back",
+            f"{_name(seen)} has no free address for {told.pod}: {_words(told, _NO_ADDRESS)}"
+            + (f"; pods that use it: {users}" if users else ""),
+            "enlarge its range, or release addresses of pods that no longer exist",
             facts=facts(seen),
         )
     if seen.steers or not _NO_LINK.search(said):
         return None
     if seen.free is None:
         return not_recorded("which other nodes may have the network")
-    tried = {one.node for one in [*seen.attempts, *seen.pods] if one.node}
+    tried = {one.node for one in seen.attempts if one.node} | {one.node for one in seen.pods}
     mine = [one for one in seen.held or [] if one.node in tried]
     if mine:
         return _held(seen.model_copy(update={"held": mine}))
-    why = f"{', '.join(sorted(tried))} lack what {seen.offered} needs ({_words(told, _NO_LINK)})"
+    why = (
+        f"{_name(seen)}: what it needs is missing on {', '.join(sorted(tried))} "
+        f"({_words(told, _NO_LINK)})"
+    )
     untried = [one for one in seen.free if one not in tried]
     if untried:
         return undecided(
             "not_on_tried_nodes",
-            f"{why}, and {len(untried)} further nodes were not tried: nothing tells which nodes "
-            "have it",
-            "choose nodes that have it by --node-selector, or annotate the definition with "
+            f"{why}; not tried, since nothing says which nodes have it: "
+            f"{', '.join(untried[:_MOST])}"
+            + (f" and {len(untried) - _MOST} more" if len(untried) > _MOST else ""),
+            "select nodes that have it with --node-selector, or annotate the definition with "
             "k8s.v1.cni.cncf.io/resourceName",
         )
-    return _elsewhere(seen, why) if seen.elsewhere else None
+    return _elsewhere(seen, why, "not tried:") if seen.elsewhere else None
 
 
 def refused(seen: Measured) -> Ruling | None:
@@ -160,8 +168,9 @@ def refused(seen: Measured) -> Ruling | None:
         return None
     return undecided(
         "not_for_this_namespace",
-        f"a pod was let in, and the same pod with {seen.offered} was not: {seen.refused.message}",
-        "name a namespace that may use the network by --namespace",
+        f"a policy admitted a pod and refused the same pod with {_name(seen)}: "
+        f"{seen.refused.message}",
+        "run in a namespace that may use the network: --namespace",
     )
 
 
@@ -184,39 +193,42 @@ def facts(seen: Measured) -> list[Fact]:
 
 def _held(seen: Measured) -> Ruling:
     held = seen.held or []
-    named = "; ".join(f"{one.node}: {one.what}, {_listed(one.by)}" for one in held[:_MOST])
+    named = "; ".join(f"{one.node}: {one.what} by {_listed(one.by)}" for one in held[:_MOST])
     rest = f"; and {len(held) - _MOST} more" if len(held) > _MOST else ""
-    left = "nothing" if not seen.free else f"too little (only {', '.join(seen.free)})"
+    free = ", ".join(seen.free or []) or "no node"
     advice = "run again when these workloads have ended"
     if more := _advice(seen.elsewhere):
-        advice += f"; or {more}, where it is offered, too"
+        advice += f"; or use the tainted nodes that offer it, too: {more}"
     return undecided(
         "devices_in_use",
-        f"{seen.offered}: others leave {left} for pods of ours: {named}{rest}",
+        f"{_name(seen)}: others hold its devices, and {free} has a free one. Held on {named}{rest}",
         advice,
         facts=facts(seen),
     )
 
 
-def _elsewhere(seen: Measured, why: str) -> Ruling:
+def _elsewhere(seen: Measured, why: str, where: str) -> Ruling:
     tainted = [one for one in seen.elsewhere if one.taints]
-    named = ", ".join(f"{one.node} ({one.why})" for one in (tainted or seen.elsewhere)[:_MOST])
-    more = len(tainted or seen.elsewhere) - _MOST
-    rest = f" and {more} more" if more > 0 else ""
-    verb = "has it" if seen.steers else ""
     if tainted:
         return undecided(
             "only_on_tainted_nodes",
-            f"{why}{' ' if verb else ''}{verb}; left are tainted nodes: {_tainted(tainted)}",
+            f"{why}; {where} tainted nodes {_tainted(tainted)}",
             _advice(seen.elsewhere),
             facts=facts(seen),
         )
+    named = ", ".join(f"{one.node} ({one.why})" for one in seen.elsewhere[:_MOST])
+    more = len(seen.elsewhere) - _MOST
     return undecided(
         "only_on_unusable_nodes",
-        f"{why}{' ' if verb else ''}{verb}; left are {named}{rest}",
-        "make one of these nodes usable: uncordon it, or choose it by --node-selector",
+        f"{why}; {where} {named}{f' and {more} more' if more > 0 else ''}",
+        "make one of these nodes usable: uncordon it, or select it with --node-selector",
         facts=facts(seen),
     )
+
+
+def _name(seen: Measured) -> str:
+    """Return what offers the network, without how it is asked for."""
+    return seen.offered.partition(", ")[0]
 
 
 def _tainted(nodes: Sequence[Elsewhere]) -> str:

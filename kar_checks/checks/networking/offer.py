@@ -12,7 +12,7 @@ from typing import Any
 from kar_checks.checks.networking import inventory
 from kar_checks.checks.networking.attach import Network
 from kar_checks.checks.networking.device_plugin import DevicePluginNetwork
-from kar_checks.checks.networking.dra import DraNetwork, devices_of_nodes
+from kar_checks.checks.networking.dra import DraNetwork, devices_of_nodes, unfinished_pools
 from kar_checks.checks.networking.gke import GkeNetwork
 from kar_checks.checks.networking.multus import AttachedNetwork
 from kar_checks.checks.networking.observation import Elsewhere, Held, Measured
@@ -40,6 +40,8 @@ class Published:
     """Pods of others that have to do with networks; ``None`` if they could not be seen."""
     described: dict[str, dict[str, Any]] | None = None
     """What GKE's Network objects say about their networks."""
+    namespace: str = ""
+    """Where pods of ours run."""
     target: Target = field(default_factory=Target)
     looked_at: list[str] = field(default_factory=list[str])
     """In words, with numbers: what was asked, and how much of it is there."""
@@ -69,7 +71,7 @@ def offer(network: Network, published: Published) -> Measured:
             told = f"NetworkAttachmentDefinition {network.name}"
             found = _of_resources(network, [network.resource], told, published)
         case GkeNetwork():
-            told = f"GKE network {network.network} ({', '.join(network.resources)})"
+            told = f"GKE network {network.network}, resources {' and '.join(network.resources)}"
             found = _of_resources(network, network.resources, told, published)
         case DevicePluginNetwork():
             told = f"extended resource {network.resource}"
@@ -102,7 +104,7 @@ def _of_driver(network: DraNetwork, published: Published) -> Measured:
         elsewhere=elsewhere,
         bare=inventory.without_interface(slices, driver, nodes),
         tainted=inventory.tainted(slices, driver, nodes, published.target),
-    )
+    ).model_copy(update={"unfinished": unfinished_pools(slices, driver)})
 
 
 def _of_definition(network: AttachedNetwork, published: Published) -> Measured:

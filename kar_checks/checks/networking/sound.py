@@ -100,12 +100,11 @@ def _configured(definition: Object) -> tuple[Object, list[Object]]:
         plugins = [whole]
     if not isinstance(plugins, list) or not plugins:
         raise ValueError("plugins in its config is no list of plugins")
-    every = cast("list[Any]", plugins)
-    if not all(isinstance(one, dict) for one in every):
+    if not all(isinstance(one, dict) for one in plugins):
         raise ValueError("a plugin in its config is no object")
-    if not all(isinstance(one.get("ipam") or {}, dict) for one in every):
+    if not all(isinstance(one.get("ipam") or {}, dict) for one in plugins):
         raise ValueError("ipam in its config is no object")
-    return whole, every
+    return whole, plugins
 
 
 # -- DeviceClasses and ResourceSlices -------------------------------------------------------
@@ -186,7 +185,7 @@ def why_not_slice(one: Object) -> str:
     devices: Any = spec.get("devices") or []
     if not isinstance(devices, list):
         return "spec.devices is no list"
-    for device in cast("list[Any]", devices):
+    for device in devices:
         if not isinstance(device, dict) or not isinstance(device.get("name"), str):
             return "a device has no name"
         told: Any = device.get("attributes") or {}

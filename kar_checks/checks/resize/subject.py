@@ -312,8 +312,8 @@ class Subject:
         trouble = ""
         for _ in range(_ATTEMPTS):
             try:
-                for name, one in self._filled(works).items():
-                    fills.setdefault(name, []).append(one)
+                for name, fill in self._filled(works).items():
+                    fills.setdefault(name, []).append(fill)
             except HarnessError as error:
                 trouble = _passing_trouble(error)
                 break

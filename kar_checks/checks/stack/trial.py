@@ -22,6 +22,9 @@ from kar_checks.cluster.pods import phase, ready
 from kar_checks.model import Evidence, Reason
 from kar_checks.store import now
 
+_TRIES = 3
+"""How often a command that a busy node loses is tried."""
+
 T = TypeVar("T")
 Found = dict[str, tuple[Object, Role, str]]
 
@@ -121,9 +124,11 @@ def _ask(trial: Trial, found: Found, meters: Sequence[pods.Meter]) -> _Asked:
 
 def _read_along(trial: Trial, meters: Sequence[pods.Meter], deadline: float) -> str:
     """Read all interfaces at each stop of the client; returns why no further stop was seen."""
-    number = 0
+    number = failed = 0
+    why_not = "the client did not come to its end in time"
     with ThreadPoolExecutor(max_workers=8) as pool:
         while time.monotonic() < deadline and not trial.cluster.stopping.is_set():
+            told = ""
             try:
                 done = trial.cluster.exec(
                     trial.namespace,
@@ -131,16 +136,21 @@ def _read_along(trial: Trial, meters: Sequence[pods.Meter], deadline: float) -> 
                     client.next_step(number),
                     seconds=client.WAIT_SECONDS + 5,
                 )
+                told, why_not = done.stdout.strip(), done.stderr.strip()[:200]
             except HarnessError as error:
-                return error.fault.message
-            told = done.stdout.strip()
+                why_not = error.fault.message
+                if error.fault.reason is Reason.FORBIDDEN:
+                    break
+            if told == "over":
+                return ""
             if told == "at":
                 list(pool.map(pods.Meter.read, meters))
                 number += 1
-            elif told != "not yet":
-                # It came to its end, and may have taken this command with it.
-                return done.stderr.strip()[:200]
-    return "the client did not come to its end in time"
+            # To ask again does no harm: the client is where it was.
+            failed = failed + 1 if told not in ("at", "not yet") else 0
+            if failed == _TRIES:
+                break
+    return why_not
 
 
 def _token(variable: str) -> str:

@@ -138,16 +138,15 @@ def _astray(seen: NetworkSeen) -> Ruling | None:
                 f"the pod on {end.node} got no IP address on the network: iperf3 needs one",
                 "give the network addresses, or name them by networking.subnet",
             )
-        if told is None:
+        if told is None or not (told.addresses or told.name):
             return _undecided(
                 "not_told",
                 f"nothing tells which interface the pod on {end.node} got: {end.interface} "
                 f"({end.address}) may be another network's",
                 "look at the driver's or the plugin's logs on that node",
             )
-        nameless = not told.addresses and not told.name
         stray = bool(told.addresses) and end.address not in told.addresses
-        if nameless or stray or told.name not in ("", end.interface):
+        if stray or told.name not in ("", end.interface):
             return _undecided(
                 "another_interface",
                 f"{told.source} says {told.name} {', '.join(told.addresses)}, and on {end.node} "

@@ -49,7 +49,9 @@ def test_an_addon_is_ready_when_its_webhooks_answer(tmp_path: Path) -> None:
         f"test $(grep -c dry-run=server {seen}) -gt 1 || {{ echo no webhook >&2; exit 1; }}\n"
     )
     kubectl.chmod(0o700)
-    addon = Addon(name="a", builds=(), images=(), installs=(), ready=(DryRun("kind: Pod\n"),))
+    addon = Addon(
+        name="a", builds=(), images=(), idle_cpu_seconds=0, ready=(DryRun("kind: Pod\n"),)
+    )
     wait_ready(addon, cast("LocalCluster", SimpleNamespace(kubectl=[str(kubectl)])))
     assert seen.read_text().count("kind: Pod") == 2
     seen.unlink()

@@ -1,5 +1,4 @@
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -36,19 +35,3 @@ def test_only_debian_12_is_accepted(tmp_path: Path, text: str, accepted: bool) -
 def test_too_little_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ClusterError, match=r"this machine has 2\.0 GiB"):
         machine.require_memory(2 * 1024**3)
-
-
-class _UsageOf:
-    def __init__(self, usage: object) -> None:
-        self.usage = usage
-
-    def __call__(self, path: Path) -> object:
-        return self.usage
-
-
-def test_a_first_build_needs_more_disk_than_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage("/")._replace(free=5 * 1024**3)
-    monkeypatch.setattr(shutil, "disk_usage", _UsageOf(usage))
-    machine.require_disk(warm=True)
-    with pytest.raises(ClusterError, match=r"there are 5\.0 GiB"):
-        machine.require_disk(warm=False)

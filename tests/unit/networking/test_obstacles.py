@@ -65,7 +65,7 @@ def test_nodes_that_are_cordoned_or_not_ready_are_named() -> None:
 def test_devices_that_others_hold_are_named_with_their_holders(check: str) -> None:
     found = verdict(check, looked([], held=HELD))
     assert said(found) == ("inconclusive", "devices_in_use")
-    assert f"kar1: device net1 of pool kar1, {HOLDER}" in found.summary
+    assert f"kar1: device net1 of pool kar1 by {HOLDER}" in found.summary
     assert any(HOLDER in fact.value for fact in found.facts)
 
 
@@ -111,7 +111,7 @@ def test_without_the_right_to_see_holders_nothing_is_blamed() -> None:
 
 
 def test_a_broken_class_that_the_scheduler_names_is_no_failure_of_the_network() -> None:
-    text = "class poison: selector #0: CEL runtime error: no such key: nosuch"
+    text = "class poison: selector #0 on device dra.net/a/net1: CEL runtime error: no such key: no"
     found = verdict("interface", attempts(node="", scheduler=text), looked())
     assert said(found) == ("inconclusive", "broken_device_class")
     assert "poison" in found.help

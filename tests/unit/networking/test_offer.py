@@ -13,6 +13,7 @@ from kar_checks.checks.networking.gke import GkeNetwork, described
 from kar_checks.checks.networking.inventory import foreign, with_rules
 from kar_checks.checks.networking.multus import AttachedNetwork
 from kar_checks.checks.networking.observation import Measured
+from kar_checks.checks.networking.obstacles import unavailable
 from kar_checks.checks.networking.offer import Published, offer
 from kar_checks.checks.networking.sound import (
     not_cel,
@@ -24,6 +25,7 @@ from kar_checks.checks.networking.sound import (
 )
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.target import RUN_LABEL, Target, Toleration
+from kar_checks.model import Outcome
 
 ADDRESSES = choose_addresses("198.18.4.0/22", "any")
 TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
@@ -215,6 +217,29 @@ def test_rules_taint_the_devices_that_they_select() -> None:
     rule = {"spec": {"deviceSelector": {"pool": "a"}, "taint": taint}}
     _, found = of_driver(Published(slices=with_rules(TWO, [rule]), nodes=NODES))
     assert found.free == ["b"]
+    for spec, free in (({"deviceSelector": {}}, []), ({}, ["a", "b"])):
+        every = with_rules(TWO, [{"spec": {**spec, "taint": taint}}])
+        assert of_driver(Published(slices=every, nodes=NODES))[1].free == free
+
+
+def test_a_pool_that_is_still_being_published_is_named() -> None:
+    pool = {"name": "a", "generation": 2, "resourceSliceCount": 2}
+    slices = [*TWO[:1], slice_of("a", device("net1"), pool=pool)]
+    _, found = of_driver(Published(slices=slices, nodes=NODES))
+    assert (found.capable, found.unfinished) == ([], ["a (1 of 2 slices)"])
+    ruling = unavailable(found)
+    assert ruling is not None
+    assert (ruling.outcome, ruling.reason) == (Outcome.INCONCLUSIVE, "unfinished_pool")
+
+
+def test_definitions_of_other_tenants_come_last() -> None:
+    definitions = [
+        {"metadata": {"name": "n", "namespace": namespace}, "spec": {}}
+        for namespace in ("another", "default", "mine")
+    ]
+    published = Published(definitions=definitions, nodes=NODES, namespace="mine")
+    found = choose(published, "", ADDRESSES, 3).networks
+    assert [one.name for one in found] == ["default/n", "mine/n", "another/n"]
 
 
 def test_devices_without_any_interface_are_told_from_ones_that_are_down() -> None:
