@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kar_checks.checks.resize.observation import Resources
+from kar_checks.cluster import quantity
 
 
 def sized(cpu: str = "", memory: str = "", max_cpu: str = "", max_memory: str = "") -> Resources:
@@ -79,6 +80,18 @@ class Plan:
     def pod(self) -> str:
         """The pod's name."""
         return f"resize-{self.name.replace('_', '-')}"
+
+    def wants_room(self, steps: int) -> bool:
+        """Say whether any step after the first ``steps`` raises a request."""
+        held = {one.name: dict(one.resources.get("requests", {})) for one in self.containers}
+        wants = False
+        for number, step in enumerate(self.steps):
+            for name, change in step.change.items():
+                for resource, value in change.get("requests", {}).items():
+                    more = quantity.parse(value) > quantity.parse(held[name].get(resource, "0"))
+                    wants = wants or (number >= steps and more)
+                    held[name][resource] = value
+        return wants
 
 
 MAIN = "main"

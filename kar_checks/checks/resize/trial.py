@@ -246,6 +246,8 @@ class _Trials:
             done = subject.resize(step.name, step.change, restart=step.expect == "restart")
             if not done.settled:
                 break
+            if not plan.wants_room(number):
+                self._crowd.leave(plan.name)
             if plan.each and number < len(plan.steps):
                 self._measure_between(subject)
         return self._held(subject)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from kar_checks.checks.resize import plans
 from kar_checks.checks.resize.together import Meeting
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.model import Reason
@@ -43,3 +44,20 @@ def test_what_fails_fails_for_all() -> None:
 def test_who_is_alone_waits_for_nobody() -> None:
     meeting: Meeting[int, int] = Meeting(["a"], lambda items: items)
     assert meeting.meet("a", 7) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "wants"),
+    [
+        ("cpu_up_down", 0, True),
+        ("cpu_up_down", 1, False),
+        ("requests_only", 1, True),
+        ("requests_only", 2, False),
+        ("limits_only", 0, False),
+        ("several_containers", 0, True),
+    ],
+)
+def test_a_node_is_filled_when_nobody_asks_for_room_any_more(
+    name: str, steps: int, wants: bool
+) -> None:
+    assert plans.plan_of(name).wants_room(steps) is wants
