@@ -13,7 +13,7 @@ ADDONS ?= dranet endpoint-picker
 # Before anything else, so that the time which is printed at the end has the environment in it.
 BEGAN := $(shell date +%s)
 
-.PHONY: scorecard test lint unit pages cluster-tests nightly-series docs lock clean
+.PHONY: scorecard test lint unit pages cluster-tests sabotages nightly-series docs lock clean
 
 scorecard: $(VENV)/.ready
 ifdef KUBECONFIG
@@ -42,8 +42,13 @@ pages: $(VENV)/.ready
 	scripts/need-apt chromium
 	$(PYTEST) tests/pages -q
 
+# As many rows as KAR_TEST_MINUTES allows; the last lines report which did not run.
 cluster-tests: $(VENV)/.ready
 	$(VENV)/bin/python -m scripts.cluster_tests
+
+# Every row, whatever it takes: before a change is called done.
+sabotages: $(VENV)/.ready
+	$(VENV)/bin/python -m scripts.cluster_tests --all $(ARGS)
 
 # Thirty real runs with injected regressions: too long for `make test`.
 nightly-series: $(VENV)/.ready

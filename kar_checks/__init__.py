@@ -1,3 +1,3 @@
 """Self-assessment of Kubernetes clusters for AI workloads: probe, measure, judge, render."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -116,9 +116,14 @@ def attest(run: StoredRun, said: Attested, file: Path | None) -> Attested:
     if file:
         name = re.sub(r"[^A-Za-z0-9._-]", "_", file.name).lstrip(".") or "file"
         place = f"{ATTESTED}/{said.requirement}-{len(before) + 1}-{name}"
-        _copy(file, run.folder / place)
         said = said.model_copy(update={"file": place})
-    _write(run.folder / ATTESTED / _INDEX, [*before, said])
+        _copy(file, run.folder / place)
+    try:
+        _write(run.folder / ATTESTED / _INDEX, [*before, said])
+    except StoreError:
+        if file:
+            (run.folder / said.file).unlink(missing_ok=True)
+        raise
     return said
 
 
@@ -179,9 +184,19 @@ def _place(file: Path) -> str:
 
 
 def _replace(run: StoredRun, file: Path, found: list[Official]) -> None:
+    """Put a file and its results in the place of earlier ones; on a full disk those stay."""
     kept = [one for one in official(run.folder) if one.source != _place(file)]
-    _copy(file, run.folder / _place(file))
-    _write(run.folder / OFFICIAL / _INDEX, [*kept, *found])
+    target = run.folder / _place(file)
+    before = target.read_bytes() if target.exists() else None
+    _copy(file, target)
+    try:
+        _write(run.folder / OFFICIAL / _INDEX, [*kept, *found])
+    except StoreError:
+        if before is None:
+            target.unlink(missing_ok=True)
+        else:
+            write_atomically(target, before)
+        raise
 
 
 def _outcome(results: dict[str, str], test: str) -> Literal["pass", "fail", "skip"] | None:
@@ -200,10 +215,9 @@ def _copy(source: Path, target: Path) -> None:
         content = source.read_bytes()
         if len(content) > _LARGEST:
             raise StoreError(f"{source} is larger than {_LARGEST >> 20} MiB")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
     except OSError as error:
         raise StoreError(f"{source} cannot be added ({error.strerror})") from error
+    write_atomically(target, content)
 
 
 def _write(path: Path, rows: Sequence[Record]) -> None:

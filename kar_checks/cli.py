@@ -3,15 +3,25 @@
 Annotations are evaluated here on purpose: typer reads them.
 """
 
+import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from kar_checks.cli_options import ClusterOptions, SelectionOptions, build, shared, words
+from kar_checks.cli_options import (
+    ClusterOptions,
+    SelectionOptions,
+    build,
+    run_line,
+    shared,
+    words,
+)
 
 app = typer.Typer(
     name="kar",
@@ -29,9 +39,77 @@ NO_CLUSTER = (
 )
 
 
+# What typer raises for unknown words and missing values; it names only some of the subclasses.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
+
 def main() -> None:
-    """Run the command line."""
-    app(prog_name="kar")
+    """Run the command line, and end with a documented exit code whatever happens."""
+    sys.stdout = _KeepsGoing(sys.stdout)
+    sys.stderr = _KeepsGoing(sys.stderr)
+    try:
+        code: Any = app(prog_name="kar", standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:
+        code = _ended_by(error)
+    sys.exit(int(code or 0))
+
+
+def _ended_by(error: BaseException) -> int:
+    """Say what ended a command, and return its exit code."""
+    from kar_checks.exits import Exit
+
+    if isinstance(error, _UsageError):
+        error.show()
+        return Exit.USAGE
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        _say("interrupted")
+        return Exit.INTERRUPTED
+    _say(*_crash(error))
+    return Exit.INTERNAL
+
+
+def _crash(error: BaseException) -> tuple[str, str]:
+    """Keep the traceback of a defect of ours in a file; returns what to say of it."""
+    from kar_checks.redact import redact
+
+    first = (str(error).splitlines() or ["no message"])[0]
+    told = f"internal error: {type(error).__name__}: {first}"
+    try:
+        text = redact("".join(traceback.format_exception(error)))
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix="kar-error-", suffix=".txt", delete=False
+        ) as file:
+            file.write(f"kar {' '.join(sys.argv[1:2])}\n{text}")
+    except OSError:
+        return told, "this is a defect of kar-checks: please report it"
+    return told, f"this is a defect of kar-checks: please report it with the file {file.name}"
+
+
+class _KeepsGoing:
+    """A stream whose reader may leave (``kar run | head``): a run goes on and loses nothing."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return int(self._stream.write(text))
+        except BrokenPipeError:
+            self._close()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._close()
+
+    def _close(self) -> None:
+        """Send whatever else is written, and what waits in the buffer, nowhere."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 @contextmanager
@@ -58,7 +136,10 @@ def _one_sentence() -> Iterator[None]:
 
 
 def _say(message: str, advice: str = "") -> None:
-    print(f"kar: {message}{f' ({advice})' if advice else ''}", file=sys.stderr)
+    from kar_checks.report.words import safe
+
+    # Names come from kubeconfigs and servers: control characters must not reach a terminal.
+    print(safe(f"kar: {message}{f' ({advice})' if advice else ''}"), file=sys.stderr)
 
 
 @app.command()
@@ -76,18 +157,37 @@ def run(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show only what is not passed.")
     ] = False,
+    again: Annotated[
+        str, typer.Option(metavar="RUN", help="Repeat what did not pass in an earlier run.")
+    ] = "",
+    no_report: Annotated[
+        bool,
+        typer.Option(
+            "--no-report", help="Store the run without page and JUnit; `kar report` renders them."
+        ),
+    ] = False,
 ) -> None:
     """Measure a cluster, judge it and render the scorecard."""
     with _one_sentence():
         from kar_checks.commands.run import run_checks
         from kar_checks.options import parse_fail_on
 
+        earlier: dict[str, Any] = {}
+        if again:
+            from kar_checks.commands.repeat import what_did_not_pass
+
+            selection, earlier = what_did_not_pass(again, output, selection)
+            if not selection.select:
+                print(f"Every check of run {again} passed, or does not apply: nothing to repeat.")
+                raise typer.Exit(5)
         options = build(
             cluster,
             selection,
+            earlier,
             output=output,
             keep_on_failure=keep_on_failure,
             fail_on=parse_fail_on(fail_on),
+            render=not no_report,
         )
         if not options.names_a_cluster:
             raise ValueError(NO_CLUSTER)
@@ -110,15 +210,17 @@ def list_all(
 
 
 @app.command()
-def explain(name: Annotated[str, typer.Argument(metavar="CHECK|profile")]) -> None:
-    """Explain a check: what it proves, what makes it fail, what it needs. Or the profile."""
+def explain(
+    name: Annotated[str, typer.Argument(metavar="CHECK|TOPIC|REQUIREMENT|KAR|profile")],
+) -> None:
+    """Explain checks: what each proves, what makes it fail, what it needs. Or the profile."""
     with _one_sentence():
-        from kar_checks.commands.catalogue import explain_check, explain_profile
+        from kar_checks.commands.catalogue import explain_profile, explain_selector
 
         if name == "profile":
             explain_profile()
         else:
-            explain_check(name)
+            explain_selector(name)
 
 
 @app.command()
@@ -142,17 +244,21 @@ def doctor(
     selection: SelectionOptions,
     probe: Annotated[
         bool,
-        typer.Option("--probe", help="Make a namespace and send every manifest as a dry run."),
+        typer.Option("--probe", help="Also send every manifest as a dry run and start real pods."),
     ] = False,
 ) -> None:
-    """Look for what stands in the way on this cluster, with the option that helps."""
+    """Look for blockers on this cluster, each with the option that helps; 12 if there are any."""
     with _one_sentence():
-        from kar_checks.commands.before import examine
+        from kar_checks.commands.doctor import examine
 
         options = build(cluster, selection)
         if not options.names_a_cluster:
             raise ValueError(NO_CLUSTER)
-        code = examine(options, probe=probe)
+        code = examine(
+            options,
+            probe=probe,
+            line=lambda more: run_line(cluster, selection, options, more),
+        )
     raise typer.Exit(code)
 
 
@@ -238,7 +344,7 @@ def install(
     with _one_sentence():
         from kar_checks.commands import install as made
 
-        options = build(cluster, selection)
+        options = made.named(build(cluster, selection))
         chosen = made.Install(
             runner=runner,
             namespace=job_namespace,
@@ -283,7 +389,8 @@ def report(run: RunArgument = "latest", output: OutputOption = Path("runs")) -> 
     with _one_sentence():
         from kar_checks.commands.again import render_again
 
-        render_again(run, output)
+        code = render_again(run, output)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -312,13 +419,21 @@ def compare(
         ),
     ] = False,
     max_days_apart: Annotated[float, typer.Option(min=0, help="Further apart is not alike.")] = 7,
+    key: Annotated[
+        list[Path] | None, typer.Option(help="Public key (PEM) to verify signed runs with.")
+    ] = None,
 ) -> None:
     """Show stored runs side by side, differences first; the first is the base for figures."""
     with _one_sentence():
         from kar_checks.commands.series import compare_runs
 
         code = compare_runs(
-            runs, output, into, allow_different=allow_different, most_days_apart=max_days_apart
+            runs,
+            output,
+            into,
+            allow_different=allow_different,
+            most_days_apart=max_days_apart,
+            keys=key or (),
         )
     raise typer.Exit(code)
 
@@ -394,9 +509,14 @@ def verify(
         found = statement.verify(find_run(run, output), key)
         for one in found.changed:
             print(one)
+        for one in found.uncovered:
+            print(f"{one} is not covered: it was rendered after signing")
         if found.changed:
             raise typer.Exit(Exit.FAILED)
-        print(f"unchanged since it was signed by key {found.key[:16]}; its result: {found.result}")
+        print(
+            f"All {len(found.covered)} signed files are unchanged since key {found.key[:16]} "
+            f"signed them; the result: {found.result}"
+        )
 
 
 @app.command()
@@ -446,9 +566,15 @@ app.add_typer(submission_app, name="submission")
 
 @submission_app.command("new")
 def submission_new(
-    checklist: Annotated[Path, typer.Option(help="Your copy of the programme's checklist file.")],
     target: Annotated[Path, typer.Option(help="Folder of the product, such as v1.37/acme.")],
-    run: RunArgument = "latest",
+    checklist: Annotated[
+        Path | None,
+        typer.Option(help="Your copy of the programme's checklist; needed the first time only."),
+    ] = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Folders or ids of runs; default: the latest."),
+    ] = None,
     output: OutputOption = Path("runs"),
     answers: Annotated[
         Path | None, typer.Option(help="What only you know (YAML): metadata, attested items.")
@@ -461,12 +587,12 @@ def submission_new(
     ] = False,
     max_age_days: Annotated[int, typer.Option(min=1, help="Refuse a run older than this.")] = 90,
 ) -> None:
-    """Fill a checklist from a run and write its evidence; overwrites nothing."""
+    """Fill a checklist from runs and write its evidence; replaces only what it wrote itself."""
     with _one_sentence():
         from kar_checks.commands.submission import new
 
         code = new(
-            run,
+            runs or ["latest"],
             output,
             checklist,
             target,
@@ -482,14 +608,17 @@ def submission_new(
 def submission_check(
     file: Annotated[Path, typer.Argument(help="A filled PRODUCT.yaml.")],
     rules: Annotated[
-        str, typer.Option(metavar="strict|hybrid", help="Validator; default: the version's.")
+        str, typer.Option(metavar="strict|hybrid", help="Validator; default: hybrid, the newer.")
     ] = "",
+    online: Annotated[
+        bool, typer.Option("--online", help="Request each URL, as the validator does.")
+    ] = False,
 ) -> None:
-    """Apply the validator's rules off line; says line and column of each fault."""
+    """Check a filled checklist with the validator's rules; prints line and column of problems."""
     with _one_sentence():
         from kar_checks.commands.submission import check_file, generation
 
-        code = check_file(file, generation(rules))
+        code = check_file(file, generation(rules), online=online)
     raise typer.Exit(code)
 
 

@@ -5,7 +5,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -254,10 +255,32 @@ def words(
     return tuple(found)
 
 
+def run_line(
+    cluster: ClusterOptions, selection: SelectionOptions, options: "Options", more: list[str]
+) -> str:
+    """Return the `kar run` with the same choices, and ``more`` options, as a line to paste."""
+    named = [f"--kubeconfig={cluster.kubeconfig}"] if cluster.kubeconfig else []
+    named += [f"--context={cluster.context}"] if cluster.context else []
+    named += ["--local-cluster"] if cluster.local_cluster else []
+    named += ["--in-cluster"] if cluster.in_cluster else []
+    given = words(cluster, selection, options)
+    own = {f"--image={one}" for one in cluster.image or ()}
+    # The local cluster and a profile bring their images themselves.
+    kept = [one for one in given if not one.startswith("--image=") or one in own]
+    if options.local_cluster and not cluster.cluster_name:
+        kept = [one for one in kept if not one.startswith("--cluster-name=")]
+    return shlex.join(["kar", "run", *named, *kept, *(one for one in more if one not in kept)])
+
+
 def build(
-    cluster: ClusterOptions, selection: SelectionOptions | None = None, **more: Any
+    cluster: ClusterOptions,
+    selection: SelectionOptions | None = None,
+    earlier: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> "Options":
     """Turn what the command line gave into the options of a run; a profile's target comes first.
+
+    ``earlier`` are target options of a run that is repeated; the command line wins over them.
 
     Raises:
         ValueError: an option cannot be used (``UsageError`` and ``ProfileError`` among them).
@@ -299,7 +322,7 @@ def build(
         given["run_as_user"] = None
     own = {key: value for key, value in given.items() if value or key == "run_as_user"}
     try:
-        target = Target.model_validate({**loaded.target, **own})
+        target = Target.model_validate({**(earlier or {}), **loaded.target, **own})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in ("target", *first["loc"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
-from kar_checks.model import Cleanup, Finding, Outcome, TopicInfo
+from kar_checks.model import Cleanup, Finding, Outcome, RunInfo, TopicInfo
 from kar_checks.outcome import alternatives
 
 
@@ -57,3 +57,38 @@ def objective(
     if Outcome.FAIL in counted:
         return Exit.FAILED
     return Exit.UNDECIDED if counted else Exit.OK
+
+
+def of_run(
+    info: RunInfo,
+    findings: Sequence[Finding],
+    *,
+    pytest_exit: int = Exit.OK,
+    trouble: BaseException | None = None,
+    damaged: bool = False,
+) -> Exit:
+    """Return the exit code of a run; every command that needs one asks here.
+
+    ``pytest_exit`` is how pytest ended, ``trouble`` what kept the run's end from being stored, and
+    ``damaged`` says that an observation is lost. A selected check without a verdict never counts
+    as an objective met.
+    """
+    if info.interrupted or isinstance(trouble, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    if trouble is not None:
+        return Exit.INTERNAL
+    if pytest_exit not in (Exit.OK, Exit.FAILED):
+        return Exit(pytest_exit)
+    if damaged:
+        return Exit.HARNESS
+    code = objective(
+        findings,
+        info.topics,
+        {one.id: one.topic for one in info.checks},
+        info.cleanup,
+        [Outcome(one) for one in info.objective],
+    )
+    judged = {one.check for one in findings}
+    if code is Exit.OK and not judged.issuperset(info.selection):
+        return Exit.UNDECIDED
+    return code

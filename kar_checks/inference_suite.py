@@ -15,6 +15,8 @@ from typing import Any, Literal, cast
 
 import yaml
 
+from kar_checks import plain_yaml
+
 REQUIREMENT = "advanced_inference_ingress"
 NAME = "conformance suite of the Gateway API Inference Extension"
 DEFECT = "https://github.com/kubernetes-sigs/gateway-api-inference-extension/issues/3035"
@@ -157,7 +159,7 @@ def _refused(parts: list[str]) -> bool:
 
 def _report(text: str) -> SuiteResults:
     try:
-        content: Any = yaml.safe_load(text)
+        content: Any = plain_yaml.parse(text)
     except yaml.YAMLError as error:
         raise ValueError("it is not YAML") from error
     if not isinstance(content, dict) or content.get("kind") != "ConformanceReport":

@@ -12,9 +12,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 
 
 class Record(BaseModel):
@@ -76,6 +76,7 @@ class Reason(StrEnum):
     MEASUREMENT_FAILED = "measurement_failed"
     UNUSABLE_SETTING = "unusable_setting"
     INTERRUPTED = "interrupted"
+    RECORD_DAMAGED = "record_damaged"
     INTERNAL = "internal"
 
 
@@ -244,6 +245,16 @@ class Measure(Record):
     """How a sample was taken."""
 
 
+class OtherRun(Record):
+    """Another run of this suite that was seen at work on the same cluster."""
+
+    id: str
+    first: datetime | None = None
+    """When it was seen first; ``None`` in a run of version 0.1, which looked at its start and end
+    only."""
+    last: datetime | None = None
+
+
 class Observation(Record):
     """What one trial stored. Facts only; topics derive their own class with typed cases.
 
@@ -258,6 +269,8 @@ class Observation(Record):
     mutations: list[Mutation] = []
     disturbances: list[str] = []
     """What else happened in the cluster meanwhile (a node added, a foreign pod placed, …)."""
+    beside: list[OtherRun] = []
+    """Other runs of this suite that were at work on the cluster while this was measured."""
     commands: list[Command] = []
     figures: list[Figure] = []
     measures: list[Measure] = []
@@ -406,7 +419,7 @@ class Cleanup(Record):
 class RunInfo(Record):
     """The head of a run folder (``run.json``)."""
 
-    schema_version: int = SCHEMA
+    schema_version: Literal[1] = SCHEMA
     id: str
     suite_version: str
     started: datetime
@@ -414,11 +427,15 @@ class RunInfo(Record):
     """``None`` as long as it runs, and for ever if it was killed."""
     interrupted: str = ""
     """The signal or the trouble that ended it early."""
-    beside: list[str] = []
-    """Ids of other runs of this suite that were seen at work on the same cluster meanwhile."""
+    beside: list[OtherRun] = []
+    """Other runs of this suite that were seen at work on the same cluster meanwhile."""
     kubernetes_minor: str
     """The checklist that applies, e.g. ``1.37``."""
     profile: dict[str, Any]
+    """The settings that it was measured with."""
+    judged_with: dict[str, Any] | None = None
+    """The settings of `kar judge` in a copy that it made; the run's own verdicts rest on
+    ``profile``."""
     selection: list[str]
     """Ids of the selected checks."""
     objective: list[str] = []
@@ -430,6 +447,15 @@ class RunInfo(Record):
     costs: list[TopicCost] = []
     cleanup: Cleanup = Field(default_factory=lambda: Cleanup(verdict="unknown"))
     exit_code: int | None = None
+
+    @field_validator("beside", mode="before")
+    @classmethod
+    def _ids_alone(cls, given: Any) -> Any:
+        """Read what version 0.1 stored: ids without times."""
+        if not isinstance(given, list):
+            return given
+        entries = given
+        return [{"id": one} if isinstance(one, str) else one for one in entries]
 
 
 class RequirementResult(Record):

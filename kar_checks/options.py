@@ -35,6 +35,8 @@ class Options:
     output: Path = field(default_factory=lambda: Path("runs"))
     keep_on_failure: bool = False
     fail_on: Sequence[Outcome] = DEFAULT_FAIL_ON
+    render: bool = True
+    """Whether the run's page and JUnit file are made at its end; ``kar report`` can do it later."""
     max_disruption: Disruption = "network"
     unasked: frozenset[str] = frozenset()
     """Topics that are selected only on request, and were not asked for."""
@@ -80,13 +82,14 @@ def selected(
 
 
 def _means(selector: str, topic: Topic, check: Check) -> bool:
-    number = _kar_number(selector)
+    number = kar_number(selector)
     if number is not None:
         return bool(topic.requirement) and _kar_of(topic.requirement) == number
     return selector in (check.id, topic.id, topic.requirement)
 
 
-def _kar_number(selector: str) -> int | None:
+def kar_number(selector: str) -> int | None:
+    """Return the number that ``53``, ``KAR-53`` or ``kar53`` means."""
     digits = selector.lower().removeprefix("kar-").removeprefix("kar")
     return int(digits) if digits.isdigit() else None
 
@@ -103,7 +106,7 @@ def _no_such(selector: str) -> str:
     for topic, check in all_checks():
         if _means(selector, topic, check):
             return f"{selector} assesses what the user names: {topic.ask}"
-    number = _kar_number(selector)
+    number = kar_number(selector)
     if selector in programme.all_ids() or (
         number is not None and number in {_kar_of(one) for one in programme.all_ids()}
     ):

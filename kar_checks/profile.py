@@ -11,6 +11,7 @@ import difflib
 import math
 from collections.abc import Sequence
 from datetime import date
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from typing import Any, cast
 import yaml
 from pydantic import ValidationError
 
+from kar_checks import fast_yaml, plain_yaml
 from kar_checks.model import Record
 
 
@@ -56,6 +58,19 @@ class Profile(Record):
         """Return a setting as text."""
         return str(self.settings[key].value)
 
+    def judging(self, measured: Profile) -> Profile:
+        """Return this profile for judging a run that was measured with another one.
+
+        Only thresholds are this profile's; whatever decided how something was measured is the
+        run's own, since no judge can change it afterwards.
+        """
+        mine = thresholds()
+        settings = {
+            key: setting if key in mine else measured.settings.get(key, setting)
+            for key, setting in self.settings.items()
+        }
+        return self.model_copy(update={"settings": settings})
+
     def chooses(self, key: str, name: str) -> bool:
         """Say whether a setting of names, by comma, holds this one; an empty one holds all."""
         listed = self.text(key)
@@ -67,12 +82,35 @@ def names(text: str) -> list[str]:
     return [one.strip() for one in text.split(",") if one.strip()]
 
 
+@cache
+def thresholds() -> frozenset[str]:
+    """Return the keys of the settings that only judges read."""
+    file = resources.files("kar_checks").joinpath("profiles/thresholds.yaml")
+    return frozenset(fast_yaml.load(file.read_text("utf-8")))
+
+
+def stored(raw: dict[str, Any]) -> Profile:
+    """Return the profile that a run stored, with today's defaults for settings it did not know.
+
+    Raises:
+        ProfileError: it was changed and is no profile any more.
+    """
+    base = default()
+    try:
+        old = Profile.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ProfileError(f"the run's profile was changed: {place}: {first['msg']}") from error
+    return old.model_copy(update={"settings": {**base.settings, **old.settings}})
+
+
 def default() -> Profile:
     """Return the profile that applies when the user gives none."""
     settings: dict[str, Any] = {}
     folder = resources.files("kar_checks").joinpath("profiles/settings")
     for file in sorted(folder.iterdir(), key=lambda one: one.name):
-        settings |= yaml.safe_load(file.read_text("utf-8"))
+        settings |= fast_yaml.load(file.read_text("utf-8"))
     return Profile(
         name="record",
         description="Records every figure and sets no floor; the windows and tolerances are those "
@@ -102,14 +140,14 @@ def _assigned(assignment: str, base: Profile) -> tuple[str, Setting]:
     value: Any = text
     if not isinstance(known, str):
         with contextlib.suppress(yaml.YAMLError):
-            value = yaml.safe_load(text)
+            value = plain_yaml.parse(text)
     given = {"value": value, "origin": "the command line", "date": date.today()}
     return key, _setting("--set", base, key, given)
 
 
 def _read(path: Path, base: Profile) -> Profile:
     try:
-        raw: Any = yaml.safe_load(path.read_text("utf-8"))
+        raw: Any = plain_yaml.parse(path.read_text("utf-8"))
     except OSError as error:
         raise ProfileError(f"the profile {path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

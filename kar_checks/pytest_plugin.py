@@ -17,8 +17,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from kar_checks import report
+from kar_checks import exits, report
 from kar_checks.checks.registry import DISRUPTIONS, Check, Topic, find
+from kar_checks.cluster import openshift
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.exits import Exit
 from kar_checks.model import Finding, Observation, Outcome
@@ -60,6 +61,8 @@ class KarPlugin:
         self.code: Exit | None = None
         self.refused: HarnessError | StoreError | None = None
         """Why the run could not even begin."""
+        self.broken = False
+        """Whether a test module could not be loaded: a defect, and no interrupt as for pytest."""
         self._checks: dict[str, tuple[Topic, Check]] = {}
         self._handlers: dict[int, Any] = {}
 
@@ -80,8 +83,10 @@ class KarPlugin:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Show what could not be collected; in plain pytest its own terminal does."""
-        if report.failed and self.view:
-            self.view.progress(report.longreprtext)
+        if report.failed:
+            self.broken = True
+            if self.view:
+                self.view.progress(report.longreprtext)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note the checks that are left after every selection, pytest's own included."""
@@ -113,6 +118,8 @@ class KarPlugin:
         view = self.view or PlainView(config.get_terminal_writer().line)
         self.view = view
         view.target(before.target_line)
+        if refused := before.refuses_user:
+            view.progress(f"{refused.text}: give {openshift.OPTION}")
         try:
             self.runner = Runner(before, view.progress, view.measuring)
         except StoreError as error:
@@ -138,9 +145,11 @@ class KarPlugin:
             return
         try:
             self.code = self.runner.close(int(exitstatus))
-            report.write_all(self.runner.folder)
+            if self.options.render:
+                report.write_all(self.runner.folder)
         except (KeyboardInterrupt, StoreError) as error:
-            self.code = Exit.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Exit.INTERNAL
+            run = self.runner.run
+            self.code = exits.of_run(run.info, run.findings, trouble=error)
             if self.view:
                 self.view.progress(
                     f"{error or 'interrupted'}: `kar cleanup --run {self.run_id}` removes the "
@@ -260,6 +269,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--kar-set", action="append", default=[], metavar="KEY=VALUE")
     group.addoption("--output", type=Path, default=Path("runs"), help="where runs are stored")
     group.addoption("--keep-on-failure", action="store_true", help="leave objects for a look")
+    group.addoption("--no-report", action="store_true", help="render neither page nor JUnit")
     group.addoption("--fail-on", help="outcomes against the objective, e.g. fail,error")
     group.addoption("--max-disruption", choices=DISRUPTIONS, default="network")
     group.addoption("--namespace", default="", help="an existing namespace to work in")
@@ -302,4 +312,5 @@ def _options(config: pytest.Config) -> Options:
         output=given("--output"),
         keep_on_failure=given("--keep-on-failure"),
         fail_on=parse_fail_on(fail_on) if fail_on else DEFAULT_FAIL_ON,
+        render=not given("--no-report"),
     )

@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-from kar_checks import __version__, plan, programme
+from kar_checks import __version__, exits, plan, programme
 from kar_checks import profile as profiles
 from kar_checks.checks.registry import Check, Topic, all_checks, topics
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import facts as cluster_facts
-from kar_checks.cluster import kinds
+from kar_checks.cluster import kinds, openshift
 from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.connect import connect
 from kar_checks.cluster.errors import HarnessError, internal
 from kar_checks.cluster.facts import Facts
+from kar_checks.cluster.others import OtherRuns
 from kar_checks.cluster.ownership import Workspace, runs_at_work
-from kar_checks.exits import Exit, objective
+from kar_checks.exits import Exit
 from kar_checks.model import (
     Cleanup,
     Environment,
     Fault,
     Finding,
     Observation,
+    OtherRun,
     Outcome,
     PlannedCheck,
     Reason,
@@ -55,7 +57,9 @@ class Preflight:
         self.selection = selection
         self.run_id = run_id
         self.profile = profiles.load(options.profile, options.settings)
-        self.connection = connect(options.kubeconfig, options.context)
+        self.connection = connect(
+            options.kubeconfig, options.context, in_cluster=options.in_cluster
+        )
         self.cluster = Cluster(
             self.connection,
             run_id=run_id,
@@ -109,6 +113,11 @@ class Preflight:
         )
 
     @property
+    def refuses_user(self) -> openshift.Refusal | None:
+        """Why the platform refuses the user id of our pods; ``None`` if it does not."""
+        return openshift.refuses_user(self.cluster, self.facts, self.options.target, self.namespace)
+
+    @property
     def environment_name(self) -> str:
         """The cluster's name for people."""
         return self.options.cluster_name or self.connection.cluster or self.connection.context
@@ -157,6 +166,7 @@ class Runner:
             cleanup_seconds=preflight.profile.number("cleanup.seconds"),
         )
         self._opened = False
+        self._others: OtherRuns | None = None
 
     def _info(self) -> RunInfo:
         before = self.preflight
@@ -181,9 +191,19 @@ class Runner:
             there = runs_at_work(before.cluster, before.run_id, self.options.target.namespace)
         except HarnessError:
             return  # whoever needs the server next tells this better
-        if new := [one for one in there if one not in self.run.info.beside]:
+        moment = now()
+        self._note_others([OtherRun(id=one, first=moment, last=moment) for one in there])
+
+    def _note_others(self, there: Sequence[OtherRun]) -> None:
+        """Put other runs into the run's head: each once, with all of the time it was seen in."""
+        known = {one.id: one for one in self.run.info.beside}
+        if new := [one.id for one in there if one.id not in known]:
             self.report(f"not alone: run {', '.join(new)} is at work on this cluster, too")
-            self.run.update(beside=[*self.run.info.beside, *new])
+        for one in there:
+            before = known.get(one.id, one)
+            known[one.id] = one.model_copy(update={"first": before.first or one.first})
+        if there:
+            self.run.update(beside=list(known.values()))
 
     # -- planning ---------------------------------------------------------------------------
 
@@ -247,8 +267,11 @@ class Runner:
                     ),
                 )
                 seen = topic.run_trial(trial)
+            others = self._others.seen(began) if self._others else []
+            self._note_others(others)
             seen = seen.model_copy(
                 update={
+                    "beside": others,
                     "objects": self.workspace.made[mark[1] :],
                     "mutations": self.workspace.mutations[mark[0] :],
                     "commands": trial.commands,
@@ -272,6 +295,10 @@ class Runner:
     def _open_workspace(self) -> None:
         if not self._opened:
             self._opened = True
+            with suppress(HarnessError):  # whoever needs the server next tells this better
+                self._others = OtherRuns(
+                    self.preflight.cluster, self.preflight.run_id, self.options.target.namespace
+                )
             self.workspace.open(self.preflight.profile.text("namespace.pod_security"))
 
     def _outages(self, since: float) -> list[str]:
@@ -320,9 +347,15 @@ class Runner:
         cluster = self.preflight.cluster
         cluster.resume()
         cluster.work_for("cleanup")
+        if self._others:
+            self._note_others(self._others.seen())
+            self._others.close()
         self._look_for_others()
         cleanup = self._clean()
-        code = self._exit_code(pytest_exit, cleanup)
+        info = self.run.info.model_copy(
+            update={"interrupted": self.interrupted, "cleanup": cleanup}
+        )
+        code = exits.of_run(info, self.run.findings, pytest_exit=pytest_exit)
         self.run.update(
             finished=now(), interrupted=self.interrupted, cleanup=cleanup, exit_code=int(code)
         )
@@ -340,19 +373,6 @@ class Runner:
                 verdict="leaked",
                 message=f"{error.fault.message}; later `kar cleanup --run {self.run.info.id}`",
             )
-
-    def _exit_code(self, pytest_exit: int, cleanup: Cleanup) -> Exit:
-        if self.interrupted:
-            return Exit.INTERRUPTED
-        if pytest_exit not in (Exit.OK, Exit.FAILED):
-            return Exit(pytest_exit)
-        return objective(
-            self.run.findings,
-            self.run.info.topics,
-            {one.id: one.topic for one in self.run.info.checks},
-            cleanup,
-            self.options.fail_on,
-        )
 
     @property
     def folder(self) -> Path:

@@ -1,29 +1,36 @@
-"""A signed statement over a run: an in-toto test result in a DSSE envelope, verified off line.
+"""A signed statement over a run: an in-toto test result in a DSSE envelope, verified offline.
 
-The subjects are the files that a run's verdicts rest on, each with its SHA-256. Rendered pages are
-left out: they are made from these files and may be made again.
+The subjects are all files of the run folder, each with its SHA-256. A rendered page that is made
+only after signing is listed as not covered; anything else that is added, changed or removed breaks
+the statement.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from kar_checks.model import Finding, Outcome
-from kar_checks.store import StoredRun, StoreError, write_atomically
+from kar_checks.store import StoredRun, write_atomically
 
 FILE = "statement.dsse.json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 PAYLOAD = "application/vnd.in-toto+json"
-_HEAD = ("run.json", "findings.json", "requirements.json")
+RENDERED = frozenset({"scorecard.html", "kar-junit.xml", "pytest.html", "summary.md"})
+"""Made from the other files, by `kar run` and again by `kar report`."""
 
 
 class StatementError(ValueError):
     """A key or a statement that cannot be used, in one sentence."""
+
+
+class BadSignatureError(StatementError):
+    """The signature is not by the given key, or the statement cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +40,23 @@ class Verified:
     key: str
     result: str
     changed: list[str]
+    covered: list[str]
+    uncovered: list[str]
+    """Rendered files that were made after signing."""
 
 
-def digests(run: StoredRun) -> dict[str, str]:
-    """Return the SHA-256 of every file that a run's verdicts rest on, by path in its folder."""
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a run folder, by its path there.
+
+    Links have no digest of their own: they are ``link``, which no signed digest is equal to.
+    """
     out: dict[str, str] = {}
-    for name in _HEAD:
-        path = run.folder / name
-        if path.exists():
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            out[name] = "link"
+        elif path.is_file() and name != FILE:
             out[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    out |= {name: digest for name, digest, _ in run.files()}
     return out
 
 
@@ -70,7 +84,7 @@ def statement(run: StoredRun) -> dict[str, Any]:
     }
     subjects = [
         ResourceDescriptor(name=name, digest={"sha256": digest}).pb
-        for name, digest in digests(run).items()
+        for name, digest in digests(run.folder).items()
     ]
     made = Statement(subjects=subjects, predicate_type=TEST_RESULT, predicate=predicate)
     made.validate()
@@ -97,7 +111,7 @@ def sign(run: StoredRun, key: Path) -> Path:
     """Sign a run with a private key (PEM: Ed25519, ECDSA or RSA); returns the envelope's path.
 
     Raises:
-        StatementError: the key cannot be read or used.
+        StatementError: the key cannot be read or used, or the run is damaged.
     """
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from securesystemslib.dsse import Envelope
@@ -109,6 +123,11 @@ def sign(run: StoredRun, key: Path) -> Path:
         raise StatementError(f"the key {key} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError) as error:
         raise StatementError(f"{key} is no private key in PEM without a passphrase") from error
+    if run.damaged:
+        raise StatementError(f"a damaged run is not signed: {next(iter(run.damaged.values()))}")
+    links = [name for name, digest in digests(run.folder).items() if digest == "link"]
+    if links:
+        raise StatementError(f"{run.folder / links[0]} is a link, which a signature cannot cover")
     payload = json.dumps(statement(run), sort_keys=True).encode()
     envelope = Envelope(payload, PAYLOAD, {})
     envelope.sign(signer)
@@ -122,7 +141,6 @@ def verify(folder: Path, key: Path) -> Verified:
 
     Raises:
         StatementError: there is no statement, the key is not usable, or the signature is not good.
-        StoreError: the folder is not readable as a run any more.
     """
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
     from securesystemslib.dsse import Envelope
@@ -143,30 +161,49 @@ def verify(folder: Path, key: Path) -> Verified:
     except OSError as error:
         raise StatementError(f"{path} cannot be read: {error.strerror}") from error
     except VerificationError as error:
-        raise StatementError(f"the signature of {path} is not by this key") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StatementError(f"{path} is no signed statement") from error
+        raise BadSignatureError(f"the signature of {path} is not by this key") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadSignatureError(f"{path} is no signed statement") from error
     if payload.get("_type") != STATEMENT or payload.get("predicateType") != TEST_RESULT:
         raise StatementError(f"{path} states something else than a test result")
+    signed = {str(one["name"]): str(one["digest"]["sha256"]) for one in payload["subject"]}
+    present = digests(folder)
     return Verified(
         key=public.keyid,
         result=str(payload["predicate"]["result"]),
-        changed=_changed(folder, payload),
+        changed=_changed(signed, present),
+        covered=sorted(signed),
+        uncovered=[name for name in present if name not in signed and name in RENDERED],
     )
 
 
-def _changed(folder: Path, payload: dict[str, Any]) -> list[str]:
-    signed = {str(one["name"]): str(one["digest"]["sha256"]) for one in payload["subject"]}
+def _changed(signed: dict[str, str], present: dict[str, str]) -> list[str]:
     out: list[str] = []
     for name, digest in signed.items():
-        path = folder / name
-        if not path.is_file():
+        if name not in present:
             out.append(f"{name} is missing")
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            out.append(f"{name} was changed")
-    try:
-        present = digests(StoredRun(folder))
-    except StoreError:
-        # Whatever broke it is among the changed files.
-        present = {}
-    return [*out, *(f"{name} was added" for name in present if name not in signed)]
+        elif present[name] != digest:
+            again = " (`kar report` renders it again)" if name in RENDERED else ""
+            out.append(f"{name} was changed{again}")
+    added = [name for name in present if name not in signed and name not in RENDERED]
+    return [*out, *(f"{name} was added" for name in added)]
+
+
+def state(folder: Path, keys: Sequence[Path]) -> str:
+    """Say in a few words what is known of a run's signature; ``keys`` are public ones.
+
+    Raises:
+        StatementError: a key cannot be read.
+    """
+    if not (folder / FILE).exists():
+        return "not signed"
+    if not keys:
+        return "signed, not verified: give the public key with --key"
+    for key in keys:
+        try:
+            found = verify(folder, key)
+        except BadSignatureError:
+            continue
+        files = f"; changed since: {', '.join(found.changed)}" if found.changed else ""
+        return f"signed by key {found.key[:16]}{files or ', unchanged'}"
+    return "signed by none of the given keys"

@@ -8,7 +8,8 @@ Layout of a run::
     requirements.json    the rows derived from them
     partial/T/…          finished parts of a trial that was killed before its end
     evidence/…           raw files, named by the observation that cites them
-    scorecard.html, kar-junit.xml, pytest.html   rendered; can be made again from the rest
+    scorecard.html, kar-junit.xml, summary.md   rendered; can be made again from the rest
+    pytest.html          pytest's own report
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import os
 import re
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,8 +29,21 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from kar_checks import programme
-from kar_checks.model import SCHEMA, Finding, Observation, Record, RequirementResult, RunInfo
+from kar_checks.model import (
+    SCHEMA,
+    Finding,
+    Observation,
+    Outcome,
+    Reason,
+    Record,
+    RequirementResult,
+    RunInfo,
+)
 from kar_checks.outcome import requirement_result
+
+_MOST_LEVELS = 60
+DAMAGED = 10
+"""Exit code of a run that lost an observation, as of any other error."""
 
 
 class StoreError(Exception):
@@ -47,7 +60,7 @@ def new_run_id() -> str:
     return f"{now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str | bytes) -> None:
     """Write ``text`` so that ``path`` holds either the old or the new content.
 
     Raises:
@@ -55,17 +68,17 @@ def write_atomically(path: Path, text: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            # Made by open, and not by mkstemp, so that the user's umask decides who may read it.
+            with temporary.open("xb") as stream:
+                stream.write(text.encode() if isinstance(text, str) else text)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+                temporary.unlink()
             raise
     except OSError as error:
         raise StoreError(
@@ -156,29 +169,101 @@ class StoredRun:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.info = _read_info(folder)
-        self.findings = _read_findings(
-            folder, ended=self.info.finished is not None and not self.info.interrupted
-        )
+        stored = _read_findings(folder, ended=self.ended)
+        self.damaged = _damaged(folder, self.info, stored)
+        """By topic, why its verdicts rest on nothing: they are errors in ``findings``."""
+        self.findings = _believed(self.info, stored, self.damaged)
+        if self.damaged and self.info.exit_code is not None:
+            self.info = self.info.model_copy(update={"exit_code": DAMAGED})
         try:
             self.requirements = requirement_rows(self.info, self.findings)
         except ValueError as error:
             raise StoreError(f"{folder}/run.json was changed: {error}") from error
 
+    @property
+    def ended(self) -> bool:
+        """Whether the run went to its end."""
+        return self.info.finished is not None and not self.info.interrupted
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether `kar judge` made it from another run, whose id it still has."""
+        return self.info.judged_with is not None or self.folder.name.startswith(
+            f"{self.info.id}-judged-"
+        )
+
     def observation_text(self, trial: str) -> str | None:
-        """Return the stored JSON of a trial's observation, ``None`` if it has none."""
-        path = self.folder / "observations" / f"{trial}.json"
-        return path.read_text("utf-8") if path.exists() else None
+        """Return the stored JSON of a trial's observation; ``None`` if there is none to rely on."""
+        path = _observation(self.folder, trial)
+        return path.read_text("utf-8") if path.exists() and trial not in self.damaged else None
 
     def files(self) -> list[tuple[str, str, int]]:
-        """Return (path, SHA-256, bytes) of every raw file: observations and evidence."""
+        """Return (path, SHA-256, bytes) of every raw file: observations and evidence.
+
+        Links are no files of a run: what they point to may be anything of this machine.
+        """
         found: list[tuple[str, str, int]] = []
+        inside = self.folder.resolve()
         for room in ("observations", "partial", "evidence"):
             for path in sorted((self.folder / room).rglob("*")):
-                if path.is_file():
+                linked = path.resolve() != inside / path.relative_to(self.folder)
+                if path.is_file() and not linked:
                     content = path.read_bytes()
                     name = str(path.relative_to(self.folder))
                     found.append((name, hashlib.sha256(content).hexdigest(), len(content)))
         return found
+
+
+def _observation(folder: Path, trial: str) -> Path:
+    return folder / "observations" / f"{trial}.json"
+
+
+def _damaged(folder: Path, info: RunInfo, findings: list[Finding]) -> dict[str, str]:
+    """Return a sentence for each topic whose verdicts lack the observation that they rest on."""
+    topic_of = {one.id: one.topic for one in info.checks}
+    out: dict[str, str] = {}
+    for finding in findings:
+        topic = finding.trial or topic_of.get(finding.check, "")
+        rests = bool(finding.trial) or finding.outcome in (Outcome.PASS, Outcome.FAIL)
+        if topic and rests and topic not in out and (why := _unusable(_observation(folder, topic))):
+            out[topic] = why
+    return out
+
+
+def _unusable(path: Path) -> str:
+    """Return why a stored observation cannot be relied on; empty if it can."""
+    try:
+        raw: Any = parse_json(path.read_bytes())
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    except ValueError as error:
+        return f"{path} is truncated or was changed: {error}"
+    if not isinstance(raw, dict) or {"trial", "evidence", "started"} - set(raw):  # pyright: ignore[reportUnknownArgumentType]
+        return f"{path} is not an observation"
+    return ""
+
+
+def _believed(info: RunInfo, findings: list[Finding], damaged: dict[str, str]) -> list[Finding]:
+    """Return the findings, with an error for each one that rests on nothing."""
+    if not damaged:
+        return findings
+    topic_of = {one.id: one.topic for one in info.checks}
+    kept = [one for one in findings if (one.trial or topic_of.get(one.check)) not in damaged]
+    chosen = [one for one in info.selection if topic_of.get(one) in damaged]
+    return [*kept, *(damage(check, damaged[topic_of[check]]) for check in chosen)]
+
+
+def damage(check: str, why: str) -> Finding:
+    """Return the verdict on a check whose stored observation cannot be used."""
+    return Finding(
+        check=check,
+        outcome=Outcome.ERROR,
+        reason=Reason.RECORD_DAMAGED.value,
+        summary=why,
+        help="restore the run folder from a copy, or measure again with kar run",
+    )
 
 
 def find_run(given: str, parent: Path) -> Path:
@@ -250,8 +335,33 @@ def _changed(path: Path, error: ValidationError) -> StoreError:
 
 def _json(path: Path, missing: Any) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
+        return parse_json(path.read_bytes())
     except FileNotFoundError:
         return missing
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Return what JSON says; nothing that we write is nested as deeply as is refused here.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply.
+    """
+    try:
+        found: Any = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    level: list[Any] = [found]
+    for _ in range(_MOST_LEVELS):
+        level = [
+            below
+            for one in level
+            if isinstance(one, dict | list)
+            for below in (one.values() if isinstance(one, dict) else one)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        ]
+        if not level:
+            return found
+    raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from kar_checks.model import Finding, Outcome
+from kar_checks.report import words
 
 _SHOWN = {
     Outcome.PASS: ("✔", "passed", "green"),
@@ -23,6 +24,11 @@ _SHOWN = {
     Outcome.ERROR: ("!", "harness error", "magenta"),
     Outcome.NOT_RUN: ("·", "not run", "dim"),
 }
+
+
+def _safe(text: str, longest: int = words.LONGEST) -> str:
+    """Return text of a cluster that moves no cursor and is no markup."""
+    return escape(words.safe(text, longest))
 
 
 class View(Protocol):
@@ -57,7 +63,7 @@ class PlainView:
 
     def target(self, line: str) -> None:
         """Name the target."""
-        self._write(f"target: {line}")
+        self._write(words.safe(f"target: {line}"))
 
     def progress(self, text: str) -> None:
         """Report nothing: pytest has its own way of telling progress."""
@@ -87,7 +93,7 @@ class ConsoleView:
 
     def target(self, line: str) -> None:
         """Name the target."""
-        self.console.print(f"[bold]Target[/]  {escape(line)}", highlight=False)
+        self.console.print(f"[bold]Target[/]  {_safe(line)}", highlight=False)
 
     def progress(self, text: str) -> None:
         """Report a change of state: in place on a terminal, as a line with its time elsewhere."""
@@ -95,10 +101,10 @@ class ConsoleView:
             return
         self._said = text
         if self._live is not None:
-            self._live.update(self._live.task_ids[0], state=escape(text[:70]))
+            self._live.update(self._live.task_ids[0], state=_safe(text, 70))
         elif not self.quiet:
             elapsed = time.monotonic() - self._began
-            self.console.print(f"{elapsed:7.1f}s  {escape(text)}", highlight=False)
+            self.console.print(f"{elapsed:7.1f}s  {_safe(text)}", highlight=False)
 
     @contextmanager
     def measuring(self, title: str, budget: int) -> Iterator[None]:
@@ -114,7 +120,7 @@ class ConsoleView:
             TextColumn("[dim]of at most {task.fields[budget]} s  {task.fields[state]}[/]"),
         )
         with Progress(*columns, console=self.console, transient=True) as live:
-            live.add_task(escape(title), total=None, budget=budget, state="")
+            live.add_task(_safe(title), total=None, budget=budget, state="")
             self._live = live
             try:
                 yield
@@ -128,7 +134,7 @@ class ConsoleView:
         for one in found:
             icon, word, style = _SHOWN[one.outcome]
             about = f" ({one.variant})" if one.variant else ""
-            self.console.print(f"[{style}]{icon} {word:<14}[/] {escape(one.check + about)}")
+            self.console.print(f"[{style}]{icon} {word:<14}[/] {_safe(one.check + about)}")
 
     def done(self, folder: Path) -> None:
         """Leave the last word to the summary."""

@@ -576,6 +576,8 @@ def engine_handler(engine: Engine) -> type[Handler]:
                 self.answer(engine.metrics.text())
             elif self.path == "/v1/models":
                 self.answer({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+            elif self.path == "/version":
+                self.answer({"version": MODEL})
             else:
                 self.refuse(RefusedError(404, "not_found", f"there is no {self.path}"))
 

@@ -12,25 +12,40 @@ Environment: ``KAR_NAME`` (the name in the answers), ``KAR_PORT``.
 - ``GET /metrics``: ``vllm:num_requests_waiting`` and the like. Each read is counted.
 - ``GET /ready``: 200, or 503 when it was told to be unready.
 - ``GET`` or ``POST /kar/state``: its counts; the body of a POST changes ``waiting``, ``running``,
-  ``kv``, ``ready``, ``delay`` (seconds before each answer of a model) and ``adapters``.
-- Any other path: who answered, and how much came.
+  ``kv``, ``ready``, ``delay`` (seconds before each answer of a model) and ``adapters``. With
+  ``?token=A,B`` also ``ids``: how often each request of these tokens arrived, by its id.
+- Any other path: who answered.
 
-Request headers that steer an answer: ``x-kar-token`` (counted by its value), ``x-kar-delay``
-(seconds), ``x-kar-fail-first`` (503 to the first request of that token). The answer's header
-``x-kar-pod`` is the name, ``x-kar-revision`` is what the request carried.
+Every answer in JSON has ``received``: how many ``bytes`` the request's body had, and ``sha256``.
+
+Request headers that steer an answer: ``x-kar-token`` (counted by its value), ``x-kar-request`` (the
+id of the request within its token), ``x-kar-delay`` (seconds), ``x-kar-fail-first`` (503 to the
+first request of that token), ``x-kar-answer-bytes`` (length of a ``filling`` in the answer, see
+:func:`filling`). The answer's header ``x-kar-pod`` is the name, ``x-kar-revision`` is what the
+request carried.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import threading
 import time
+import urllib.parse
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 CHUNK = 65536
+KEPT = 262144
+"""Bytes of a body that are kept to be read as JSON; of a longer one only the digest is known."""
+
+
+def filling(size: int) -> str:
+    """Return a text of a given length, the same for everybody."""
+    return ("0123456789abcdef" * (size // 16 + 1))[:size]
 
 
 class State:
@@ -52,6 +67,7 @@ class State:
         self.first_after_change: float | None = None
         self.served = 0
         self.tokens: dict[str, int] = {}
+        self.ids: dict[str, Counter[str]] = {}
 
     def scraped(self) -> None:
         """Count a read of the metrics."""
@@ -61,12 +77,14 @@ class State:
             if self.first_after_change is None:
                 self.first_after_change = self.last_scrape - self.changed
 
-    def arrived(self, token: str) -> int:
+    def arrived(self, token: str, request: str) -> int:
         """Count a request, and return how many there were of its token."""
         with self.lock:
             self.served += 1
             if not token:
                 return self.served
+            if request:
+                self.ids.setdefault(token, Counter())[request] += 1
             self.tokens[token] = self.tokens.get(token, 0) + 1
             return self.tokens[token]
 
@@ -80,10 +98,11 @@ class State:
             self.changed = time.monotonic()
             self.first_after_change = None
 
-    def told(self) -> dict[str, Any]:
-        """Return everything that is known."""
+    def told(self, *tokens: str) -> dict[str, Any]:
+        """Return everything that is known, with the ids of the requests of some tokens."""
         with self.lock:
             return {
+                "ids": {one: dict(self.ids.get(one, {})) for one in tokens},
                 "load": dict(self.load),
                 "scrapes": self.scrapes,
                 "scraped_after_seconds": self.first_after_change,
@@ -128,7 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
         state = self.server.state
         body = self._body(path)
         if path == "/metrics":
@@ -143,13 +162,14 @@ class Handler(BaseHTTPRequestHandler):
             except ValueError as error:
                 self._send(400, json.dumps({"error": str(error)}).encode())
                 return
-            self._json(200, {"name": self.server.name, **state.told()})
+            tokens = urllib.parse.parse_qs(query).get("token", [""])[0].split(",")
+            self._json(200, {"name": self.server.name, **state.told(*filter(None, tokens))})
         else:
             self._serve(path, body)
 
     def _serve(self, path: str, body: bytes) -> None:
         token = self.headers.get("x-kar-token", "")
-        seen = self.server.state.arrived(token)
+        seen = self.server.state.arrived(token, self.headers.get("x-kar-request", ""))
         delay = float(self.headers.get("x-kar-delay", "0"))
         completion = path in ("/v1/completions", "/v1/chat/completions")
         if completion:
@@ -157,17 +177,18 @@ class Handler(BaseHTTPRequestHandler):
         if delay:
             time.sleep(delay)
         if self.headers.get("x-kar-fail-first") and seen == 1:
-            self._json(503, {"error": "told to fail the first one"})
+            self._told(503, {"error": "told to fail the first one"})
         elif completion:
             self._complete(path, body)
         else:
-            self._json(200, {"name": self.server.name, "path": path, "bytes": self.received})
+            self._told(200, {"name": self.server.name, "path": path})
 
     def _complete(self, path: str, body: bytes) -> None:
         try:
-            asked = json.loads(body or b"{}")
+            # Of a long body only a part is here; then nothing is asked for but an answer.
+            asked = json.loads(body or b"{}") if len(body) == self.received else {}
         except ValueError:
-            self._json(400, {"error": "the body is not JSON"})
+            self._told(400, {"error": "the body is not JSON"})
             return
         chat = path.endswith("chat/completions")
         head = {
@@ -180,7 +201,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         text = f"answered by {self.server.name}"
         choice = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        self._json(200, {**head, "choices": [{"index": 0, "finish_reason": "stop", **choice}]})
+        self._told(200, {**head, "choices": [{"index": 0, "finish_reason": "stop", **choice}]})
 
     def _stream(self, head: dict[str, Any]) -> None:
         count = int(self.headers.get("x-kar-events", "4"))
@@ -200,14 +221,16 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _body(self, path: str) -> bytes:
-        """Read the body; of one that nobody looks at only the length is kept."""
+        """Read the body, and keep the beginning of one that is looked at."""
         self.received = 0
+        self.digest = hashlib.sha256()
         keep = path.startswith(("/v1/", "/kar/"))
         kept: list[bytes] = []
         for piece in self._pieces():
-            self.received += len(piece)
-            if keep:
+            if keep and self.received < KEPT:
                 kept.append(piece)
+            self.received += len(piece)
+            self.digest.update(piece)
         return b"".join(kept)
 
     def _pieces(self) -> Any:
@@ -227,6 +250,13 @@ class Handler(BaseHTTPRequestHandler):
                 return
             size -= len(piece)
             yield piece
+
+    def _told(self, status: int, body: dict[str, Any]) -> None:
+        """Answer a request whose body was counted."""
+        body = {**body, "received": {"bytes": self.received, "sha256": self.digest.hexdigest()}}
+        if size := int(self.headers.get("x-kar-answer-bytes", "0")):
+            body["filling"] = filling(size)
+        self._json(status, body)
 
     def _json(self, status: int, body: dict[str, Any]) -> None:
         self._send(status, json.dumps(body).encode())

@@ -25,6 +25,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 import signal
@@ -234,10 +235,10 @@ def iperf3(order: Message) -> Message:
             return {"argv": argv, "error": f"iperf3 did not end within {order['seconds']:g} s"}
         found = {"argv": argv, "exit_code": done.returncode, "tries": attempt + 1}
         try:
-            found["json"] = json.loads(done.stdout)
-        except ValueError:
+            found["json"] = result(done.stdout)
+        except ValueError as error:
             told = (done.stderr or done.stdout).strip()[:300]
-            return {**found, "error": f"iperf3 printed no JSON: {told or 'nothing at all'}"}
+            return {**found, "error": f"iperf3 printed {error}: {told or 'nothing at all'}"}
         error = found["json"].get("error")
         if not error:
             return found
@@ -245,6 +246,26 @@ def iperf3(order: Message) -> Message:
         if "busy" not in found["error"]:
             return found
         time.sleep(BUSY_PAUSE)
+    return found
+
+
+def result(text: str) -> Message:
+    """Return the one JSON object that iperf3 printed; warnings may stand before and after it.
+
+    Raises:
+        ValueError: there is none, or more than one, so that nobody knows which one counts.
+    """
+    lines = text.splitlines(keepends=True)
+    begin = next((at for at, line in enumerate(lines) if line.startswith("{")), None)
+    if begin is None:
+        raise ValueError("no JSON")
+    whole = "".join(lines[begin:])
+    try:
+        found, end = json.JSONDecoder().raw_decode(whole)
+    except (ValueError, RecursionError):
+        raise ValueError("no JSON") from None
+    if "{" in whole[end:]:
+        raise ValueError("more than one result")
     return found
 
 
@@ -538,11 +559,13 @@ class Conductor:
             answer = await self._measure(client, server, mesh["order"])
             if answer.get("error"):
                 return one, other, None, str(answer["error"])[:120]
-            speed = answer["json"]["end"]["sum_received"]["bits_per_second"]
+            speed = float(answer["json"]["end"]["sum_received"]["bits_per_second"])
+            if not math.isfinite(speed):
+                return one, other, None, f"iperf3 reports {speed} bit/s"
             if speed <= 0:
                 return one, other, None, "nothing was received"
             return one, other, round(speed / 1e6), ""
-        except (OSError, TimeoutError, KeyError, TypeError) as error:
+        except (OSError, TimeoutError, KeyError, TypeError, ValueError) as error:
             return one, other, None, f"{type(error).__name__}: {error}"[:120]
 
 

@@ -27,11 +27,13 @@ import resource
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,9 @@ NET = Path("/sys/class/net")
 RDMA = Path("/sys/class/infiniband")
 VERBS = Path("/sys/class/infiniband_verbs")
 NODES = Path("/dev/infiniband")
+DEV = Path("/dev")
+PCI_DEVICES = Path("/sys/bus/pci/devices")
+_MOST_DEVICES = 500
 PROGRAM = "ib_write_bw"
 QUIET_SECONDS = 1.0
 """How long the counters are watched before anything of ours is sent."""
@@ -68,6 +73,7 @@ def interfaces(net: Path = NET, proc: Path = Path("/proc/net")) -> dict[str, Any
         addresses.setdefault(name, []).extend(found)
     kinds = link_kinds(ask_links()) if net == NET else {}
     names = sorted(one.name for one in net.iterdir() if one.is_dir()) if net.is_dir() else []
+    environment = {k: v for k, v in os.environ.items() if k.startswith("PCIDEVICE_")}
     return {
         "interfaces": {
             name: describe(net / name)
@@ -81,8 +87,33 @@ def interfaces(net: Path = NET, proc: Path = Path("/proc/net")) -> dict[str, Any
             "locked_memory": resource.getrlimit(resource.RLIMIT_MEMLOCK)[0],
             "ports": rdma_ports(),
         },
-        "environment": {k: v for k, v in os.environ.items() if k.startswith("PCIDEVICE_")},
+        "environment": environment,
+        "devices": device_nodes(),
+        "drivers": pci_drivers(environment.values()),
     }
+
+
+def device_nodes(dev: Path = DEV) -> list[str]:
+    """Return the device nodes below a folder, by their paths in it; terminals are left out."""
+    out: list[str] = []
+    for folder, folders, names in os.walk(dev):
+        folders[:] = [one for one in folders if one not in ("pts", "shm", "mqueue")]
+        for name in names:
+            path = Path(folder) / name
+            try:
+                mode = path.lstat().st_mode
+            except OSError:
+                continue
+            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+                out.append(str(path.relative_to(dev)))
+    return sorted(out)[:_MOST_DEVICES]
+
+
+def pci_drivers(texts: Iterable[str], devices: Path = PCI_DEVICES) -> dict[str, str]:
+    """Return the kernel's driver of each PCI function that texts name; empty if it has none."""
+    found = sorted({address for text in texts for address in _PCI.findall(text)})
+    links = {one: devices / one / "driver" for one in found}
+    return {one: link.resolve().name if link.exists() else "" for one, link in links.items()}
 
 
 def describe(folder: Path) -> dict[str, Any]:

@@ -4,8 +4,20 @@
                   a JSON line at its start and at each change. SIGTERM ends it at once (code 143).
 ``ask SOCKET JSON``  prints PID 1's answer. The JSON may hold ``keep`` (a text to remember; only
                   the first one counts), ``nonce`` (proved by a keyed hash of it under the kept
-                  text, which a process started later cannot do) and ``burn`` (seconds of a busy
-                  loop in this container, measured by the kernel's own counters).
+                  text, which a process started later cannot do), ``since`` (the start time of a
+                  first process and how many of its changes are known) and ``work``.
+
+``work`` is done by a child of PID 1, so that it is limited by whatever limits PID 1 and not by
+what the runtime gives to a new process of the container:
+
+``{"do": "burn", "seconds": 1}``  a busy loop on the idlest CPU
+``{"do": "spin", "seconds": 1, "cpu": 3}``  a busy loop on one CPU, with its CPU time on the way;
+                  it ends early when ``{"do": "stop"}`` says so
+``{"do": "fill", "bytes": 1, "enough": 1, "how": "hole", "linger": 1}``  page cache: a file is read;
+                  ``how`` is ``written`` if its bytes must be real, or empty to write them only if
+                  the usage stays below ``enough``; it stays for some seconds after the answer
+``{"do": "usage"}``  the container's memory usage now
+``{"do": "pick"}``  the CPUs that PID 1 may use, and which of them is the idlest
 
 Only the standard library; the kernel's files are read as they are and not interpreted.
 """
@@ -19,13 +31,19 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 POLL_SECONDS = 0.15
 CONNECT_SECONDS = 15.0
 STOPPED = 143
+PICK_SECONDS = 0.2
+SAMPLE_SECONDS = 0.05
+MOST_CHANGES = 2000
+BLOCK = 1 << 20
+UNRECLAIMABLE = {"tmpfs", "ramfs", "hugetlbfs"}
+"""File systems whose pages are charged, but cannot be reclaimed: filling them would kill."""
 
 V2_VALUES = ("cpu.max", "cpu.weight", "memory.max")
 V2_COUNTERS = ("cpu.stat", "memory.current")
@@ -103,8 +121,24 @@ class Kernel:
         return cls(*find_files(*texts, lambda path: Path(path).exists()))
 
     def values(self) -> dict[str, str]:
-        """Return what resources are set to; a file that cannot be read is missing."""
-        return self._read(V1_VALUES if self.version == "v1" else V2_VALUES)
+        """Return what resources are set to; a file that cannot be read is missing.
+
+        The files are not written at one moment: what is read twice the same is no mixture.
+        """
+        names = V1_VALUES if self.version == "v1" else V2_VALUES
+        found = self._read(names)
+        for _ in range(3):
+            again = self._read(names)
+            if again == found:
+                break
+            found = again
+        return found
+
+    def high(self) -> int | None:
+        """Return the usage from which version 2 reclaims (``memory.high``), if there is one."""
+        near = self._files.get("memory.max")
+        text = read(str(Path(near).with_name("memory.high"))) if near else None
+        return int(text) if text is not None and text.isdigit() else None
 
     def counters(self) -> dict[str, int]:
         """Return usage: ``nr_periods``, ``nr_throttled``, ``usage_ns``, ``memory_bytes``."""
@@ -151,17 +185,22 @@ class Keeper:
         if values == self.values:
             return False
         self.values = values
-        self.changes.append((time.time(), values))
+        if len(self.changes) < MOST_CHANGES:
+            self.changes.append((time.monotonic(), values))
         return True
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Return everything that PID 1 knows, and the changes since it was last asked."""
+        """Return everything that PID 1 knows, and the changes that are new to who asks.
+
+        Changes are kept: an answer that is lost on its way is asked for again.
+        """
         self.kept = self.kept or str(question.get("keep", ""))
         self.look()
-        changes, self.changes = self.changes, []
+        started, known = question.get("since", (0, 0))
         nonce = str(question.get("nonce", ""))
         return {
             "now": time.time(),
+            "clock": time.monotonic(),
             "pid": os.getpid(),
             "started": self.started,
             "proof": prove(self.kept, nonce) if self.kept and nonce else "",
@@ -169,13 +208,14 @@ class Keeper:
             "page": os.sysconf("SC_PAGE_SIZE"),
             "values": self.values,
             "counters": self.kernel.counters(),
-            "changes": changes,
+            "changes": self.changes[known if started == self.started else 0 :],
         }
 
 
 def serve(path: str) -> None:
     """Answer questions and watch the kernel's files for ever."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(STOPPED))
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children that work
     keeper = Keeper(Kernel.here(), read("/proc/self/stat") or "")
     keeper.look()
     _say({"event": "started", "started": keeper.started, "values": keeper.values})
@@ -190,19 +230,39 @@ def serve(path: str) -> None:
             except TimeoutError:
                 pass
             else:
-                _serve_one(talk, keeper)
+                _serve_one(talk, keeper, path)
             if keeper.look():
                 _say({"event": "changed", "values": keeper.values})
 
 
-def _serve_one(talk: socket.socket, keeper: Keeper) -> None:
+def _serve_one(talk: socket.socket, keeper: Keeper, path: str) -> None:
     with talk:
         talk.settimeout(2)
         try:
             with talk.makefile("rw", encoding="utf-8") as stream:
-                stream.write(json.dumps(keeper.answer(json.loads(stream.readline()))) + "\n")
+                question = json.loads(stream.readline())
+                if "work" not in question:
+                    stream.write(json.dumps(keeper.answer(question)) + "\n")
+                elif os.fork() == 0:
+                    _child(stream, question["work"], path)
         except (OSError, ValueError) as error:
             _say({"event": "bad question", "error": str(error)})
+
+
+def _child(stream: Any, wanted: dict[str, Any], path: str) -> None:
+    """Work and end: a child must never go on as if it were the first process."""
+    try:
+        try:
+            done = work(wanted, path)
+        except Exception as error:
+            done = {"error": repr(error)}  # whatever it was, the caller reads it
+        stream.write(json.dumps(done) + "\n")
+        stream.flush()
+        if "until" in done:
+            stream.close()
+            time.sleep(max(0.0, done["until"] - time.monotonic()))
+    finally:
+        os._exit(0)
 
 
 def _say(line: dict[str, Any]) -> None:
@@ -210,39 +270,205 @@ def _say(line: dict[str, Any]) -> None:
 
 
 def ask(path: str, question: dict[str, Any]) -> dict[str, Any]:
-    """Ask PID 1, after a busy loop if the question wants one.
+    """Ask PID 1, after the work that the question wants.
 
     Raises:
         OSError: nobody answered in time.
     """
-    seconds = float(question.get("burn", 0))
-    burned = _burn(seconds) if seconds else {}
+    wanted = question.pop("work", None)
+    done = {}
+    if wanted:
+        done = _talk(path, {"work": wanted}, CONNECT_SECONDS + float(wanted.get("seconds", 0)))
+    return {**_talk(path, question, CONNECT_SECONDS), "work": done}
+
+
+def _talk(path: str, question: dict[str, Any], seconds: float) -> dict[str, Any]:
     deadline = time.monotonic() + CONNECT_SECONDS
     while True:
         try:
             with socket.socket(socket.AF_UNIX) as talk:
-                talk.settimeout(CONNECT_SECONDS)
+                talk.settimeout(seconds)
                 talk.connect(path)
                 with talk.makefile("rw", encoding="utf-8") as stream:
                     stream.write(json.dumps(question) + "\n")
                     stream.flush()
                     answer: dict[str, Any] = json.loads(stream.readline())
-                    return {**answer, "burned": burned}
+                    return answer
         except (OSError, ValueError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
 
 
-def _burn(seconds: float) -> dict[str, float]:
-    """Spin, and return by how much the container's counters grew (``seconds`` is wall time)."""
-    kernel = Kernel.here()
-    before, began = kernel.counters(), time.monotonic()
+def work(wanted: dict[str, Any], path: str) -> dict[str, Any]:
+    """Do what is wanted, see the top of the file; ``path`` is the socket, files are beside it."""
+    kernel, what = Kernel.here(), wanted["do"]
+    seconds = float(wanted.get("seconds", 0))
+    stop = Path(f"{path}.stop")
+    if what == "pick":
+        return {"cpus": sorted(os.sched_getaffinity(0)), "cpu": pick()}
+    if what == "burn":
+        return burn(kernel, seconds)
+    if what == "spin":
+        stop.unlink(missing_ok=True)
+        return spin(kernel, seconds, int(wanted["cpu"]), stop)
+    if what == "stop":
+        stop.touch()
+        return {}
+    if what == "usage":
+        return {"clock": time.monotonic(), "usage": kernel.counters().get("memory_bytes")}
+    return fill(
+        kernel,
+        f"{path}.fill",
+        int(wanted["bytes"]),
+        int(wanted["enough"]),
+        how=str(wanted.get("how", "")),
+        linger=float(wanted.get("linger", 0)),
+    )
+
+
+def idle_seconds(stat: str, cpu: int) -> float | None:
+    """Return how long a CPU has had nothing to do, by the text of ``/proc/stat``."""
+    for line in stat.splitlines():
+        name, *numbers = line.split()
+        if name == f"cpu{cpu}":
+            return (int(numbers[3]) + int(numbers[4])) / os.sysconf("SC_CLK_TCK")
+    return None
+
+
+def stat_text(mountinfo: str | None = None) -> str:
+    """Return ``/proc/stat``, or nothing where something else has been mounted over it."""
+    lines = (mountinfo or read("/proc/self/mountinfo") or "").splitlines()
+    if any(line.split()[4] == "/proc/stat" for line in lines):
+        return ""
+    return read("/proc/stat") or ""
+
+
+def pick() -> int:
+    """Return the CPU, of those that this process may use, that was idle for longest just now."""
+    allowed = sorted(os.sched_getaffinity(0))
+    before = stat_text()
+    time.sleep(PICK_SECONDS)
+    after = stat_text()
+
+    def rested(cpu: int) -> float:
+        return (idle_seconds(after, cpu) or 0) - (idle_seconds(before, cpu) or 0)
+
+    return max(allowed, key=rested)
+
+
+def burn(kernel: Kernel, seconds: float) -> dict[str, Any]:
+    """Spin on the idlest CPU; returns wall time, CPU time, and how long that CPU was idle."""
+    cpu = pick()
+    os.sched_setaffinity(0, {cpu})
+    before, idle = kernel.counters(), idle_seconds(stat_text(), cpu)
+    used, began = time.process_time(), time.monotonic()
     while time.monotonic() - began < seconds:
         pass
-    after, took = kernel.counters(), time.monotonic() - began
-    grown = {name: after[name] - before[name] for name in before if name in after}
-    return {"seconds": took, **{name: float(value) for name, value in grown.items()}}
+    took, used = time.monotonic() - began, time.process_time() - used
+    later, after = idle_seconds(stat_text(), cpu), kernel.counters()
+    rested = None if idle is None or later is None else max(0.0, later - idle)
+    return {
+        "cpu": cpu,
+        "seconds": took,
+        "used": used,
+        "idle": rested,
+        **{one: float(after[one] - before[one]) for one in before if one in after},
+    }
+
+
+def spin(kernel: Kernel, seconds: float, cpu: int, stop: Path) -> dict[str, Any]:
+    """Spin on one CPU; returns (monotonic time, CPU time) and throttling on the way."""
+    os.sched_setaffinity(0, {cpu})
+    began = time.monotonic()
+    samples: list[tuple[float, float]] = []
+    periods: list[tuple[float, int, int]] = []
+
+    def note() -> None:
+        now = round(time.monotonic(), 4)
+        samples.append((now, round(time.process_time(), 5)))
+        seen = kernel.counters()
+        if "nr_throttled" in seen:
+            periods.append((now, seen["nr_periods"], seen["nr_throttled"]))
+
+    due = began
+    while (now := time.monotonic()) - began < seconds:
+        if now >= due:
+            note()
+            due = now + SAMPLE_SECONDS
+            if stop.exists():
+                break
+    note()
+    return {"cpu": cpu, "samples": samples, "periods": periods}
+
+
+def file_system(mountinfo: str, path: str) -> str:
+    """Return the type of the file system that a path is on."""
+    best, found = "", ""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        target = before.split()[4]
+        inside = path == target or path.startswith(target.rstrip("/") + "/")
+        if inside and len(target) >= len(best):
+            best, found = target, after.split()[0]
+    return found
+
+
+def fill(
+    kernel: Kernel, path: str, size: int, enough: int, *, how: str, linger: float
+) -> dict[str, Any]:
+    """Fill the page cache with a file; returns usage on the way.
+
+    A hole is read like any file: its pages are charged, and nothing goes to the disk. Where that
+    charges nothing the file is written, if its pages can be reclaimed there. The pages go with
+    this process, which has the only name of the file.
+    """
+    kind = file_system(read("/proc/self/mountinfo") or "", path)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    Path(path).unlink()
+    samples: list[tuple[float, int]] = []
+    os.ftruncate(handle, size)
+    possible = kind not in UNRECLAIMABLE
+    written = how == "written" and possible
+    if not written:
+        _through(kernel, handle, size, samples)
+        written = how == "" and possible and max(usage for _, usage in samples) < enough
+    if written:
+        block = os.urandom(BLOCK)
+        for offset in range(0, size, BLOCK):
+            os.pwrite(handle, block[: size - offset], offset)
+        _through(kernel, handle, size, samples)
+    return {
+        "bytes": size,
+        "how": "written" if written else "hole",
+        "file_system": kind,
+        "high": kernel.high(),
+        "available": available((read("/proc/meminfo") or "").splitlines()),
+        "samples": samples,
+        "until": time.monotonic() + linger,
+    }
+
+
+def available(meminfo: Iterable[str]) -> int | None:
+    """Return the bytes that the machine can give without swapping (``MemAvailable``)."""
+    found = [line.split()[1] for line in meminfo if line.startswith("MemAvailable:")]
+    return int(found[0]) * 1024 if found else None
+
+
+def _through(kernel: Kernel, handle: int, size: int, samples: list[tuple[float, int]]) -> None:
+    block = bytearray(BLOCK)
+    for offset in range(0, size, BLOCK):
+        os.preadv(handle, [block], offset)
+        if not samples or time.monotonic() - samples[-1][0] >= SAMPLE_SECONDS:
+            _sample(kernel, samples)
+    _sample(kernel, samples)
+
+
+def _sample(kernel: Kernel, samples: list[tuple[float, int]]) -> None:
+    usage = kernel.counters().get("memory_bytes")
+    if usage is None:
+        raise OSError("the container's memory usage cannot be read")
+    samples.append((round(time.monotonic(), 4), usage))
 
 
 if __name__ == "__main__":

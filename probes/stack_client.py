@@ -4,12 +4,19 @@ Configuration is JSON at ``KAR_CONFIG``: ``url``, ``host`` (Host header, may be 
 (empty: the first that is served), ``path`` (empty: found out), ``run`` (begins every request's
 id), ``requests``, ``warm_up``, ``at_once``, ``words`` (length of a prompt), ``answer_tokens``,
 ``request_seconds``, ``quiet_seconds``, ``settle_seconds``, ``pods`` (name, address, ports),
-``paths`` and ``metrics`` to look for, ``version`` (a path). A bearer token is read from the file
-``KAR_TOKEN`` if there is one; it is never printed.
+``paths`` and ``metrics`` to look for, ``version`` (a path), ``short_words`` (length of every other
+prompt; absent: all are equally long), ``steps`` (a folder, absent or empty: nobody reads along). A
+bearer token is read from the file ``KAR_TOKEN`` if there is one; it is never printed.
+
+Most requests are sent one by one, the last ones ``at_once`` together. Between them the client
+stops until the file ``go-N`` appears in ``steps``, so that somebody can read the interfaces of the
+pods while nothing of ours is under way. ``stack_client.py step N FOLDER SECONDS`` lets it go on
+from stop N - 1 and waits until it has come to stop N; it prints ``at``, ``over`` or ``not yet``.
 
 Prints one JSON object a line: ``counters`` of every pod at four moments (``first``, ``quiet``,
-``before``, ``after``), ``version``, ``serves``, ``warm_up``, ``answer`` for each counted request,
-``problem``, and ``done``. ``at`` is in seconds after the program's start.
+``before``, ``after``), ``version``, ``serves``, ``warm_up``, ``step`` with what was done since the
+one before, ``answer`` for each counted request, ``problem``, and ``done``. ``at`` is in seconds
+after the program's start.
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ import random
 import re
 import signal
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -33,9 +41,21 @@ SETTLE_PAUSE = 1.0
 RESOLVE_SECONDS = 10.0
 """A cluster's name service that has just met a new Service asks to try again for a moment."""
 MOST_TEXT = 300
+STEP_SECONDS = 60.0
+"""How long the client waits for whoever reads along, before it goes on alone."""
+END_SECONDS = 5.0
+POLL_SECONDS = 0.02
+QUIET_PARTS = 4
+"""Pieces of the time without requests, so that traffic of others shows how steady it is."""
+ALONE_SHARE = 0.6
+"""Share of the requests that are sent one by one, and not together with others."""
+_TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
+"""Where a chat answer has its text; a model that is still thinking has none in the first."""
 _SAMPLE = re.compile(
     r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+([-+0-9.eE]+|[-+]?(?:Inf|NaN))(?:\s+[0-9.]+)?"
 )
+_BEGINNING = re.compile(r"(?:ray_)?[^:_]*[:_]?")
+"""Ray puts its own word before the names of the engines that it runs."""
 _LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _WORDS = (
     *("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven", "islet", "jetty"),
@@ -109,17 +129,21 @@ def _unresolved(why: Any) -> bool:
 
 
 def samples(text: str, wanted: list[str]) -> tuple[list[str], list[list[Any]]]:
-    """Return (families by their beginnings, wanted samples as [name, labels, value])."""
+    """Return (beginnings of all names and the wanted names, samples as [name, labels, value])."""
     families: set[str] = set()
     found: list[list[Any]] = []
+    names = set(wanted)
     for line in text.splitlines():
         match = None if line.startswith("#") else _SAMPLE.fullmatch(line.strip())
         if match is None:
             continue
         name = match[1]
-        families.add(re.split(r"(?<=[:_])", name, maxsplit=1)[0])
+        families.add(_BEGINNING.match(name)[0])  # type: ignore[index]
         value = float(match[3])
-        if name in wanted and value == value and abs(value) != float("inf"):
+        if name in names and ":" not in name and not name.startswith("process_"):
+            # Some engines' names have no beginning of their own.
+            families.add(name)
+        if name in names and value == value and abs(value) != float("inf"):
             found.append([name, dict(_LABEL.findall(match[2] or "")), value])
     return sorted(families), found
 
@@ -142,29 +166,28 @@ class Pod:
     def counters(self) -> Object:
         """Read every endpoint that has metrics; the first time all candidates are tried.
 
-        Engine and framework may tell theirs at different ports.
+        Engine and framework may tell theirs at different ports, and so may the ranks of an engine;
+        a sidecar may pass those of another port through. ``by_endpoint`` holds all that was read:
+        only several readings show which endpoints tell the same.
         """
         families: set[str] = set()
         found: list[list[Any]] = []
-        seen: set[str] = set()
-        there: list[str] = []
+        told: dict[str, list[list[Any]]] = {}
         for url in self._endpoints if self._endpoints is not None else self._candidates:
             status, text = fetch(url, seconds=SCRAPE_SECONDS)
-            told, values = samples(text, self._config["metrics"]) if status == 200 else ([], [])
-            if not told:
+            names, values = samples(text, self._config["metrics"]) if status == 200 else ([], [])
+            if not names:
                 continue
-            there.append(url)
-            families.update(told)
-            # The same metrics at a second port (a sidecar passes them through) count once.
-            new = [one for one in values if one[0] not in seen]
-            found += new
-            seen.update(one[0] for one in new)
-        if self._endpoints is None or there:
-            self._endpoints = there
+            families.update(names)
+            found += [one for one in values if one not in found]
+            told[url] = values
+        if self._endpoints is None or told:
+            self._endpoints = list(told)
         return {
-            "endpoint": ", ".join(one.partition("://")[2] for one in there),
+            "endpoint": ", ".join(map(_place, told)),
             "families": sorted(families),
             "samples": found,
+            "by_endpoint": {_place(url): values for url, values in told.items()},
         }
 
     def version(self) -> str:
@@ -177,6 +200,66 @@ class Pod:
                 return text[:MOST_TEXT]
             told = str(status)
         return told
+
+
+def _place(url: str) -> str:
+    return url.partition("://")[2]
+
+
+class Steps:
+    """Stops between requests, for whoever reads the interfaces of the pods meanwhile."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder) if folder else None
+        self._number = 0
+
+    def stop(self, did: str, asked: list[Object] | None = None) -> None:
+        """Tell what was done since the last stop, and wait to be let go on.
+
+        ``did`` is ``nothing``, ``asked`` or ``other`` (what is of no use to anybody).
+        """
+        number = self._number
+        self._number += 1
+        if self._folder is not None:
+            (self._folder / f"at-{number}").touch()
+            if not _appears(self._folder / f"go-{number}", STEP_SECONDS):
+                self._folder = None
+        requests = [
+            {key: one[key] for key in ("status", "words", "prompt_tokens", "short")}
+            for one in asked or []
+        ]
+        waited = self._folder is not None
+        say("step", number=number, at=since(), did=did, requests=requests, waited=waited)
+
+    def end(self) -> None:
+        """Tell whoever waits for another stop that there is none, before the pod ends with us."""
+        if self._folder is not None:
+            (self._folder / "over").touch()
+            _appears(self._folder / "seen", END_SECONDS)
+
+
+def _appears(path: Path, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def step(number: int, folder: Path, seconds: float) -> str:
+    """Let the client go on to stop ``number`` and wait for it: ``at``, ``over`` or ``not yet``."""
+    if number:
+        (folder / f"go-{number - 1}").touch()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if (folder / f"at-{number}").exists():
+            return "at"
+        if (folder / "over").exists():
+            (folder / "seen").touch()
+            return "over"
+        time.sleep(POLL_SECONDS)
+    return "not yet"
 
 
 def snapshot(pods: list[Pod], moment: str) -> dict[str, Object]:
@@ -237,9 +320,12 @@ class Client:
             return f"no model was named, and /v1/models gave {status}: {text[:MOST_TEXT]}"
         return ""
 
-    def ask(self, name: str) -> Object:
+    def ask(self, name: str, *, short: bool = False) -> Object:
         """Send one request under this id; returns the fields of its line."""
-        text = prompt(name, int(self.config["words"]))
+        words = int(self.config["words"])
+        if short:
+            words = int(self.config.get("short_words") or words)
+        text = prompt(name, words)
         body: Object = {
             "model": self.model,
             "max_tokens": int(self.config["answer_tokens"]),
@@ -263,62 +349,112 @@ class Client:
             "status": status,
             "seconds": round(since() - began, 3),
             "text": "",
+            "words": words,
+            "short": short,
             "prompt_tokens": None,
+            "generated_tokens": None,
             "problem": "",
         }
         try:
             content = json.loads(answer)
-            choice = content["choices"][0]
-            told = choice.get("text") or (choice.get("message") or {}).get("content") or ""
-            line["text"] = str(told)[:MOST_TEXT]
-            line["prompt_tokens"] = (content.get("usage") or {}).get("prompt_tokens")
+            line["text"] = _text(content["choices"][0])[:MOST_TEXT]
+            usage = content.get("usage") or {}
+            line["prompt_tokens"] = usage.get("prompt_tokens")
+            line["generated_tokens"] = usage.get("completion_tokens")
         except (ValueError, LookupError, TypeError, AttributeError):
             line["problem"] = answer[:MOST_TEXT]
         return line
 
-    def warm_up(self, run: str, count: int) -> list[Object]:
+    def warm_up(self, run: str, count: int, steps: Steps | None = None) -> list[Object]:
         """Send the first requests, and find out which of the two interfaces is served."""
         paths = [self.path] if self.path else ["/v1/completions", "/v1/chat/completions"]
         found: list[Object] = []
         for path in paths:
             self.path = path
-            found = [self.ask(f"{run}-warm{number}") for number in range(count)]
+            found = []
+            for number in range(count):
+                found.append(self.ask(f"{run}-warm{number}"))
+                if steps is not None:
+                    steps.stop("asked", found[-1:])
             if not all(one["status"] in (400, 404, 405, 501) for one in found):
                 break
         return found
 
 
+def _text(choice: Object) -> str:
+    """Return the text of an answer, also of a model that spent its tokens on thinking."""
+    message = choice.get("message") or {}
+    found = [choice.get("text"), *(message.get(name) for name in _TEXTS)]
+    return str(next((one for one in found if one), ""))
+
+
+def plan(requests: int, at_once: int) -> list[list[tuple[int, bool]]]:
+    """Return which requests (number, short or not) are sent together, one list after the other.
+
+    Short and long ones take turns and change places, so that nothing that only grows with time
+    grows with the length of the prompts.
+    """
+    turns = [(number, number % 4 in (0, 3)) for number in range(requests)]
+    alone = requests if at_once < 2 else int(requests * ALONE_SHARE)
+    together = turns[alone:]
+    groups = [together[start : start + at_once] for start in range(0, len(together), at_once)]
+    return [*([one] for one in turns[:alone]), *groups]
+
+
 def main() -> None:
     """Read, ask, read again."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+    if sys.argv[1:2] == ["step"]:
+        print(step(int(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])))
+        return
     config: Object = json.loads(Path(os.environ["KAR_CONFIG"]).read_text("utf-8"))
+    steps = Steps(str(config.get("steps") or ""))
+    work(config, steps)
+    say("done")
+    steps.end()
+
+
+def work(config: Object, steps: Steps) -> None:
+    """Do everything that is told."""
     pods = [Pod(one, config) for one in config["pods"]]
     client = Client(config)
 
     snapshot(pods, "first")
     for one in pods:
         say("version", pod=one.name, text=one.version())
-    time.sleep(float(config["quiet_seconds"]))
+    steps.stop("other")
+    for _ in range(QUIET_PARTS):
+        time.sleep(float(config["quiet_seconds"]) / QUIET_PARTS)
+        steps.stop("nothing")
     snapshot(pods, "quiet")
 
     if problem := client.find_model():
         say("problem", text=problem)
-        say("done")
         return
-    warm = client.warm_up(str(config["run"]), int(config["warm_up"]))
+    steps.stop("other")
+    warm = client.warm_up(str(config["run"]), int(config["warm_up"]), steps)
     say("serves", path=client.path, model=client.model)
     for line in warm:
         say("warm_up", **line)
     settled(pods, float(config["settle_seconds"]))
+    steps.stop("nothing")
     snapshot(pods, "before")
+    steps.stop("other")
 
-    names = [f"{config['run']}-{number:03}" for number in range(int(config["requests"]))]
-    with ThreadPoolExecutor(max_workers=int(config["at_once"])) as pool:
-        for number, line in enumerate(pool.map(client.ask, names)):
-            say("answer", number=number, **line)
+    at_once = int(config["at_once"])
+    with ThreadPoolExecutor(max_workers=at_once) as pool:
+        for turn in plan(int(config["requests"]), at_once):
+            sent = [
+                pool.submit(client.ask, f"{config['run']}-{number:03}", short=short)
+                for number, short in turn
+            ]
+            answers = [one.result() for one in sent]
+            for (number, _), line in zip(turn, answers, strict=True):
+                say("answer", number=number, **line)
+            steps.stop("asked", answers)
     settled(pods, float(config["settle_seconds"]))
+    steps.stop("nothing")
     snapshot(pods, "after")
-    say("done")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes what is made from the code: ``kar_checks/schema.json`` and ``docs/checks.md``.
+"""Writes what is made from the code: the schema, the catalogue of checks, the known traps.
 
 Run it by ``make docs``; a unit test fails as long as a file is not what this would write.
 """
@@ -6,6 +6,7 @@ Run it by ``make docs``; a unit test fails as long as a file is not what this wo
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,17 @@ from kar_checks.model import SCHEMA, Finding, Observation, RequirementResult, Ru
 
 ROOT = Path(__file__).resolve().parents[1]
 SABOTAGES = ROOT / "tests" / "cluster" / "injections"
+TRAPS = ROOT / "tests" / "traps"
+_TRAP = re.compile(r"(verdicts|records|case) (\d+)(?: \(([a-z])\))?")
+_PARTS = {
+    "verdicts": "False verdicts",
+    "records": "Records, files and commands",
+    "case": "Situations that users ran into",
+}
 
 
-def sabotages() -> list[dict[str, str]]:
-    """Return every row of the files beside the injections."""
+def sabotages() -> list[dict[str, Any]]:
+    """Return every row of the files beside the injections: texts, and ``guard: true`` in some."""
     files = sorted(SABOTAGES.glob("*.yaml"))
     return [row for file in files for row in yaml.safe_load(file.read_text("utf-8"))]
 
@@ -70,7 +78,7 @@ def catalogue() -> str:
     return "\n".join(out) + "\n"
 
 
-def _section(topic: Topic, check: Check, sabotages: list[dict[str, str]]) -> list[str]:
+def _section(topic: Topic, check: Check, sabotages: list[dict[str, Any]]) -> list[str]:
     out = ["", f"### `{check.id}`", "", f"{check.title}.", ""]
     for title, text in explanation(topic, check):
         if title not in ("Check", "Topic"):
@@ -83,7 +91,50 @@ def _section(topic: Topic, check: Check, sabotages: list[dict[str, str]]) -> lis
     return out
 
 
-FILES = {"kar_checks/schema.json": schema, "docs/checks.md": catalogue}
+def traps() -> list[dict[str, Any]]:
+    """Return every known trap: ``item``, ``world``, ``outcome`` and the ids in ``shown_by``."""
+    files = sorted(TRAPS.glob("*.yaml"))
+    found = [row for file in files for row in yaml.safe_load(file.read_text("utf-8"))]
+    return sorted(found, key=lambda row: _place(row["item"]))
+
+
+def _place(item: str) -> tuple[int, int, str]:
+    """Return where an item belongs in the list; raises ValueError if it is not named like one."""
+    if not (match := _TRAP.fullmatch(item)):
+        raise ValueError(f"{item!r} is no item: write 'verdicts 3 (a)', 'records 4' or 'case 13'")
+    return list(_PARTS).index(match[1]), int(match[2]), match[3] or ""
+
+
+def known_traps() -> str:
+    """Return the list of known traps: each state of the world, its outcome and its tests."""
+    out = [
+        "# Known traps",
+        "",
+        "States of the world that once led this suite, or others like it, to a wrong verdict, an",
+        "untrue sentence or a lost record. Each has a test that fails when the trap is open again.",
+        "`sabotage NAME CHECK` is a row of `tests/cluster/injections`, tried on a real cluster;",
+        "the other ids are tests. Made by `make docs` from `tests/traps`.",
+    ]
+    part = -1
+    for row in traps():
+        place, _, _ = _place(row["item"])
+        if place != part:
+            part = place
+            out += ["", f"## {list(_PARTS.values())[part]}", ""]
+            out += ["| Item | State of the world | Outcome | Shown by |", "|---|---|---|---|"]
+        shown = "<br>".join(f"`{one}`" for one in row["shown_by"])
+        cells = (row["item"], row["world"], row["outcome"], shown)
+        out.append(
+            "| " + " | ".join(" ".join(one.split()).replace("|", "\\|") for one in cells) + " |"
+        )
+    return "\n".join(out) + "\n"
+
+
+FILES = {
+    "kar_checks/schema.json": schema,
+    "docs/checks.md": catalogue,
+    "docs/known-traps.md": known_traps,
+}
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from kar_checks.model import Evidence, Fact, Finding, Outcome
+from kar_checks.model import Evidence, Fact, Finding, Observation, Outcome
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,23 @@ class Ruling:
             evidence=evidence,
             trial=trial,
         )
+
+
+def unless_beside(ruling: Ruling, seen: Observation) -> Ruling:
+    """Return a failure as undecided if another run of this suite was at work meanwhile.
+
+    For what two runs take from each other: quota, bandwidth, time.
+    """
+    if ruling.outcome is not Outcome.FAIL or not seen.beside:
+        return ruling
+    others = ", ".join(one.id for one in seen.beside)
+    return replace(
+        ruling,
+        outcome=Outcome.INCONCLUSIVE,
+        reason="other_run",
+        summary=f"{ruling.summary}; meanwhile the run {others} was at work on this cluster, too",
+        help="run again when no other run of kar-checks is at work on this cluster",
+    )
 
 
 def not_recorded(what: str) -> Ruling:

@@ -11,11 +11,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar, cast
 
-import yaml
 from jinja2 import Environment, StrictUndefined
 
-from kar_checks import paths
-from kar_checks.cluster import kinds, pods, wait
+from kar_checks import fast_yaml, paths
+from kar_checks.cluster import kinds, pods, policies, wait
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import HarnessError, internal
 from kar_checks.cluster.facts import Facts
@@ -105,6 +104,7 @@ class Trial:
             seconds=self.number("pods.start_seconds") if seconds is None else seconds,
             what=f"pod {name}",
             hopeless=pods.hopeless,
+            overdue=pods.overdue,
             describe=pods.describe,
             report=self.report,
             begin=pod,
@@ -116,13 +116,15 @@ class Trial:
         """Run a command in a container (of ours, without ``namespace``) and keep it as evidence."""
         return self._exec(pod, argv, container, 20, namespace)[0]
 
-    def output(self, pod: str, argv: Sequence[str], *, seconds: float = 20) -> str:
+    def output(
+        self, pod: str, argv: Sequence[str], *, container: str = "", seconds: float = 20
+    ) -> str:
         """Run a command that must succeed, keep it as evidence, and return all that it printed.
 
         Raises:
             HarnessError: it failed or did not end in time.
         """
-        command, stdout = self._exec(pod, argv, "", seconds)
+        command, stdout = self._exec(pod, argv, container, seconds)
         if command.exit_code != 0:
             ended = "did not end" if command.exit_code is None else f"ended {command.exit_code}"
             raise HarnessError(
@@ -175,6 +177,14 @@ class Trial:
         self.keep(name, done)
         return done
 
+    def standing_policies(self, labels: Mapping[str, str] | None = None) -> list[str]:
+        """Name the network policies of others that may hold for pods of ours with these labels.
+
+        Worth recording wherever traffic of ours got lost; empty if they may not be listed.
+        """
+        found = policies.standing(self.cluster, self.facts, self.namespace, labels)
+        return [str(one) for one in found]
+
     def log_lines(self, pod: str, container: str = "") -> list[dict[str, Any]]:
         """Return what a probe printed: one JSON object a line; other lines are passed over."""
         out: list[dict[str, Any]] = []
@@ -197,4 +207,4 @@ def manifest(template: str, **values: Any) -> Object:
     environment = Environment(undefined=StrictUndefined, autoescape=False)  # noqa: S701 - YAML
     environment.filters["yaml"] = partial(json.dumps, default=str)  # str names what is undefined
     text = paths.data("manifests", *template.split("/")).read_text("utf-8")
-    return cast("Object", yaml.safe_load(environment.from_string(text).render(**values)))
+    return cast("Object", fast_yaml.load(environment.from_string(text).render(**values)))

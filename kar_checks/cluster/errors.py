@@ -49,6 +49,8 @@ _PSA = re.compile(r"violates PodSecurity")
 _POLICY = re.compile(
     r"admission webhook|ValidatingAdmissionPolicy|denied the request|is forbidden: .*policy"
 )
+_SCC = re.compile(r"security context constraint")
+_DISCOVERY = re.compile(r"cannot get path")
 _WEBHOOK = re.compile(r"failed calling webhook")
 _RBAC = re.compile(r"cannot \w+ resource|User .* cannot|is not allowed to")
 
@@ -67,6 +69,11 @@ def classify(status: int, message: str) -> tuple[Reason, str]:
             Reason.REFUSED_BY_POLICY,
             "name a namespace whose Pod Security level allows it by --namespace",
         )
+    if _SCC.search(message):
+        return (
+            Reason.REFUSED_BY_POLICY,
+            "this is OpenShift: give --platform-user, so that it assigns the user id itself",
+        )
     if _POLICY.search(message):
         return (
             Reason.REFUSED_BY_POLICY,
@@ -75,6 +82,8 @@ def classify(status: int, message: str) -> tuple[Reason, str]:
         )
     if _WEBHOOK.search(message):
         return Reason.API_ERROR, "look whether the pods behind this webhook run and answer"
+    if status == 403 and _DISCOVERY.search(message):
+        return Reason.FORBIDDEN, "bind the ClusterRole system:discovery to this user"
     if status == 403 and _RBAC.search(message):
         return Reason.FORBIDDEN, "grant the rights that `kar rbac` prints"
     if status in (502, 503, 504):

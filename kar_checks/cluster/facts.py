@@ -12,7 +12,10 @@ from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.target import Target
 from kar_checks.model import NodeInfo, Reason
 
-_DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
+_DISCOVERY = (
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
+    "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
+)
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,31 @@ def why_unusable(node: Object, target: Target) -> str:
         return "it is cordoned"
     if not node_ready(node):
         return "it is not Ready"
-    for taint in spec.get("taints") or []:
-        if taint.get("effect") in ("NoSchedule", "NoExecute") and not target.tolerates(taint):
-            return f"it has the taint {taint_text(taint)}, give --toleration {taint_text(taint)}"
+    if taints := untolerated(node, target):
+        told = [taint_text(one) for one in taints]
+        which = f"taint {told[0]}" if len(told) == 1 else f"taints {' and '.join(told)}"
+        given = " ".join(f"--toleration {one}" for one in told)
+        return f"it has the {which}, give {given}"
     return ""
+
+
+def untolerated(node: Object, target: Target) -> list[Object]:
+    """Return the taints of a node that keep pods of ours away."""
+    return [
+        one
+        for one in (node.get("spec") or {}).get("taints") or []
+        if one.get("effect") in ("NoSchedule", "NoExecute") and not target.tolerates(one)
+    ]
+
+
+def devices(node: Object) -> list[str]:
+    """Return the names of the extended resources that a node offers, accelerators among them."""
+    offers: dict[str, Any] = (node.get("status") or {}).get("allocatable") or {}
+    return sorted(
+        name
+        for name, amount in offers.items()
+        if "/" in name and "kubernetes.io/" not in name and str(amount) not in ("0", "")
+    )
 
 
 def taint_text(taint: Object) -> str:
@@ -115,9 +139,19 @@ def gather(cluster: Cluster) -> Facts:
             f"{cluster.connection.server} tells no Kubernetes version",
             "is this address really a Kubernetes API server?",
         )
+    user = _whoami(cluster)
+    if user == "system:anonymous":
+        who = cluster.connection.credentials
+        raise HarnessError(
+            Reason.FORBIDDEN,
+            f"{cluster.connection.server} takes us for nobody (system:anonymous)"
+            + (f": {who.describe()}" if who is not None else ""),
+            "get a kubeconfig with credentials; a proxy or load balancer that ends TLS loses "
+            "client certificates",
+        )
     return Facts(
         version=version,
-        user=_whoami(cluster),
+        user=user,
         cluster_uid=_cluster_uid(cluster),
         nodes=_nodes(cluster),
         served=_discover(cluster),
@@ -175,17 +209,55 @@ def _nodes(cluster: Cluster) -> list[Object] | None:
 
 
 def _discover(cluster: Cluster) -> frozenset[tuple[str, str, str]]:
+    """Read what is served; as in client-go, from the older lists where they are answered.
+
+    Raises:
+        HarnessError: the answer is none of discovery.
+    """
     served: set[tuple[str, str, str]] = set()
+    older: list[tuple[str, str]] = []
     for root in ("/api", "/apis"):
         answer = cluster.call("GET", root, accept=_DISCOVERY)
-        for group in answer.get("items") or []:
-            name = str((group.get("metadata") or {}).get("name", ""))
-            for version in group.get("versions") or []:
-                for one in version.get("resources") or []:
-                    resource = str(one["resource"])
-                    served.add((name, str(version["version"]), resource))
-                    for sub in one.get("subresources") or []:
-                        served.add(
-                            (name, str(version["version"]), f"{resource}/{sub['subresource']}")
-                        )
+        if isinstance(answer.get("items"), list):
+            served |= _aggregated(answer)
+        elif isinstance(answer.get("versions"), list):  # APIVersions
+            older += [("", str(version)) for version in answer["versions"]]
+        elif isinstance(answer.get("groups"), list):  # APIGroupList
+            older += [
+                (str(group["name"]), str(version["version"]))
+                for group in answer["groups"]
+                for version in group.get("versions") or []
+            ]
+        else:
+            raise HarnessError(
+                Reason.API_ERROR,
+                f"GET {root}: the answer ({answer.get('kind') or 'without a kind'}) does not list "
+                "what is served",
+                "look what sits in front of the API server; `kubectl get --raw /apis` shows it",
+            )
+    for group, version in older:
+        served |= _listed(cluster, group, version)
     return frozenset(served)
+
+
+def _aggregated(answer: Object) -> set[tuple[str, str, str]]:
+    served: set[tuple[str, str, str]] = set()
+    for group in answer["items"]:
+        name = str((group.get("metadata") or {}).get("name", ""))
+        for version in group.get("versions") or []:
+            for one in version.get("resources") or []:
+                resource = str(one["resource"])
+                served.add((name, str(version["version"]), resource))
+                for sub in one.get("subresources") or []:
+                    served.add((name, str(version["version"]), f"{resource}/{sub['subresource']}"))
+    return served
+
+
+def _listed(cluster: Cluster, group: str, version: str) -> set[tuple[str, str, str]]:
+    """Read one APIResourceList; a group whose own server is away serves nothing now."""
+    path = f"/apis/{group}/{version}" if group else f"/api/{version}"
+    try:
+        answer = cluster.call("GET", path)
+    except ApiError:
+        return set()
+    return {(group, version, str(one["name"])) for one in answer.get("resources") or []}

@@ -55,6 +55,10 @@ RESOURCE_CLAIM = Kind("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim"
 NETWORK_ATTACHMENT = Kind(
     "k8s.cni.cncf.io", "v1", "network-attachment-definitions", "NetworkAttachmentDefinition"
 )
+GKE_NETWORK = Kind("networking.gke.io", "v1", "networks", "Network", namespaced=False)
+GKE_PARAMETERS = Kind(
+    "networking.gke.io", "v1", "gkenetworkparamsets", "GKENetworkParamSet", namespaced=False
+)
 VOLCANO_POD_GROUP = Kind("scheduling.volcano.sh", "v1beta1", "podgroups", "PodGroup")
 COSCHEDULING_POD_GROUP = Kind("scheduling.x-k8s.io", "v1alpha1", "podgroups", "PodGroup")
 JOB = Kind("batch", "v1", "jobs", "Job")

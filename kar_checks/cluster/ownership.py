@@ -139,8 +139,11 @@ class Workspace:
         namespace = self.namespace if kind.namespaced else ""
         self._create_when_admitted(kind, self.dressed(body), namespace, dry_run=True)
 
-    def create(self, kind: Kind, body: Object) -> Object:
+    def create(self, kind: Kind, body: Object, *, quiet: bool = False) -> Object:
         """Create an object in the run's namespace (or cluster-wide), and return it as stored.
+
+        A ``quiet`` one is cleaned up as all are, but no part of what is measured: neither it nor
+        what admission changed in it is stored.
 
         Raises:
             ApiError: the server refused; its reason says whether by right, quota or policy.
@@ -159,6 +162,8 @@ class Workspace:
                     self._owned.remove(owned)
             raise
         owned.uid = stored["metadata"]["uid"]
+        if quiet:
+            return stored
         with self._lock:
             self.made.append(pods.reference(stored))
             self.mutations.extend(pods.mutations(sent, stored))

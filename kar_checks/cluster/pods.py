@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Any, cast
 
+from kar_checks.cluster import kueue
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.model import Mutation, ObjectRef, Reason
@@ -16,7 +18,42 @@ OPT_OUT = (
 )
 """What helps where admission changed a pod of ours."""
 
-_IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+MIRRORED = (
+    "where a webhook rewrites registries, name its registry with --image-prefix yourself (same "
+    "digests: `kar images mirror` copies them), so that nothing is left to rewrite"
+)
+"""What helps where admission replaced an image of ours."""
+
+_IMAGE_TROUBLE = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+}
+_PULLS = {"ErrImagePull", "ImagePullBackOff"}
+_FOR_GOOD = re.compile(
+    r"(?i)manifest unknown|not found|unauthorized|denied"
+    r"|forbidden|authentication required|no basic auth|no matching manifest|no match for platform"
+    r"|invalid reference|name unknown|repository does not exist|unsupported media"
+)
+_PASSING_PULL = re.compile(
+    r"(?i)pull QPS exceeded|429|too ?many ?requests|rate limit|handshake timeout|i/o timeout"
+    r"|deadline exceeded|timed out|time-?out|connection reset|broken pipe|\bEOF\b"
+    r"|temporary failure|server misbehaving|(status|code)[^0-9]{0,40}5\d\d|\b50[0234] |bad gateway"
+    r"|service unavailable|internal server error|transport is closing|connection error"
+    r"|operation cancell?ed|context canceled|registry is unavailable|RegistryUnavailable"
+)
+"""What the kubelet tries again, and gets, within seconds or minutes. A registry that refuses
+connections or has no address is none of it: that is how a node without a way to it looks."""
+_LIMITED = re.compile(r"(?i)pull QPS|429|too ?many ?requests|rate limit")
+_PASSING_START = re.compile(
+    r"(?i)failed to sync (configmap|secret) cache|is reserved for|deadline exceeded|timed out"
+    r"|connection refused|transport is closing|connection error|rpc error: code = Unavailable"
+    r"|already exists|resource temporarily unavailable|try again"
+)
 _NO_PROGRAM = re.compile(r"executable file not found|no such file or directory")
 _NEVER_STARTS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
@@ -82,37 +119,110 @@ def describe(pod: Object) -> str:
             return f"{phase(pod)}, {waiting['reason']}"
     scheduled = condition(pod, "PodScheduled") or {}
     if scheduled.get("status") == "False":
-        return f"Pending, {scheduled.get('reason')}: {scheduled.get('message', '')}"
+        gated = f" [{', '.join(kueue.gates(pod))}]" if kueue.gates(pod) else ""
+        return f"Pending, {scheduled.get('reason')}{gated}: {scheduled.get('message', '')}"
     return phase(pod)
 
 
 def hopeless(pod: Object) -> HarnessError | None:
-    """Return the error of a pod that can never start, so that nobody waits for it."""
-    name = pod["metadata"]["name"]
+    """Return the error of a pod that can never start, so that nobody waits for it.
+
+    What the kubelet itself tries again with success is none: a registry that limits its rate, a
+    cache that is not filled yet, the name of a container that is still being made.
+    """
     for one in statuses(pod):
         waiting: Object = (one.get("state") or {}).get("waiting") or {}
         why, text = str(waiting.get("reason", "")), str(waiting.get("message", ""))
-        if why in _IMAGE_TROUBLE:
-            return HarnessError(
-                Reason.IMAGE_UNAVAILABLE,
-                f"the node cannot get the image {one.get('image')}: {why}: {text}",
-                "copy the images with `kar images mirror`, and give --image-prefix or --image "
-                "(and --pull-secret where the registry wants one)",
-            )
-        if why in _NEVER_STARTS and _NO_PROGRAM.search(text):
-            return HarnessError(
-                Reason.IMAGE_LACKS_TOOL,
-                f"the image {one.get('image')} lacks a program that the check needs: {text}",
-                "leave the image as it is, or give one with python3 by --image",
-            )
-        if why in _NEVER_STARTS:
-            return HarnessError(Reason.POD_FAILED, f"pod {name} cannot start: {why}: {text}")
+        if not _passes(why, text) and (error := _stuck(pod, one, why, text)):
+            return error
     if phase(pod) == "Failed":
+        name = pod["metadata"]["name"]
         return HarnessError(
             Reason.POD_FAILED,
             f"pod {name} failed: {(pod.get('status') or {}).get('message') or last_words(pod)}",
         )
+    scheduled = condition(pod, "PodScheduled") or {}
+    if scheduled.get("status") == "False" and scheduled.get("reason") == "SchedulingGated":
+        return kueue.holds_pod(pod)
     return None
+
+
+def overdue(pod: Object) -> HarnessError | None:
+    """Return the error of a pod that did not start in time, if what holds it back has a name."""
+    for one in statuses(pod):
+        waiting: Object = (one.get("state") or {}).get("waiting") or {}
+        why, text = str(waiting.get("reason", "")), str(waiting.get("message", ""))
+        if error := _stuck(pod, one, why, text):
+            return error
+    scheduled = condition(pod, "PodScheduled") or {}
+    if scheduled.get("status") != "False" or scheduled.get("reason") != "SchedulingGated":
+        return None
+    name, queue = pod["metadata"]["name"], kueue.queue_of(pod)
+    if queue:
+        return HarnessError(
+            Reason.UNSCHEDULABLE,
+            f"pod {name} is not scheduled: the queue {queue} does not admit it",
+            f"look at `kubectl describe workloads` and the quota of the queue {queue}",
+        )
+    return HarnessError(
+        Reason.UNSCHEDULABLE,
+        f"pod {name} is not scheduled: nobody lifts its gates ({', '.join(kueue.gates(pod))})",
+        "look who sets these scheduling gates, and give what it wants with --label or --annotation",
+    )
+
+
+def _passes(why: str, text: str) -> bool:
+    """Say whether the kubelet will get over a state by itself."""
+    if why == "ImagePullBackOff" and text.startswith("Back-off pulling image") and not _cause(text):
+        return True  # older kubelets leave the cause out; the next try brings it
+    if why in _PULLS:
+        # A registry that limits its rate words it as if somebody were not authorized.
+        return bool(_PASSING_PULL.search(text)) and not (
+            _FOR_GOOD.search(text) and not _LIMITED.search(text)
+        )
+    if why == "RegistryUnavailable":
+        return True
+    return why in _NEVER_STARTS and bool(_PASSING_START.search(text)) and not _lacks_program(text)
+
+
+def _stuck(pod: Object, status: Object, why: str, text: str) -> HarnessError | None:
+    name, image = pod["metadata"]["name"], status.get("image")
+    if why in _IMAGE_TROUBLE:
+        limited = _LIMITED.search(text)
+        return HarnessError(
+            Reason.IMAGE_UNAVAILABLE,
+            f"the node cannot get the image {image}: {why}: {text}",
+            "the registry limits its rate: give --pull-secret with an account, or copy the images "
+            "with `kar images mirror`, and give --image-prefix"
+            if limited
+            else "copy the images with `kar images mirror`, and give --image-prefix or --image "
+            "(and --pull-secret where the registry wants one)",
+        )
+    if why in _NEVER_STARTS and _lacks_program(text):
+        return HarnessError(
+            Reason.IMAGE_LACKS_TOOL,
+            f"the image {image} lacks a program that the check needs: {text}",
+            "leave the image as it is, or give one with python3 with --image",
+        )
+    if why in _NEVER_STARTS:
+        root = "non-root" in text or "runAsNonRoot" in text
+        return HarnessError(
+            Reason.POD_FAILED,
+            f"pod {name} cannot start: {why}: {text}",
+            "give an image that names a numeric user with --image, or leave --platform-user out"
+            if root
+            else "",
+        )
+    return None
+
+
+def _lacks_program(text: str) -> bool:
+    return bool(_NO_PROGRAM.search(text))
+
+
+def _cause(text: str) -> str:
+    """Return what newer kubelets add behind the words about their back-off."""
+    return text.partition("ErrImagePull:")[2]
 
 
 def last_words(pod: Object) -> str:
@@ -140,6 +250,31 @@ def mutations(sent: Object, stored: Object) -> list[Mutation]:
             mine, theirs = mine.get(second) or {}, theirs.get(second) or {}
         _compare(label, path, mine, theirs, out)
     return out
+
+
+def same_program(one: Mutation) -> bool:
+    """Say whether a changed image is the same content under another name (the same digest)."""
+    if not one.field.endswith(".image"):
+        return False
+    sent, stored = _digest(one.sent), _digest(one.stored)
+    return bool(sent) and sent == stored
+
+
+def relevant(found: Iterable[Mutation]) -> list[Mutation]:
+    """Return the changes that may make something else of what was sent."""
+    return [one for one in found if not same_program(one)]
+
+
+def opt_out(found: Iterable[Mutation]) -> str:
+    """Return what helps against changes: for images the registry, else to opt out."""
+    images = [one.field.endswith(".image") for one in found]
+    if images and all(images):
+        return MIRRORED
+    return f"{OPT_OUT}; {MIRRORED}" if any(images) else OPT_OUT
+
+
+def _digest(image: Any) -> str:
+    return str(image).partition("@")[2]
 
 
 _INJECTABLE = ("containers", "initContainers")

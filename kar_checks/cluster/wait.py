@@ -31,14 +31,17 @@ def wait_for(
     seconds: float,
     what: str,
     hopeless: Callable[[Object], HarnessError | None] = lambda _: None,
+    overdue: Callable[[Object], HarnessError | None] = lambda _: None,
     describe: Describe = lambda _: "",
     report: Report = quiet,
     begin: Object | None = None,
 ) -> Object:
     """Wait until ``goal`` holds for one object, and return it as it was then.
 
-    ``hopeless`` names a state that can never reach the goal: it ends the wait at once. ``begin``
-    is a state that the caller has already; the watch starts from its resourceVersion.
+    ``hopeless`` names a state that can never reach the goal: it ends the wait at once. ``overdue``
+    names what holds an object back that did not reach it in time. ``begin`` is a state that the
+    caller has already; the watch starts from its resourceVersion. Before the wait is given up the
+    object is read once more, as a proxy may hold back what a watch would tell.
 
     Raises:
         HarnessError: not reached in time, hopeless, deleted meanwhile, or interrupted.
@@ -64,9 +67,27 @@ def wait_for(
         if changed is None:
             if cluster.stopping.is_set():
                 raise HarnessError(Reason.INTERRUPTED, f"{what}: interrupted")
+            last = _look_again(cluster, kind, name, namespace) or last
+            if goal(last):
+                return last
+            if held := hopeless(last) or overdue(last):
+                raise held
             state = f"; last state: {describe(last)}" if describe(last) else ""
             raise HarnessError(Reason.TIMEOUT, f"{what}: not within {seconds:.0f} s{state}")
         last = changed
+
+
+def _look_again(cluster: Cluster, kind: Kind, name: str, namespace: str) -> Object | None:
+    try:
+        return cluster.glance(kind, name, namespace)
+    except ApiError as error:
+        if error.status == 404:
+            raise _deleted(kind, name) from error
+        return None
+
+
+def _deleted(kind: Kind, name: str) -> HarnessError:
+    return HarnessError(Reason.POD_FAILED, f"{kind.kind} {name} was deleted by somebody")
 
 
 def _next(
@@ -80,7 +101,7 @@ def _next(
         fields=f"metadata.name={name}",
     ):
         if change == "DELETED":
-            raise HarnessError(Reason.POD_FAILED, f"{kind.kind} {name} was deleted by somebody")
+            raise _deleted(kind, name)
         return item
     return None
 

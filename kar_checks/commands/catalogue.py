@@ -10,11 +10,12 @@ from rich.table import Table
 
 from kar_checks import profile as profiles
 from kar_checks import programme
-from kar_checks.checks.registry import Check, Topic, all_checks, find, topics
+from kar_checks.checks.registry import Check, Topic, all_checks, topics
 from kar_checks.cluster.access import NeededRight
 from kar_checks.cluster.target import Target
-from kar_checks.options import UsageError
+from kar_checks.options import UsageError, kar_number, selected
 from kar_checks.plan import needed_images, needed_rights
+from kar_checks.programme import Requirement
 
 
 def show_list(version: str, *, as_json: bool) -> None:
@@ -59,15 +60,42 @@ def _as_data(version: str, checks_of: dict[str, list[str]]) -> dict[str, Any]:
     }
 
 
-def explain_check(name: str) -> None:
-    """Print everything there is to know about a check beforehand."""
-    try:
-        topic, check = find(name)
-    except KeyError as error:
-        raise UsageError(f"there is no check {name!r}; `kar list` shows them") from error
+def explain_selector(name: str) -> None:
+    """Print everything there is to know beforehand about what ``kar run NAME`` would select.
+
+    Raises:
+        UsageError: no check, topic, requirement or KAR number is called so.
+    """
     console = Console(highlight=False)
-    for title, text in explanation(topic, check):
-        console.print(f"[bold]{title}[/]  {text}", soft_wrap=True)
+    for line in _requirements(name):
+        console.print(f"[bold]{line.id}[/]  {line.label}, {line.level}: {line.title}")
+        console.print(f"{line.meaning}\n{line.link}\n", markup=False, soft_wrap=True)
+    try:
+        chosen = selected([name])
+    except UsageError:
+        if not _requirements(name):
+            raise
+        console.print("No check decides it: it needs manual evidence (`kar attest`).")
+        return
+    for number, (topic, check) in enumerate(chosen):
+        if number:
+            console.print()
+        for title, text in explanation(topic, check):
+            console.print(f"[bold]{title}[/]  {text}", soft_wrap=True)
+
+
+def _requirements(name: str) -> list[Requirement]:
+    """Return the requirement that is named by its id or its KAR number, as the newest has it."""
+    number = kar_number(name)
+    for version in reversed(programme.versions()):
+        found = [
+            one
+            for one in programme.requirements(version)
+            if name == one.id or (number is not None and number == one.kar)
+        ]
+        if found:
+            return found
+    return []
 
 
 def explanation(topic: Topic, check: Check) -> list[tuple[str, str]]:

@@ -73,7 +73,7 @@ def remove_leftovers(options: Options, *, run_id: str, yes: bool, dry_run: bool)
 
     Objects of a run that still lives are kept unless the user agrees.
     """
-    cluster = Cluster(connect(options.kubeconfig, options.context))
+    cluster = Cluster(connect(options.kubeconfig, options.context, in_cluster=options.in_cluster))
     try:
         found = _find(cluster, run_id, options.target.namespace)
         alive = [one for one in found if owner_lives(one.owner)]

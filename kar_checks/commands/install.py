@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import yaml
 
@@ -48,6 +48,24 @@ KINDS = {
         Kind(_RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
     )
 }
+
+
+def named(options: Options) -> Options:
+    """Return the options with the cluster's name: every pod alike calls it ``in-cluster``.
+
+    Raises:
+        UsageError: no cluster is named, and no name is given.
+        HarnessError: the kubeconfig cannot be read.
+    """
+    if options.cluster_name:
+        return options
+    if not options.names_a_cluster or options.in_cluster:
+        raise UsageError(
+            "the pages of this cluster need a name: give --cluster-name, or the --kubeconfig or "
+            "--context whose cluster it is"
+        )
+    connection = connect(options.kubeconfig, options.context)
+    return replace(options, cluster_name=connection.cluster or connection.context)
 
 
 @dataclass(frozen=True)
@@ -181,7 +199,7 @@ def apply(made: Sequence[Object], options: Options) -> None:
         ApiError: the server refused one; those before it are applied.
         HarnessError: the cluster cannot be reached.
     """
-    cluster = Cluster(connect(options.kubeconfig, options.context))
+    cluster = Cluster(connect(options.kubeconfig, options.context, in_cluster=options.in_cluster))
     try:
         for body in made:
             kind, meta = KINDS[body["kind"]], body["metadata"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from kar_checks import exits
 from kar_checks.exits import Exit
 from kar_checks.options import Options
 from kar_checks.pytest_plugin import KarPlugin
@@ -31,30 +32,34 @@ def run_checks(options: Options, *, quiet: bool) -> int:
     console = Console(highlight=False)
     plugin = KarPlugin(options, ConsoleView(console, quiet=quiet), run_id)
     files = [_file_of(topic.tests) for topic in topics.values()]
+    trouble: StoreError | None = None
     with tempfile.TemporaryDirectory() as scratch:
         # pytest-html makes its folder at once; a run that is refused must leave none.
         page = Path(scratch, "pytest.html")
-        code = _run_pytest(page, files, plugin)
+        code = _run_pytest(page if options.render else None, files, plugin)
         if plugin.refused:
             raise plugin.refused
         if plugin.code is None:
-            return int(code)
+            return int(Exit.INTERNAL if plugin.broken else code)
         if page.exists():
             try:
                 write_atomically(folder / page.name, page.read_text("utf-8"))
             except StoreError as error:
                 console.print(str(error), markup=False, soft_wrap=True)
-                code = Exit.INTERNAL
+                trouble = error
     run = StoredRun(folder)
     # A full disk may have kept the last word out of the folder.
-    last = plugin.code if code != Exit.INTERNAL else Exit.INTERNAL
+    last = exits.of_run(run.info, run.findings, trouble=trouble) if trouble else plugin.code
     run.info = run.info.model_copy(update={"exit_code": int(last)})
     text.summary(run, console)
     return int(last)
 
 
-def _run_pytest(page: Path, files: list[str], plugin: KarPlugin) -> int:
-    """Run pytest so that the user's own settings, conftests and options have no say."""
+def _run_pytest(page: Path | None, files: list[str], plugin: KarPlugin) -> int:
+    """Run pytest so that the user's own settings, conftests and plugins have no say.
+
+    pytest's report goes to ``page``, if there is one.
+    """
     os.environ.pop("PYTEST_ADDOPTS", None)
     package = str(Path(__file__).resolve().parents[2])
     return pytest.main(
@@ -69,12 +74,18 @@ def _run_pytest(page: Path, files: list[str], plugin: KarPlugin) -> int:
             "no:cacheprovider",
             "-p",
             "no:terminal",
-            f"--html={page}",
-            "--self-contained-html",
+            "--disable-plugin-autoload",
+            *(_page_options(page) if page else ()),
             *files,
         ],
         plugins=[plugin],
     )
+
+
+def _page_options(page: Path) -> tuple[str, ...]:
+    plugins = ("pytest_metadata.plugin", "pytest_html.plugin", "pytest_html.fixtures")
+    loaded = (word for name in plugins for word in ("-p", name))
+    return (*loaded, f"--html={page}", "--self-contained-html")
 
 
 def _file_of(module: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,14 +14,16 @@ from rich.table import Table
 
 from kar_checks import added
 from kar_checks.exits import Exit
-from kar_checks.store import StoredRun, StoreError, find_run, write_atomically
-from kar_checks.submission import evidence
-from kar_checks.submission.document import STATUSES, Checklist
+from kar_checks.store import StoredRun, find_run, parse_json, write_atomically
+from kar_checks.submission import evidence, official, redaction
+from kar_checks.submission import runs as sources
+from kar_checks.submission.document import STATUSES, Checklist, ChecklistError
 from kar_checks.submission.fill import (
     Answers,
     AttestedItem,
     Entry,
     Filled,
+    Written,
     attested_entries,
     decide,
     distrust,
@@ -32,12 +36,14 @@ from kar_checks.submission.fill import (
 from kar_checks.submission.rules import Generation, check
 
 PRODUCT = "PRODUCT.yaml"
+WRITTEN = "kar-written.json"
+"""Remembers, beside the evidence, what this suite wrote into a submission."""
 
 
 def new(
-    given: str,
+    given: Sequence[str],
     parent: Path,
-    checklist: Path,
+    checklist: Path | None,
     target: Path,
     *,
     answers_file: Path | None = None,
@@ -45,57 +51,116 @@ def new(
     redacted: bool = False,
     max_age_days: int = 90,
 ) -> int:
-    """Write ``PRODUCT.yaml`` and the evidence folder from a run; returns the exit code.
+    """Write ``PRODUCT.yaml`` and the evidence folder from runs; returns the exit code.
+
+    A submission that exists is brought up to date: what this suite wrote and nobody edited is
+    replaced, everything else stays.
 
     Raises:
         ChecklistError: the checklist or the answers cannot be used.
-        StoreError: there is no such run, or ``target`` holds a submission already.
+        MixedRunsError: the runs are of different clusters, minors or versions of the suite.
+        StoreError: there is no such run, or something cannot be written.
     """
-    if (target / PRODUCT).exists():
-        raise StoreError(f"{target / PRODUCT} exists; nothing is written over it")
-    document = Checklist.load(checklist)
+    source = target / PRODUCT
+    if not source.exists():
+        if checklist is None:
+            raise ChecklistError(
+                f"there is no {source} yet: give your copy of the programme's file with --checklist"
+            )
+        source = checklist
+    document = Checklist.load(source)
     version = version_of(document)
     answers = read_answers(answers_file)
     if sys.stdin.isatty():
         answers = _ask(answers, missing_metadata(document, answers))
-    run = StoredRun(find_run(given, parent))
-    distrusted = distrust(run, version, datetime.now(UTC), timedelta(days=max_age_days))
-    redact = evidence.redactor(run) if redacted else str
+    runs = sources.in_order([StoredRun(find_run(one, parent)) for one in given])
+    now, age = datetime.now(UTC), timedelta(days=max_age_days)
+    why = {one.info.id: distrust(one, version, now, age) for one in runs}
+    redact = redaction.redactor(runs[0]) if redacted else str
+    results, beside = official.Results({}, [], {}), dict[str, Entry]()
+    if version == runs[0].info.kubernetes_minor and not runs[0].info.environment.local_cluster:
+        history = sources.of_same_cluster(runs, parent)
+        results = official.collect(history, target, redact)
+        oldest = now.date() - age
+        beside = _added(history, target, redact if redacted else None, base_url, oldest)
+    entries = _entries(document, runs, why, version, results, (target, redact, base_url))
+    if sys.stdin.isatty():
+        answers = _ask_about(answers, _left_open(document, entries, answers))
+    written = _read_written(source.parent)
+    filled = fill(document, entries, answers, attested_entries(answers), beside, written)
+    write_atomically(target / PRODUCT, filled.text)
+    if filled.written:
+        _write_written(target, filled.written)
+    if (target / evidence.FOLDER).exists():
+        evidence.hashes(target)
+    _tell(filled, target, missing_metadata(document, answers), strange_items(document, version))
+    for sentence in results.refused:
+        print(f"{sentence}.")
+    return Exit.OK
+
+
+def _entries(
+    document: Checklist,
+    runs: Sequence[StoredRun],
+    why: dict[str, str],
+    version: str,
+    results: official.Results,
+    into: tuple[Path, redaction.Redact, str],
+) -> list[Entry]:
+    """Return what is to be written for each requirement, its evidence already in the folder."""
+    target, redact, base_url = into
     entries: list[Entry] = []
-    rows = run.requirements if run.info.kubernetes_minor == version else []
+    rows = sources.rows(runs, why) if runs[0].info.kubernetes_minor == version else []
     for row in rows:
-        entry = decide(run, row, distrusted)
-        if entry.status and document.item(row.id):
-            paths = evidence.write(run, row, target, redact)
-            cited = [f"{base_url.rstrip('/')}/{one}" if base_url else one for one in paths[:1]]
+        entry = decide(row.runs[0], row.result, row.distrusted, row.findings or None)
+        if entry.status and document.item(entry.id):
+            cited: list[str] = []
+            for run in row.runs:
+                several = len(runs) > 1
+                path = evidence.write(run, row.result, target, redact, several=several)[0]
+                cited.append(f"{base_url.rstrip('/')}/{path}" if base_url else path)
             entry = replace(entry, evidence=tuple(cited), notes=redact(entry.notes))
-        entries.append(entry)
+        entries.append(official.decided(entry, row.result, results))
     known = {one.id for one in entries}
-    entries += [
+    distrusted = why[runs[0].info.id]
+    return entries + [
         Entry(one.id, why=f"left to you: {distrusted}")
         for one in document.items
         if one.id not in known
     ]
-    if sys.stdin.isatty():
-        answers = _ask_about(answers, _left_open(document, entries, answers))
-    beside: dict[str, Entry] = {}
-    if not distrusted:
-        oldest = datetime.now(UTC).date() - timedelta(days=max_age_days)
-        beside = _added(run, target, redact if redacted else None, base_url, oldest)
-    filled = fill(document, entries, answers, attested_entries(answers), beside)
-    write_atomically(target / PRODUCT, filled.text)
-    if (target / evidence.FOLDER).exists():
-        evidence.hashes(target)
-    _tell(filled, target, missing_metadata(document, answers), strange_items(document, version))
-    return Exit.OK
+
+
+def _read_written(folder: Path) -> dict[str, Written]:
+    """Return what an earlier call wrote into a submission; nothing if nobody can tell."""
+    path = folder / evidence.FOLDER / WRITTEN
+    try:
+        raw = parse_json(path.read_bytes())
+        return {
+            str(name): Written(
+                one["status"], tuple(one["evidence"]), one["notes"], bool(one["attested"])
+            )
+            for name, one in raw.items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _write_written(target: Path, written: dict[str, Written]) -> None:
+    rows = {name: asdict(one) for name, one in sorted(written.items())}
+    write_atomically(target / evidence.FOLDER / WRITTEN, json.dumps(rows, indent=1) + "\n")
 
 
 def _added(
-    run: StoredRun, target: Path, redact: evidence.Redact | None, base_url: str, oldest: date
+    runs: Sequence[StoredRun],
+    target: Path,
+    redact: redaction.Redact | None,
+    base_url: str,
+    oldest: date,
 ) -> dict[str, Entry]:
-    """Return the evidence that persons added to the run, its files beside the run's own."""
+    """Return the evidence that persons added to the runs, its files beside the runs' own."""
     out: dict[str, Entry] = {}
-    for one in added.attested(run.folder):
+    said = [(run, one) for run in runs for one in added.attested(run.folder)]
+    for run, one in said:
         so_far = out.get(one.requirement, Entry(one.requirement))
         by = f"by {one.who} on {one.on}"
         if one.on < oldest:
@@ -105,11 +170,11 @@ def _added(
             f"{base_url.rstrip('/')}/{place}" if base_url and place != one.link else place
             for place in evidence.attested(run, one, target, redact)
         ]
-        said = f"Attested {by}, not measured{f': {one.text}' if one.text else '.'}"
+        note = f"Attested {by}, not measured{f': {one.text}' if one.text else '.'}"
         out[one.requirement] = replace(
             _told(so_far, f"attested {by}"),
             evidence=(*so_far.evidence, *cited),
-            notes=f"{so_far.notes} {redact(said) if redact else said}".strip(),
+            notes=f"{so_far.notes} {redact(note) if redact else note}".strip(),
         )
     return out
 
@@ -159,6 +224,11 @@ def _tell(filled: Filled, target: Path, missing: list[str], strange: list[str]) 
     for one in filled.entries:
         table.add_row(one.id, one.status or "-", one.why)
     console.print(table)
+    tests = [(one.id, command) for one in filled.entries if (command := official.command(one.id))]
+    if tests:
+        print("\nThe official suite's own test of a requirement (then `kar official junit.xml`):")
+        for name, command in tests:
+            print(f"  {name}: {command}")
     for sentence in strange:
         print(f"{sentence}.")
     if missing:
@@ -185,18 +255,23 @@ def generation(word: str) -> Generation | None:
             raise ValueError(f"--rules must be strict or hybrid, not {word!r}")
 
 
-def check_file(path: Path, rules: Generation | None) -> int:
-    """Print every fault of a submission; returns 1 if one is an error.
+def check_file(path: Path, rules: Generation | None, *, online: bool = False) -> int:
+    """Print every problem of a submission; returns 1 if one is an error.
 
     Raises:
         ChecklistError: it is no checklist.
     """
-    found = check(Checklist.load(path), path.resolve().parent, rules)
+    document = Checklist.load(path)
+    found = check(document, path.resolve().parent, rules)
+    if online:
+        from kar_checks.submission.online import unreachable
+
+        found += unreachable(document)
     for one in found:
         print(f"{path}: {one}")
     errors = sum(1 for one in found if one.severity == "error")
     print(
-        f"{errors} errors, {len(found) - errors} warnings. Not checked off line: whether URLs "
-        "answer, and whether the vendor is a member."
+        f"{errors} errors, {len(found) - errors} warnings. Not checked: "
+        f"{'' if online else 'whether URLs answer (--online), and '}whether the vendor is a member."
     )
     return Exit.FAILED if errors else Exit.OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics as plain
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kar_checks import programme
 from kar_checks.history import statistics
@@ -16,6 +16,8 @@ from kar_checks.report import words
 from kar_checks.store import now
 
 _MOST_NAMED = 4
+_SHOWN = ("pass", "fail")
+_TOO_FEW = "too few repeats"
 
 
 class UnlikeError(ValueError):
@@ -38,6 +40,8 @@ class Head(Record):
     nodes: list[str]
     """Kinds of nodes with their number."""
     local_cluster: bool
+    signature: str = ""
+    """Whether it is signed, by which key, and whether its files are still those."""
 
 
 class Cell(Record):
@@ -63,6 +67,8 @@ class Group(Row):
     """A requirement or a topic beside the checklist, with its checks."""
 
     checks: list[Row]
+    shown: bool
+    """Whether any run decided it, or one of its checks: passed or failed."""
 
 
 class Figures(Record):
@@ -100,6 +106,8 @@ class FigureRow(Record):
     verdicts: list[Verdict | None]
     """One for each run; of the first and of runs without the figure there is none."""
     differs: bool
+    decidable: bool
+    """Whether every run was tested against the first, with repeats enough to show a difference."""
 
 
 class Comparison(Record):
@@ -112,9 +120,49 @@ class Comparison(Record):
     groups: list[Group]
     figures: list[FigureRow]
 
+    @property
+    def differing(self) -> list[Group]:
+        """Requirements and topics that did not come out the same everywhere."""
+        return [one for one in self.groups if one.differs]
 
-def compare(pasts: Sequence[Past], *, allow_different: bool, most_days_apart: float) -> Comparison:
+    @property
+    def alike(self) -> list[Group]:
+        """Requirements and topics that some run decided, with the same outcome everywhere."""
+        return [one for one in self.groups if one.shown and not one.differs]
+
+    @property
+    def unshown(self) -> list[Group]:
+        """Requirements and topics that no run has shown to work or to fail."""
+        return [one for one in self.groups if not one.shown and not one.differs]
+
+    @property
+    def figures_differing(self) -> list[FigureRow]:
+        """Figures that were shown to differ."""
+        return [one for one in self.figures if one.differs]
+
+    @property
+    def figures_alike(self) -> list[FigureRow]:
+        """Figures with repeats enough to show a difference, which they did not."""
+        return [one for one in self.figures if one.decidable and not one.differs]
+
+    @property
+    def figures_undecidable(self) -> list[FigureRow]:
+        """Figures of which nothing can be said: too few repeats, or not measured everywhere."""
+        return [one for one in self.figures if not one.decidable and not one.differs]
+
+
+def compare(
+    pasts: Sequence[Past],
+    *,
+    allow_different: bool,
+    most_days_apart: float,
+    notes: Sequence[str] = (),
+    signatures: Mapping[str, str] | None = None,
+) -> Comparison:
     """Compare two runs or more; the first is what figures are tested against.
+
+    ``notes`` are sentences about the runs that the page repeats; ``signatures`` says by run id
+    what is known of who signed it.
 
     Raises:
         UnlikeError: they are not alike, and that was not allowed.
@@ -132,15 +180,15 @@ def compare(pasts: Sequence[Past], *, allow_different: bool, most_days_apart: fl
             "the same and says so on the page"
         )
     return Comparison(
-        runs=_heads(pasts),
+        runs=_heads(pasts, signatures or {}),
         unlike=unlike,
-        notes=_notes(pasts),
+        notes=[*notes, *_notes(pasts)],
         groups=_groups(pasts),
         figures=_figures(pasts),
     )
 
 
-def _heads(pasts: Sequence[Past]) -> list[Head]:
+def _heads(pasts: Sequence[Past], signatures: Mapping[str, str]) -> list[Head]:
     names = Counter(one.run.info.environment.cluster for one in pasts)
     found: list[Head] = []
     for one in pasts:
@@ -158,9 +206,10 @@ def _heads(pasts: Sequence[Past]) -> list[Head]:
                 kubernetes=info.environment.server_version,
                 checklist=info.kubernetes_minor,
                 suite=info.suite_version,
-                profile=str(info.profile.get("name", "unnamed")),
+                profile=str((info.judged_with or info.profile).get("name", "unnamed")),
                 nodes=shapes(info.environment.nodes) or ["nodes not seen"],
                 local_cluster=info.environment.local_cluster,
+                signature=signatures.get(info.id, "not signed"),
             )
         )
     return found
@@ -222,9 +271,14 @@ def _notes(pasts: Sequence[Past]) -> list[str]:
         if one.run.info.finished and one.run.info.finished < one.run.info.started
     ]
     out += [
-        f"run {one.id} was not alone: {', '.join(one.run.info.beside)} ran at the same time"
+        f"run {one.id} is damaged, so that its checks are errors: {why}"
         for one in pasts
-        if one.run.info.beside
+        for why in one.run.damaged.values()
+    ]
+    out += [
+        f"run {one.id} was not alone: {', '.join(others)} ran at the same time"
+        for one in pasts
+        if (others := [other.id for other in one.run.info.beside])
     ]
     return out
 
@@ -271,7 +325,16 @@ def _minor(text: str) -> tuple[int, ...]:
 
 def _group(name: str, title: str, group: str, cells: list[Cell | None], checks: list[Row]) -> Group:
     differs = _differ(cells) or any(one.differs for one in checks)
-    return Group(id=name, title=title, group=group, cells=cells, differs=differs, checks=checks)
+    decided = [cell for row in (cells, *(one.cells for one in checks)) for cell in row if cell]
+    return Group(
+        id=name,
+        title=title,
+        group=group,
+        cells=cells,
+        differs=differs,
+        checks=checks,
+        shown=any(one.outcome in _SHOWN for one in decided),
+    )
 
 
 def _differ(cells: Sequence[Cell | None]) -> bool:
@@ -359,6 +422,7 @@ def _figures(pasts: Sequence[Past]) -> list[FigureRow]:
                 ],
                 verdicts=verdicts,
                 differs=any(one and one.word in ("better", "worse") for one in verdicts),
+                decidable=all(one and one.word != _TOO_FEW for one in verdicts[1:]),
             )
         )
     return sorted(rows, key=lambda row: not row.differs)
@@ -367,7 +431,7 @@ def _figures(pasts: Sequence[Past]) -> list[FigureRow]:
 def _verdict(tested: Tested, corrected: float | None, better: str) -> Verdict:
     percent = 100 * tested.shift
     if corrected is None:
-        word = "too few repeats"
+        word = _TOO_FEW
         told = (
             f"so few repeats give p = {tested.least_p:.2g} at best, even if all of them differ: "
             "nothing can be said"

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from kar_checks import plain_yaml
 from kar_checks.model import Outcome, Record, RequirementOutcome
 from kar_checks.report import words
 from kar_checks.store import StoredRun, StoreError, write_atomically
@@ -103,7 +104,7 @@ def read(path: Path) -> Fleet:
         FleetError: it cannot be read, or says what nobody understands.
     """
     try:
-        raw: Any = yaml.safe_load(path.read_text("utf-8"))
+        raw: Any = plain_yaml.parse(path.read_text("utf-8"))
         found = Fleet.model_validate(raw)
     except OSError as error:
         raise FleetError(f"{path} cannot be read: {error.strerror}") from error
@@ -315,6 +316,10 @@ def _last(folders: Sequence[Path]) -> tuple[StoredRun | None, StoredRun | None, 
             if not found:
                 notes.append(str(error))
             continue
+        if run.is_copy:
+            continue
+        if run.damaged and not found:
+            notes += [f"run {run.info.id} is damaged: {why}" for why in run.damaged.values()]
         if run.info.finished and not run.info.interrupted:
             found.append(run)
         elif not found:

@@ -24,7 +24,8 @@ LOST = 3
 """A check without a verdict for so many runs has lost it."""
 _DECIDED = (Outcome.PASS, Outcome.FAIL, Outcome.NOT_APPLICABLE)
 
-Direction = Literal["worse", "better", "changed"]
+Direction = Literal["worse", "better", "changed", "new"]
+"""``new``: a failure of something that had no verdict before."""
 
 
 class Change(Record):
@@ -105,8 +106,8 @@ class Series(Record):
 
     @property
     def worse(self) -> list[Change]:
-        """What changed for the worse with the latest run."""
-        return [one for one in self.changed if one.direction == "worse"]
+        """What changed for the worse with the latest run, failures seen for the first time too."""
+        return [one for one in self.changed if one.direction in ("worse", "new")]
 
 
 def assess(pasts: Sequence[Past], moment: datetime, troubles: Sequence[str] = ()) -> Series:
@@ -175,7 +176,7 @@ def assess(pasts: Sequence[Past], moment: datetime, troubles: Sequence[str] = ()
 
 
 def _order(changes: Iterable[Change]) -> list[Change]:
-    rank = {"worse": 0, "changed": 1, "better": 2}
+    rank = {"worse": 0, "new": 0, "changed": 1, "better": 2}
     return sorted(changes, key=lambda one: rank[one.direction])
 
 
@@ -206,6 +207,10 @@ def _oddities(pasts: Sequence[Past], mine: Sequence[Past], moment: datetime) -> 
             [one.id for one in infos if one.beside],
         ),
         ("not gone to its end", [one.id for one in mine if not one.complete]),
+        (
+            "damaged, so that its checks are errors",
+            [f"{one.id} ({why})" for one in mine for why in one.run.damaged.values()],
+        ),
     ):
         if found:
             more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
@@ -245,6 +250,8 @@ class _Story:
                 turns.append(len(decided))
                 if not _flaps(turns, len(decided)):
                     self._turn(mine, decided[-1], (index, found))
+            if not decided and index and found.outcome is Outcome.FAIL:
+                self._begin(mine, index, found)
             decided.append((index, found))
         self._latest(mine, decided, turns, key)
 
@@ -267,6 +274,26 @@ class _Story:
                 said=id_,
                 told=f"{old[1].outcome.value} → {new[1].outcome.value}: {new[1].summary}",
                 environment=environment_changes(mine[old[0]], mine[new[0]]),
+            )
+        )
+
+    def _begin(self, mine: Sequence[Past], index: int, found: Finding) -> None:
+        """A first verdict that is a failure: new, and maybe only to this version of the suite."""
+        before, now = mine[index - 1].run.info, mine[index].run.info
+        known = any(one.id == found.check for one in before.checks)
+        told = "its first verdict"
+        if before.suite_version != now.suite_version and not known:
+            told = f"first seen with suite {now.suite_version}"
+        self.changes.append(
+            Change(
+                what="check",
+                name=self.name,
+                title=self.title,
+                direction="new",
+                since=now.id,
+                said=now.id,
+                told=f"{told}: {found.outcome.value}: {found.summary}",
+                environment=environment_changes(mine[index - 1], mine[index]),
             )
         )
 

@@ -50,11 +50,20 @@ class Past:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The values of its profile's settings."""
-        given: dict[str, Any] = self.run.info.profile.get("settings") or {}
-        return {
-            key: one.get("value") if isinstance(one, dict) else one for key, one in given.items()
+        """The values of the settings that it was measured with, and of those it was judged with."""
+        measured = _values(self.run.info.profile)
+        judged = _values(self.run.info.judged_with or {})
+        changed = {
+            f"{key} (judged with)": value
+            for key, value in judged.items()
+            if key not in measured or measured[key] != value
         }
+        return {**measured, **changed}
+
+
+def _values(profile: dict[str, Any]) -> dict[str, Any]:
+    given: dict[str, Any] = profile.get("settings") or {}
+    return {key: one.get("value") if isinstance(one, dict) else one for key, one in given.items()}
 
 
 def load(folder: Path) -> Past:
@@ -66,12 +75,14 @@ def load(folder: Path) -> Past:
     run = StoredRun(folder)
     measures: dict[tuple[str, str, str], Measure] = {}
     for path in sorted((folder / "observations").glob("*.json")):
+        if path.stem in run.damaged:
+            continue
         try:
             raw: Any = json.loads(path.read_text("utf-8"))
             for one in _MEASURES.validate_python(raw.get("measures", [])):
                 if one.samples:
                     measures[(path.stem, one.name, one.variant)] = one
-        except (OSError, ValueError, AttributeError, ValidationError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError, ValidationError) as error:
             first = str(error).splitlines()[0]
             raise StoreError(f"{path} cannot be read: {first}") from error
     return Past(run, measures)
@@ -79,6 +90,8 @@ def load(folder: Path) -> Past:
 
 def load_all(parent: Path) -> tuple[list[Past], list[str]]:
     """Return the runs of a folder by their start, and a sentence for each that cannot be read.
+
+    Copies that `kar judge` made are left out: they are no runs of their own.
 
     Raises:
         StoreError: there is no such folder.
@@ -91,7 +104,9 @@ def load_all(parent: Path) -> tuple[list[Past], list[str]]:
         if folder.is_symlink() or not (folder / "run.json").is_file():
             continue
         try:
-            found.append(load(folder))
+            past = load(folder)
+            if not past.run.is_copy:
+                found.append(past)
         except StoreError as error:
             troubles.append(str(error))
     return sorted(found, key=lambda one: (one.run.info.started, one.id)), troubles

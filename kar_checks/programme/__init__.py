@@ -7,8 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal, cast
 
-import yaml
-
+from kar_checks import fast_yaml
 from kar_checks.model import Record
 
 KAR_LINK = "https://github.com/kubernetes-sigs/ai-conformance/tree/main/kars"
@@ -50,7 +49,7 @@ class Requirement(Record):
 @cache
 def _data() -> dict[str, Any]:
     text = resources.files(__package__ or __name__).joinpath("requirements.yaml").read_text("utf-8")
-    return cast("dict[str, Any]", yaml.safe_load(text))
+    return cast("dict[str, Any]", fast_yaml.load(text))
 
 
 def versions() -> list[str]:

@@ -9,10 +9,13 @@ from kar_checks.store import StoredRun
 
 def write_all(folder: Path) -> list[Path]:
     """Render the files that belong into a run folder, and return their paths."""
-    from kar_checks.report import html, junit
+    from kar_checks.report import html, junit, summary
 
     run = StoredRun(folder)
-    page, results = folder / "scorecard.html", folder / "kar-junit.xml"
+    page, results, brief = (
+        folder / name for name in ("scorecard.html", "kar-junit.xml", "summary.md")
+    )
     html.write(run, page)
     junit.write(run, results)
-    return [page, results]
+    summary.write(run, brief)
+    return [page, results, brief]

@@ -32,10 +32,6 @@ def render(found: Comparison) -> str:
         .get_template("compare.html.j2")
         .render(
             found=found,
-            differing=[one for one in found.groups if one.differs],
-            alike=[one for one in found.groups if not one.differs],
-            figures_differing=[one for one in found.figures if one.differs],
-            figures_alike=[one for one in found.figures if not one.differs],
             css=html.css("scorecard.css", "series.css"),
             number=number,
             count=words.count,
@@ -62,7 +58,7 @@ def table(found: Comparison) -> str:
                 for cell in row.cells
                 for part in ((cell.outcome, cell.reason) if cell else ("", ""))
             ]
-            yes = "yes" if row.differs else "no"
+            yes = "yes" if row.differs else "no" if group.shown else "not shown"
             writer.writerow(_cells([kind, row.id, row.title, group.group, yes, *told]))
     for figure in found.figures:
         told = []
@@ -77,7 +73,7 @@ def table(found: Comparison) -> str:
                     f"{figure.topic}: {name}",
                     f"{name} ({figure.unit}, {figure.better} is better)",
                     figure.topic,
-                    "yes" if figure.differs else "no",
+                    "yes" if figure.differs else "no" if figure.decidable else "not decidable",
                     *told,
                 ]
             )

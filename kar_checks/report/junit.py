@@ -19,28 +19,30 @@ def render(run: StoredRun) -> str:
     for topic in card.topics:
         if not topic.checks:
             continue
-        suite = ElementTree.SubElement(root, "testsuite", _numbers(run, topic))
+        spent = sum(cost.seconds for cost in run.info.costs if cost.topic == topic.info.id)
+        suite = ElementTree.SubElement(root, "testsuite", _numbers(topic, spent))
         requirement = levels.get(topic.info.requirement)
-        for check in topic.checks:
-            case = ElementTree.SubElement(
-                suite, "testcase", {"classname": topic.info.id, "name": _name(check), "time": "0"}
-            )
-            given = {
+        # Properties belong to a suite: some readers refuse a file that has them in a case.
+        _properties(
+            suite,
+            {
                 "topic": topic.info.label,
                 "requirement": topic.info.requirement,
                 "kar": str(requirement.kar) if requirement and requirement.kar is not None else "",
                 "level": requirement.level if requirement else "",
-                "evidence": str(check.finding.evidence or ""),
-                "outcome": str(check.finding.outcome),
-                "reason": check.finding.reason,
-            }
-            properties = ElementTree.SubElement(case, "properties")
-            for name, value in given.items():
-                if value:
-                    ElementTree.SubElement(
-                        properties, "property", {"name": f"kar.{name}", "value": safe(value)}
-                    )
+            },
+        )
+        # A trial measures all cases of a topic at once; each gets an equal part of its time.
+        share = f"{spent / len(topic.checks):.3f}"
+        for check in topic.checks:
+            case = ElementTree.SubElement(
+                suite, "testcase", {"classname": topic.info.id, "name": _name(check), "time": share}
+            )
             _outcome(case, check.finding)
+            told = [f"outcome: {check.finding.outcome}", f"reason: {check.finding.reason}"]
+            if check.finding.evidence:
+                told.append(f"evidence: {check.finding.evidence}")
+            ElementTree.SubElement(case, "system-out").text = safe("\n".join(told))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -55,12 +57,19 @@ def _name(check: CheckView) -> str:
     return safe(f"{check.info.id}[{variant}]" if variant else check.info.id, 200)
 
 
-def _numbers(run: StoredRun, topic: TopicView) -> dict[str, str]:
+def _properties(suite: ElementTree.Element, given: dict[str, str]) -> None:
+    properties = ElementTree.SubElement(suite, "properties")
+    for name, value in given.items():
+        if value:
+            ElementTree.SubElement(
+                properties, "property", {"name": f"kar.{name}", "value": safe(value)}
+            )
+
+
+def _numbers(topic: TopicView, spent: float) -> dict[str, str]:
     outcomes = [check.finding.outcome for check in topic.checks]
     failed, broken = outcomes.count(Outcome.FAIL), outcomes.count(Outcome.ERROR)
     passed = outcomes.count(Outcome.PASS)
-    # A trial measures a topic once, so that time belongs to the suite and not to its cases.
-    spent = sum(cost.seconds for cost in run.info.costs if cost.topic == topic.info.id)
     return {
         "name": topic.info.id,
         "tests": str(len(outcomes)),

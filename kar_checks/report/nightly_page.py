@@ -91,7 +91,7 @@ def draw(trend: Trend) -> Markup:
 
 def markdown(found: Series) -> str:
     """Return a summary such as CI systems show beside a job."""
-    lines = [f"## kar-checks: {_md(found.cluster)}", ""]
+    lines = [f"## kar-checks: {words.markdown(found.cluster)}", ""]
     if not found.previous:
         lines.append("There is just one run of this cluster: nothing to compare it with.")
     elif not found.changed:
@@ -99,7 +99,8 @@ def markdown(found: Series) -> str:
     else:
         lines += ["| changed | what | how | since |", "|---|---|---|---|"]
         lines += [
-            f"| {one.direction} | {_md(one.name)} | {_md(one.told)} | `{one.since}` |"
+            f"| {one.direction} | {words.markdown(one.name)} | {words.markdown(one.told)} "
+            f"| `{one.since}` |"
             for one in found.changed[:_MOST_LINES]
         ]
     for title, told in (
@@ -110,21 +111,18 @@ def markdown(found: Series) -> str:
         ("About the history", found.troubles),
     ):
         if told:
-            lines += ["", f"### {title}", "", *(f"- {_md(one)}" for one in told[:_MOST_LINES])]
+            lines += [
+                "",
+                f"### {title}",
+                "",
+                *(f"- {words.markdown(one)}" for one in told[:_MOST_LINES]),
+            ]
             if len(told) > _MOST_LINES:
                 lines.append(f"- and {len(told) - _MOST_LINES} more")
     counted = Counter(one.outcomes[-1] for one in found.lines if one.outcomes[-1])
     sum_ = ", ".join(f"{number} {words.outcome(one)}" for one, number in counted.items())
     lines += ["", f"Run `{found.latest}`: {sum_ or 'no verdict'}. A self-assessment."]
     return "\n".join(lines) + "\n"
-
-
-def _md(text: str) -> str:
-    """Return text of a cluster so that it is text in Markdown, too."""
-    return " ".join(words.safe(text, 500).split()).translate(_MARKDOWN)
-
-
-_MARKDOWN = str.maketrans({sign: f"&#{ord(sign)};" for sign in "\\`*_[]<>|#&~"})
 
 
 def metrics(found: Series) -> str:
@@ -151,7 +149,7 @@ def metrics(found: Series) -> str:
     ]
     changes = [
         ({**place, "direction": way}, sum(one.direction == way for one in found.changed))
-        for way in ("worse", "better", "changed")
+        for way in ("worse", "new", "better", "changed")
     ]
     ended = [(place, datetime.fromisoformat(found.finished).timestamp())] if found.finished else []
     return openmetrics.text(

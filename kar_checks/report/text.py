@@ -34,8 +34,8 @@ def summary(run: StoredRun, console: Console) -> None:
     console.print()
     if card.ended_early:
         console.print(_plain(f"Ended early by {card.ended_early}.", "bold"), soft_wrap=True)
-    if run.info.beside:
-        told = f"Not alone: run {', '.join(run.info.beside)} was at work on this cluster, too."
+    if others := [one.id for one in run.info.beside]:
+        told = f"Not alone: run {', '.join(others)} was at work on this cluster, too."
         console.print(_plain(told, "bold"), soft_wrap=True)
     cleanup = run.info.cleanup
     left = f", {len(cleanup.leaks)} left behind" if cleanup.leaks else ""

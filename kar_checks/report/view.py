@@ -308,13 +308,19 @@ class Scorecard:
 
     @property
     def profile_name(self) -> str:
-        """The name of the profile."""
-        return str(self.info.profile.get("name", "unnamed"))
+        """The name of the profile; of a judged copy both that apply."""
+        measured = str(self.info.profile.get("name", "unnamed"))
+        if self.info.judged_with is None:
+            return measured
+        return f"{self.info.judged_with.get('name', 'unnamed')} (measured with {measured})"
 
     @property
     def settings(self) -> list[tuple[str, str, str, str]]:
-        """The thresholds that applied: key, value, origin, date."""
-        given = self.info.profile.get("settings", {})
+        """The settings that applied: key, value, origin, date.
+
+        In a judged copy only the thresholds are those of the other profile.
+        """
+        given = (self.info.judged_with or self.info.profile).get("settings", {})
         if not isinstance(given, dict):
             return []
         found: list[tuple[str, str, str, str]] = []

@@ -67,9 +67,17 @@ def safe(text: str, longest: int = LONGEST) -> str:
     return text
 
 
-def count(number: int, noun: str) -> str:
-    """Return ``1 check``, ``2 checks``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def markdown(text: str) -> str:
+    """Return text of a cluster on one line, so that Markdown takes none of it for markup."""
+    return " ".join(safe(text, 500).split()).translate(_MARKDOWN)
+
+
+_MARKDOWN = str.maketrans({sign: f"&#{ord(sign)};" for sign in "\\`*_[]<>|#&~"})
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return ``1 check``, ``2 checks``; ``plural`` is for nouns that do not just take an s."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def seconds(value: float) -> str:

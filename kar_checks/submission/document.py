@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from kar_checks import plain_yaml
 
 STATUSES = ("Implemented", "Not Implemented", "Partially Implemented", "N/A")
 #: What a person or this suite may fill; everything else of an item belongs to the programme.
@@ -130,11 +133,23 @@ class Checklist:
                 "was written by a person and is not touched"
             )
         if isinstance(value, str):
-            return Edit(field.start, field.end, _quoted(value))
+            return self._written(field, value)
         indent = " " * (field.key_column + 1)
         start = len(self.text[: field.start].rstrip(" "))
         lines = "".join(f"{self._line_end}{indent}- {_quoted(one)}" for one in value)
         return Edit(start, field.end, lines)
+
+    def replaced(self, item: Item, name: str, value: str | Sequence[str]) -> Edit:
+        """Return the edit that puts a value in the place of one that this suite wrote itself."""
+        field = item.fields[name]
+        start = len(self.text[: field.start].rstrip())
+        end = start + len(self.text[start : field.end].rstrip())
+        if isinstance(value, str):
+            return Edit(start, end, f" {_quoted(value)}")
+        indent = f"{self._line_end}{' ' * (field.key_column + 1)}"
+        return Edit(
+            start, end, "".join(f"{indent}- {_quoted(one)}" for one in value) or f"{indent}[]"
+        )
 
     def with_metadata(self, name: str, value: str) -> Edit:
         """Return the edit that writes a metadata value, at its place or after the last one.
@@ -149,13 +164,18 @@ class Checklist:
                     f"{self.name}, line {field.line}, column {field.column}: metadata `{name}` was "
                     "written by a person and is not touched"
                 )
-            return Edit(field.start, field.end, _quoted(value))
+            return self._written(field, value)
         last = max(self.metadata.values(), key=lambda one: one.end)
         end = self.text.find("\n", last.end)
         end = len(self.text) if end < 0 else end
         at = len(self.text[:end].rstrip("\r"))
         indent = " " * (last.key_column - 1)
         return Edit(at, at, f"{self._line_end}{indent}{name}: {_quoted(value)}")
+
+    def _written(self, field: Field, value: str) -> Edit:
+        """Put a text in a field's place; a key with nothing behind its colon needs a blank."""
+        blank = " " if self.text[: field.start].endswith(":") else ""
+        return Edit(field.start, field.end, f"{blank}{_quoted(value)}")
 
     def edited(self, edits: Sequence[Edit]) -> str:
         """Return the text with the edits made; everything else stays byte for byte."""
@@ -194,14 +214,22 @@ def plain(name: str) -> str:
     return name.replace("_", "").lower()
 
 
+# What YAML does not let through as it is, and what its readers take for the end of a line.
+_ESCAPED = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+
+
 def _quoted(text: str) -> str:
     # A JSON string is a YAML one, and never mistaken for a number, a date or a comment.
-    return json.dumps(text, ensure_ascii=False)
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    quoted = json.dumps(whole, ensure_ascii=False)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
 
 
 def _parse(text: str, name: str) -> yaml.Node:
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = plain_yaml.compose(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

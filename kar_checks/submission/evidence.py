@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Callable
 from pathlib import Path
 
 from kar_checks import programme
@@ -13,49 +11,36 @@ from kar_checks.added import Attested
 from kar_checks.model import Finding, Observation, RequirementResult
 from kar_checks.report.words import OUTCOME
 from kar_checks.store import StoredRun, StoreError, write_atomically
+from kar_checks.submission.redaction import Redact
 from kar_checks.submission.rules import ARTEFACTS
 
 FOLDER = "evidence"
 HASHES = "SHA256SUMS"
 MOST_COMMANDS = 40
-_ADDRESS = re.compile(
-    r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])"
-    r"|(?<![\w:])(?:[0-9a-fA-F]{1,4}:){3,7}[0-9a-fA-F:]*"
-)
-
-Redact = Callable[[str], str]
 
 
-def redactor(run: StoredRun) -> Redact:
-    """Return what replaces node names by numbers and addresses by a word, in any text."""
-    names = sorted((one.name for one in run.info.environment.nodes), key=len, reverse=True)
-    numbers = {name: f"node-{1 + index}" for index, name in enumerate(sorted(names))}
-    pattern = re.compile("|".join(rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in names))
+def write(
+    run: StoredRun, row: RequirementResult, target: Path, redact: Redact, *, several: bool = False
+) -> list[str]:
+    """Write a requirement's Markdown and raw files; returns the paths to cite, the text first.
 
-    def redact(text: str) -> str:
-        if names:
-            text = pattern.sub(lambda found: numbers[found[0]], text)
-        return _ADDRESS.sub("[address]", text)
-
-    return redact
-
-
-def write(run: StoredRun, row: RequirementResult, target: Path, redact: Redact) -> list[str]:
-    """Write a requirement's Markdown and raw files; returns the paths to cite, the text first."""
+    Where ``several`` runs are cited, each has its own files.
+    """
     topics = [one.id for one in run.info.topics if one.requirement == row.id]
     raw: list[str] = []
     for name, _, _ in run.files():
         # observations/TOPIC.json, evidence/TOPIC/…
         if Path(name).parts[1].removesuffix(".json") in topics:
-            raw.append(_copy(run.folder / name, target, name, redact))
+            place = f"{run.info.id}/{name}" if several else name
+            raw.append(_copy(run.folder / name, target, place, redact))
     text = redact(markdown(run, row, topics, raw))
-    path = f"{FOLDER}/{row.id}.md"
+    path = f"{FOLDER}/{row.id}-{run.info.id}.md" if several else f"{FOLDER}/{row.id}.md"
     write_atomically(target / path, text)
     return [path, *raw]
 
 
 def _copy(source: Path, target: Path, name: str, redact: Redact) -> str:
-    place = _place(name)
+    place = _place(redact(name))
     write_atomically(target / place, redact(source.read_text("utf-8", errors="replace")))
     return place
 
@@ -88,11 +73,7 @@ def attested(run: StoredRun, one: Attested, target: Path, redact: Redact | None)
                     f"{one.file} is no text, so that --redact cannot hide anything in it: leave "
                     "--redact out, or attest again with a link"
                 ) from error
-        try:
-            (target / place).parent.mkdir(parents=True, exist_ok=True)
-            (target / place).write_bytes(content)
-        except OSError as error:
-            raise StoreError(f"{target / place} cannot be written ({error.strerror})") from error
+        write_atomically(target / place, content)
         cited.append(place)
     return cited
 

@@ -8,7 +8,7 @@ follow from its stored observations. What a person wrote is never touched.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from kar_checks import programme
+from kar_checks import plain_yaml, programme
 from kar_checks.checks.registry import topics
 from kar_checks.model import Finding, Outcome, Record, RequirementOutcome, RequirementResult
 from kar_checks.profile import Profile
 from kar_checks.store import StoredRun
-from kar_checks.submission.document import Checklist, ChecklistError, Edit, plain
-from kar_checks.submission.rules import METADATA
+from kar_checks.submission.document import Checklist, ChecklistError, Edit, Item, plain
+from kar_checks.submission.rules import METADATA, minor_of
 
 #: Requirements whose own words make them conditional; the others cannot be N/A.
 CONDITIONAL = (
@@ -32,6 +32,10 @@ CONDITIONAL = (
     "virtualized_accelerator",
     "high_performance_networking",
 )
+
+
+BY = "attested by a person"
+"""Why a status stands that no run decided."""
 
 
 class AttestedItem(Record):
@@ -62,11 +66,28 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Written:
+    """The three fields of an item, as this suite wrote them."""
+
+    status: str
+    evidence: tuple[str, ...]
+    notes: str
+    attested: bool = field(default=False, compare=False)
+    """Whether the status is a person's, who gave it in a file of answers or at the terminal."""
+
+    def fields(self) -> tuple[tuple[str, str | tuple[str, ...]], ...]:
+        """Return the fields by name."""
+        return ("status", self.status), ("evidence", self.evidence), ("notes", self.notes)
+
+
+@dataclass(frozen=True)
 class Filled:
     """A filled checklist and what was done about each requirement."""
 
     text: str
     entries: list[Entry]
+    written: dict[str, Written] = field(default_factory=dict[str, "Written"])
+    """What this suite wrote, by requirement: as long as nobody edits it, it can be replaced."""
 
 
 def read_answers(path: Path | None) -> Answers:
@@ -79,7 +100,7 @@ def read_answers(path: Path | None) -> Answers:
         return Answers()
     known = {plain(one) for one in (*METADATA, "repoUrl")}
     try:
-        raw: Any = yaml.safe_load(path.read_text("utf-8"))
+        raw: Any = plain_yaml.parse(path.read_text("utf-8"))
         answers = Answers.model_validate(raw or {})
     except OSError as error:
         raise ChecklistError(f"{path} cannot be read: {error.strerror}") from error
@@ -114,6 +135,8 @@ def distrust(run: StoredRun, version: str, now: datetime, max_age: timedelta) ->
 
 def _not_following(run: StoredRun) -> str:
     """Judge the stored observations once more: verdicts that do not follow were edited."""
+    for why in run.damaged.values():
+        return why
     profile = Profile.model_validate(run.info.profile)
     for topic in topics():
         mine = [one for one in run.findings if one.trial == topic.id]
@@ -141,8 +164,16 @@ def _verdict(finding: Finding) -> tuple[str, str, str]:
     return finding.variant, finding.outcome.value, finding.reason
 
 
-def decide(run: StoredRun, row: RequirementResult, distrusted: str) -> Entry:
-    """Return what a run may say of a requirement; evidence paths come later."""
+def decide(
+    run: StoredRun,
+    row: RequirementResult,
+    distrusted: str,
+    findings: Sequence[Finding] | None = None,
+) -> Entry:
+    """Return what may be said of a requirement; evidence paths come later.
+
+    ``findings`` are the verdicts that the row rests on; by default those of the run.
+    """
     if distrusted:
         return Entry(row.id, why=f"left to you: {distrusted}")
     at = run.info.finished or run.info.started
@@ -157,7 +188,9 @@ def decide(run: StoredRun, row: RequirementResult, distrusted: str) -> Entry:
             return Entry(row.id, why=f"left to you: it passed with {level} evidence only")
         case RequirementOutcome.FAIL:
             passed = any(
-                one.outcome is Outcome.PASS for one in run.findings if _of(run, one) == row.id
+                one.outcome is Outcome.PASS
+                for one in (run.findings if findings is None else findings)
+                if _of(run, one) == row.id
             )
             status = "Partially Implemented" if passed else "Not Implemented"
             return Entry(row.id, status, f"{row.reason} {measured}")
@@ -179,14 +212,20 @@ def fill(
     answers: Answers,
     attested: Mapping[str, Entry],
     beside: Mapping[str, Entry] | None = None,
+    written: Mapping[str, Written] | None = None,
 ) -> Filled:
-    """Return the checklist with every empty field filled that somebody can fill.
+    """Return the checklist with every field filled that somebody can fill.
 
     ``attested`` are what persons said; they stand where the run says nothing. ``beside`` is
     evidence that persons added to the run: it joins whatever stands, and never makes a status.
+    ``written`` is what this suite wrote earlier: where nobody edited it since, it is replaced.
+
+    Raises:
+        ChecklistError: what was written cannot be read back as it was meant.
     """
     edits: list[Edit] = []
     done: list[Entry] = []
+    records: dict[str, Written] = {}
     for entry in entries:
         item = document.item(entry.id)
         if item is None:
@@ -194,23 +233,66 @@ def fill(
             continue
         used = entry if entry.status else attested.get(entry.id, entry)
         used = _joined(used, (beside or {}).get(entry.id))
-        if (used.status or used.evidence) and not item.text("status").strip():
+        ours = (written or {}).get(entry.id)
+        unedited = ours is not None and ours == _now(item)
+        says_something = bool(used.status or used.evidence or used.notes)
+        if unedited and ours is not None and ours.attested and not used.status:
+            used = Entry(entry.id, why="kept as it was attested")
+        elif unedited and not says_something:
+            used = replace(used, why=f"kept as an earlier run decided; now {used.why}")
+        elif unedited:
+            wanted = Written(used.status, used.evidence, used.notes)
+            edits += [
+                document.replaced(item, name, value)
+                for name, value in wanted.fields()
+                if name in item.fields and value != getattr(ours, name)
+            ]
+        elif says_something and not item.text("status").strip():
             edits += [
                 document.filled(item, name, value)
-                for name, value in (
-                    ("status", used.status),
-                    ("evidence", used.evidence),
-                    ("notes", used.notes),
-                )
+                for name, value in Written(used.status, used.evidence, used.notes).fields()
                 if value and (name in item.fields and item.fields[name].empty)
             ]
-        elif used.status or used.evidence:
+        elif says_something:
             used = Entry(entry.id, why=f"kept as a person wrote it: {item.text('status')}")
         done.append(used)
     for name, value in answers.metadata.items():
         if _open(document, name):
             edits.append(document.with_metadata(name, value))
-    return Filled(document.edited(edits), done)
+    text = document.edited(edits)
+    again = _read_back(text, document)
+    for one in done:
+        item = again.item(one.id)
+        if item is None:
+            continue
+        now = _now(item)
+        if one.status and now.status != one.status:
+            raise ChecklistError(f"{document.name}: the status of {one.id} did not arrive in it")
+        ours = (written or {}).get(one.id)
+        mine = Written(one.status, one.evidence, one.notes, attested=one.why.startswith(BY))
+        if ours is not None and ours == now and not one.status:
+            records[one.id] = ours
+        elif now == mine and mine != _NOTHING:
+            records[one.id] = mine
+    return Filled(text, done, records)
+
+
+_NOTHING = Written("", (), "")
+
+
+def _now(item: Item) -> Written:
+    """Return what an item holds."""
+    field = item.fields.get("evidence")
+    listed = field.value if field is not None and isinstance(field.value, list) else []
+    return Written(item.text("status"), tuple(map(str, listed)), item.text("notes"))
+
+
+def _read_back(text: str, document: Checklist) -> Checklist:
+    """Read what will be written, and see that nothing else changed."""
+    again = Checklist(text, f"{document.name}, as it was filled")
+    if [one.id for one in again.items] != [one.id for one in document.items]:
+        raise ChecklistError(f"{document.name}: its requirements changed while it was filled")
+    return again
 
 
 def _joined(entry: Entry, more: Entry | None) -> Entry:
@@ -229,7 +311,8 @@ def _joined(entry: Entry, more: Entry | None) -> Entry:
 def missing_metadata(document: Checklist, answers: Answers) -> list[str]:
     """Return the metadata that the validator wants and that nobody has given."""
     given = {plain(name) for name in answers.metadata}
-    return [one for one in METADATA if _open(document, one) and plain(one) not in given]
+    wanted = [*METADATA, *(["repoUrl"] if document.metadata_field("repoUrl") else [])]
+    return [one for one in wanted if _open(document, one) and plain(one) not in given]
 
 
 def _open(document: Checklist, name: str) -> bool:
@@ -245,7 +328,7 @@ def attested_entries(answers: Answers) -> dict[str, Entry]:
             one.status,
             f"Attested by the submitter: {one.notes}".rstrip(": "),
             tuple(one.evidence),
-            "attested by a person",
+            BY,
         )
         for requirement, one in answers.items.items()
     }
@@ -258,7 +341,7 @@ def version_of(document: Checklist) -> str:
         ChecklistError: it names none, or one that has no checklist here.
     """
     known = document.metadata_field("kubernetesVersion")
-    version = str(known.value).removeprefix("v") if known else ""
+    version = minor_of(str(known.value)) if known else ""
     if version not in programme.versions():
         raise ChecklistError(
             f"{document.name}: metadata `kubernetesVersion` is {version or 'missing'}; there are "

@@ -1,15 +1,14 @@
-"""The validator's rules, off line: what would be refused, with line and column of each fault.
+"""The validator's rules, offline: what would be refused, with line and column of each problem.
 
 The programme's validator exists in two generations. ``strict`` is the older one: every MUST must
-be ``Implemented``, and evidence paths are plain. ``hybrid`` (1.37 and later) lets
-``cluster_autoscaling`` be ``N/A``, reads the artefacts of the official test suite, and takes
-``file://`` and ``#TestName``.
-What needs a network (whether a URL answers, whether the vendor is a member) is not checked here.
+be ``Implemented``, and evidence paths are plain. ``hybrid`` lets ``cluster_autoscaling`` be
+``N/A``, reads the artefacts of the official test suite, and takes ``file://`` and ``#TestName``;
+its maintainers apply it to submissions of every version. What neither refuses is a warning here.
+docs/submission.md lists the rules. Whether the vendor is a member is not checked.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 from kar_checks import programme
-from kar_checks.submission.document import STATUSES, Checklist, Field, Item
+from kar_checks.store import parse_json
+from kar_checks.submission.document import STATUSES, Checklist, Field, Item, plain
 
 Generation = Literal["strict", "hybrid"]
 
@@ -46,6 +46,7 @@ OFFICIAL_TESTS = {
     "gang_scheduling": "TestGangScheduling",
     "cluster_autoscaling": "TestAcceleratorClusterAutoscaling",
 }
+_GO_PACKAGE = re.compile(r"^FAIL\s+(\S+)")
 _GO_RESULT = re.compile(r"^\s*--- (PASS|FAIL|SKIP): (\S+)")
 
 
@@ -66,12 +67,12 @@ class Problem:
 def check(document: Checklist, folder: Path, generation: Generation | None = None) -> list[Problem]:
     """Return every fault, in the order of the file; ``folder`` is where its evidence lies.
 
-    Without a generation it is the one that the checklist's version meets: hybrid from 1.37 on.
+    Without a generation it is ``hybrid``, the newer one.
     """
     version, problems = _version(document, folder)
     if version is None:
         return problems
-    rules = generation or ("hybrid" if _minor(version) >= 37 else "strict")
+    rules: Generation = generation or "hybrid"
     problems += _metadata(document)
     problems += _items(document, version, rules)
     if rules == "hybrid":
@@ -81,24 +82,30 @@ def check(document: Checklist, folder: Path, generation: Generation | None = Non
     return sorted(problems, key=lambda one: (one.line, one.column))
 
 
-def _minor(version: str) -> int:
-    return int(version.split(".")[1])
-
-
 def _version(document: Checklist, folder: Path) -> tuple[str | None, list[Problem]]:
     field = document.metadata_field("kubernetesVersion")
     if field is None or not isinstance(field.value, str):
         return None, [Problem(1, 1, "metadata `kubernetesVersion` is missing, or is not text")]
-    version = field.value.removeprefix("v")
+    named = folder.resolve().parent.name
+    in_path = re.fullmatch(r"v(\d+\.\d+)", named)
+    version = in_path[1] if in_path else minor_of(field.value)
     if version not in programme.versions():
         known = ", ".join(f"v{one}" for one in programme.versions())
-        text = f"there is no checklist for Kubernetes {field.value}; there is one for {known}"
+        text = f"there is no checklist for Kubernetes {version}; there is one for {known}"
         return None, [_problem(field, text)]
-    named = folder.resolve().parent.name
-    if re.fullmatch(r"v\d+\.\d+", named) and named != f"v{version}":
-        text = f"the file lies in {named}/, but `kubernetesVersion` says {field.value}"
-        return version, [_problem(field, text)]
+    if minor_of(field.value) != version:
+        text = f"the file is in {named}/, but `kubernetesVersion` says {field.value}"
+        return version, [_problem(field, text, "warning")]
+    if field.value.removeprefix("v") != version:
+        text = f"`kubernetesVersion` names a patch release; the checklist is that of v{version}"
+        return version, [_problem(field, text, "warning")]
     return version, []
+
+
+def minor_of(version: str) -> str:
+    """Return ``1.35`` of ``v1.35.3``; what is no version is returned as it is."""
+    found = re.fullmatch(r"v?(\d+\.\d+)(\.\d+)?", version.strip())
+    return found[1] if found else version
 
 
 def _metadata(document: Checklist) -> Iterator[Problem]:
@@ -113,10 +120,13 @@ def _metadata(document: Checklist) -> Iterator[Problem]:
             yield _problem(field, f"metadata `{name}` is empty")
         elif field.placeholder:
             yield _problem(field, f"metadata `{name}` still holds the template's {field.value}")
+    for key, field in document.metadata.items():
+        if field.placeholder and plain(key) not in {plain(one) for one in METADATA}:
+            yield _problem(field, f"metadata `{key}` still holds the template's {field.value}")
     for name in _URLS:
         url = _given(document, name)
         if url and not str(url.value).startswith(("https://", "http://")):
-            yield _problem(url, f"metadata `{name}` is not a URL: {url.value}")
+            yield _problem(url, f"metadata `{name}` is not a URL: {url.value}", "warning")
     base = _given(document, "k8sConformanceUrl")
     if base and not _BASE_CONFORMANCE.fullmatch(str(base.value)):
         yield _problem(
@@ -126,7 +136,8 @@ def _metadata(document: Checklist) -> Iterator[Problem]:
         )
     mail = _given(document, "contactEmailAddress")
     if mail and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", str(mail.value)):
-        yield _problem(mail, f"metadata `contactEmailAddress` is no address: {mail.value}")
+        text = f"metadata `contactEmailAddress` is not an address: {mail.value}"
+        yield _problem(mail, text, "warning")
 
 
 def _given(document: Checklist, name: str) -> Field | None:
@@ -161,8 +172,9 @@ def _items(document: Checklist, version: str, rules: Generation) -> Iterator[Pro
             yield Problem(item.line, item.column, text)
         if item.text("level") != requirement.level:
             field = item.fields.get("level")
-            text = f"the level of {item.id} is {requirement.level} and must not be changed"
-            yield _problem(field, text) if field else Problem(item.line, item.column, text)
+            text = f"the level of {item.id} is {requirement.level}, whatever the file says"
+            line, column = (field.line, field.column) if field else (item.line, item.column)
+            yield Problem(line, column, text, "warning")
         yield from _status(item, requirement.level, rules)
     for one in wanted.values():
         if one.id not in seen:
@@ -198,7 +210,7 @@ def _status(item: Item, level: str, rules: Generation) -> Iterator[Problem]:
     elif level == "MUST" and status != "Implemented":
         yield _problem(field, f"{item.id} is a MUST and must be Implemented, not {status}")
     if status == "Implemented" and not has_evidence:
-        yield _problem(field, f"{item.id} is Implemented without evidence")
+        yield _problem(field, f"{item.id} is Implemented without evidence", "warning")
 
 
 def _evidence(item: Item, folder: Path, rules: Generation) -> Iterator[Problem]:
@@ -264,6 +276,9 @@ def _artefacts(folder: Path) -> Iterator[Problem]:
         except ValueError as error:
             yield Problem(0, 0, f"{name}: {error}")
             continue
+        if not results:
+            yield Problem(0, 0, f"{name}: it has no result of a Go test; another suite wrote it")
+            continue
         failed = sorted(test for test, outcome in results.items() if outcome == "fail")
         if failed:
             yield Problem(0, 0, f"{name}: {failed[0]} failed, which refuses the whole submission")
@@ -272,18 +287,48 @@ def _artefacts(folder: Path) -> Iterator[Problem]:
 def read_artefact(path: Path) -> dict[str, str]:
     """Return ``pass``, ``fail`` or ``skip`` of every test in output of the official suite.
 
+    A test that failed once has failed, whatever a second try of the same name says. A package that
+    failed as a whole (it did not compile, it panicked, it ran out of time) stands under its name.
+
     Raises:
         ValueError: the file does not have the form that its name promises.
     """
-    text = path.read_text("utf-8", errors="replace")
+    content = path.read_bytes()
     match path.name.lower():
         case "junit.xml":
-            return _junit(text)
+            return _junit(content)
         case "results.json":
-            return _go_events(text)
+            return _go_events(_text(content))
         case _:
-            found = (_GO_RESULT.match(line) for line in text.splitlines())
-            return {one[2]: one[1].lower() for one in found if one}
+            return _go_log(_text(content))
+
+
+def _text(content: bytes) -> str:
+    """Return a log's text; what is not UTF-8 was written by a terminal of ISO-8859-1."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("iso-8859-1")
+
+
+class _Results(dict[str, str]):
+    """Outcomes by test; a failure stays."""
+
+    def note(self, test: str, outcome: str) -> None:
+        if self.get(test) != "fail":
+            self[test] = outcome
+
+
+def _go_log(text: str) -> dict[str, str]:
+    out = _Results()
+    for line in text.splitlines():
+        if found := _GO_RESULT.match(line):
+            out.note(found[2], found[1].lower())
+        elif found := _GO_PACKAGE.match(line):
+            out.note(found[1], "fail")
+        elif line.startswith("panic: "):
+            out.note("a package that panicked", "fail")
+    return out
 
 
 def result_of(results: dict[str, str], test: str) -> str | None:
@@ -298,34 +343,47 @@ def result_of(results: dict[str, str], test: str) -> str | None:
     return "skip" if below == {"skip"} else "pass"
 
 
-def _junit(text: str) -> dict[str, str]:
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+def _junit(content: bytes) -> dict[str, str]:
+    # UTF-16 would hide the words that are looked for; no Go tool writes it.
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
         raise ValueError("a JUnit file with a document type is not read")
     try:
-        root = ElementTree.fromstring(text)  # noqa: S314 - entities are refused above
-    except ElementTree.ParseError as error:
+        # The bytes, so that the encoding that the file declares is used.
+        root = ElementTree.fromstring(content)  # noqa: S314 - entities are refused above
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise ValueError(f"not XML: {error}") from error
-    out: dict[str, str] = {}
+    out = _Results()
     for case in root.iter("testcase"):
         bad = case.find("failure") is not None or case.find("error") is not None
         skipped = case.find("skipped") is not None
-        out[case.get("name", "")] = "fail" if bad else "skip" if skipped else "pass"
+        out.note(case.get("name", ""), "fail" if bad else "skip" if skipped else "pass")
+    for suite in root.iter("testsuite"):
+        cases = list(suite.iter("testcase"))
+        named = any(out[case.get("name", "")] == "fail" for case in cases)
+        told = [suite.get(name, "0").strip() for name in ("failures", "errors")]
+        if not named and (
+            suite.find("error") is not None or any(one not in ("", "0") for one in told)
+        ):
+            out.note(suite.get("name") or "a test suite", "fail")
     return out
 
 
 def _go_events(text: str) -> dict[str, str]:
-    out: dict[str, str] = {}
+    out = _Results()
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            event: Any = json.loads(line)
+            event: Any = parse_json(line)
         except ValueError as error:
             raise ValueError(f"line {number} is not a Go test event") from error
         if not isinstance(event, dict):
             raise ValueError(f"line {number} is not a Go test event")
-        if event.get("Action") in ("pass", "fail", "skip") and event.get("Test"):
-            out[str(event["Test"])] = str(event["Action"])
+        action, package = event.get("Action"), str(event.get("Package") or event.get("ImportPath"))
+        if action in ("pass", "fail", "skip") and event.get("Test"):
+            out.note(str(event["Test"]), str(action))
+        elif action in ("fail", "build-fail"):
+            out.note(package, "fail")
     return out
 
 

@@ -14,6 +14,7 @@ from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.connect import connect
 from localcluster import ClusterError, LocalCluster
 from localcluster.settings import Settings
+from scripts.row_plugin import CLUSTER_SECONDS
 from tests.cluster.support import Kar, Machine, ours
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,18 @@ def machine() -> Iterator[Machine]:
     yield found
     if not was_there:
         found.down()
+
+
+@pytest.fixture(autouse=True)
+def cluster_seconds(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Report how long a test waited for its cluster: that depends on the test before."""
+    if "machine" not in request.fixturenames:
+        yield
+        return
+    machine: Machine = request.getfixturevalue("machine")
+    before = machine.seconds
+    yield
+    request.node.user_properties.append((CLUSTER_SECONDS, machine.seconds - before))
 
 
 @pytest.fixture

@@ -63,7 +63,10 @@ class Done:
 
 
 class Kar:
-    """Runs ``kar`` as a process of its own, against the local cluster unless told otherwise."""
+    """Runs ``kar`` as a process of its own, against the local cluster unless told otherwise.
+
+    Runs are not rendered unless a test asks for it with ``report``: that takes seconds of a core.
+    """
 
     def __init__(self, output: Path) -> None:
         self.output = output
@@ -72,19 +75,20 @@ class Kar:
         """The words of a ``kar`` command."""
         return [sys.executable, "-m", "kar_checks.cli", *words]
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, report: bool = False) -> subprocess.Popen[str]:
         """Start ``kar run`` on the local cluster and return at once."""
+        how = () if report else ("--no-report",)
         return subprocess.Popen(
-            self.command("run", "--local-cluster", "--output", str(self.output), *words),
+            self.command("run", "--local-cluster", "--output", str(self.output), *how, *words),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=_environment(),
         )
 
-    def run(self, *words: str) -> Done:
+    def run(self, *words: str, report: bool = False) -> Done:
         """``kar run`` on the local cluster, to its end."""
-        return self.finish(self.start(*words))
+        return self.finish(self.start(*words, report=report))
 
     def finish(self, process: subprocess.Popen[str]) -> Done:
         """Wait for a started run."""
@@ -148,9 +152,17 @@ def _labelled(cluster: Cluster, path: str) -> list[str]:
 class Machine:
     """Gives the local cluster with the settings that a test wants."""
 
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """How long tests waited for it in all."""
+
     def up(self, settings: Settings) -> LocalCluster:
         """The running cluster if it has these settings, otherwise a new one."""
-        return bring_up(settings, Progress())
+        began = time.monotonic()
+        try:
+            return bring_up(settings, Progress())
+        finally:
+            self.seconds += time.monotonic() - began
 
     def down(self) -> None:
         """End the cluster."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kar_checks.cluster.client import Cluster
 from localcluster import LocalCluster
-from tests.cluster.injections import injections
+from tests.cluster.injections import SHORT_HOLD, injections
 from tests.cluster.support import Kar
 
 CHECKS = ("resize.cpu_up_down", "resize.qos_change_refused")
@@ -27,7 +27,7 @@ def test_sabotaged_clusters_differ_where_they_were_broken_and_a_signed_run_shows
     for name in OUTCOMES:
         with contextlib.ExitStack() as stack:
             stack.enter_context(injections()[name].apply(local, cluster))
-            done = kar.run(*CHECKS, f"--cluster-name={name}")
+            done = kar.run(*CHECKS, f"--cluster-name={name}", *SHORT_HOLD)
         ids.append(done.run.info.id)
     into = tmp_path / "comparison"
     told = kar("compare", *ids, "--output", str(kar.output), "--into", str(into))

@@ -12,7 +12,7 @@ from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import ApiError
 from kar_checks.cluster.kinds import Kind
-from tests.cluster.injections import SHORT_WINDOWS
+from tests.cluster.injections import SHORT_HOLD, SHORT_WINDOWS
 from tests.cluster.injections.webhook import Answer, webhook
 from tests.cluster.support import Kar
 
@@ -195,7 +195,7 @@ def test_an_obstacle_that_is_met_is_an_error_with_the_option_that_helps(
     assert "--label" in finding.help
     assert done.code == 10
     with namespace(cluster, "team-poor", {"requests.cpu": "1m"}) as poor:
-        done = kar.run("resize.limits_only", "--namespace", poor)
+        done = kar.run("resize.limits_only", "--namespace", poor, *SHORT_HOLD)
     finding = done.finding("resize.limits_only")
     assert (finding.outcome.value, finding.reason) == ("error", "quota_exceeded")
     assert "--namespace" in finding.help
@@ -203,7 +203,9 @@ def test_an_obstacle_that_is_met_is_an_error_with_the_option_that_helps(
 
 def test_an_injected_container_is_named_and_decides_nothing(kar: Kar, cluster: Cluster) -> None:
     with sidecar_injected(cluster):
-        done = kar.run("resize.qos_change_refused", "gang.incomplete_waits", *SHORT_WINDOWS)
+        done = kar.run(
+            "resize.qos_change_refused", "gang.incomplete_waits", *SHORT_WINDOWS, *SHORT_HOLD
+        )
     for finding in done.run.findings:
         assert (finding.outcome.value, finding.reason) == ("inconclusive", "mutated"), finding
         assert "injected-proxy" in finding.summary
@@ -219,6 +221,6 @@ def test_with_the_options_given_the_run_passes_on_the_hostile_cluster(
         for obstacle in (tainted, label_wanted, sidecar_injected):
             stack.enter_context(obstacle(cluster))
         team = stack.enter_context(namespace(cluster, "team-ai", ROOMY))
-        done = kar.run(*CHECKS, "--namespace", team, *OPTIONS, *SHORT_WINDOWS)
+        done = kar.run(*CHECKS, "--namespace", team, *OPTIONS, *SHORT_WINDOWS, *SHORT_HOLD)
     assert done.code == 0, done.output
     assert {one.check for one in done.run.findings} == set(CHECKS)

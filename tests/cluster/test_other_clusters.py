@@ -6,7 +6,7 @@ import pytest
 
 from kar_checks.model import Outcome, RequirementOutcome
 from localcluster.settings import Settings
-from tests.cluster.injections import SHORT_WINDOWS
+from tests.cluster.injections import SHORT_HOLD, SHORT_WINDOWS
 from tests.cluster.support import Kar, Machine
 
 pytestmark = pytest.mark.localcluster
@@ -22,7 +22,7 @@ GANG = {
 
 def test_without_the_native_api_gang_scheduling_is_undecided(kar: Kar, machine: Machine) -> None:
     machine.up(Settings(gang="off"))
-    done = kar.run("gang", "resize.limits_only")
+    done = kar.run("gang", "resize.limits_only", *SHORT_HOLD)
     gang = {one.check: one for one in done.run.findings if one.check in GANG}
     assert set(gang) == GANG
     for one in gang.values():

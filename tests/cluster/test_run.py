@@ -7,15 +7,17 @@ from collections.abc import Callable
 import pytest
 
 from kar_checks.model import RequirementOutcome
+from tests.cluster.injections import SHORT_HOLD
 from tests.cluster.injections.throughput import LENIENT
 from tests.cluster.support import EVERYTHING, UNASKED, Kar
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 
+@pytest.mark.guard
 @pytest.mark.addons(*EVERYTHING)
 def test_every_check_passes_with_its_control(kar: Kar) -> None:
-    done = kar.run(*LENIENT)
+    done = kar.run(*LENIENT, report=True)
     # Envoy Gateway's class claims nothing that is tried.
     assert done.not_passed() == [("gateway.claimed_features", "not_applicable", "nothing_claimed")]
     assert done.code == 0, done.output
@@ -31,7 +33,7 @@ def test_every_check_passes_with_its_control(kar: Kar) -> None:
 
 
 def test_a_stored_run_is_judged_and_rendered_again_without_the_cluster(kar: Kar) -> None:
-    done = kar.run("resize.limits_only")
+    done = kar.run("resize.limits_only", report=True)
     page = done.run.folder / "scorecard.html"
     page.unlink()
     assert kar("report", str(done.run.folder)).code == 0
@@ -41,7 +43,7 @@ def test_a_stored_run_is_judged_and_rendered_again_without_the_cluster(kar: Kar)
 
 
 def test_a_selection_runs_only_itself(kar: Kar) -> None:
-    done = kar.run("resize.limits_only", "--quiet")
+    done = kar.run("resize.limits_only", "--quiet", *SHORT_HOLD)
     assert [one.check for one in done.run.findings] == ["resize.limits_only"]
     assert done.code == 0, done.output
 

@@ -15,7 +15,7 @@ from kar_checks.cluster.client import Cluster
 from kar_checks.model import Outcome
 from kar_checks.store import StoredRun
 from localcluster import LocalCluster
-from tests.cluster.injections import SHORT_WINDOWS
+from tests.cluster.injections import SHORT_HOLD, SHORT_WINDOWS
 from tests.cluster.support import Kar, ours
 
 PODS = "/api/v1/pods"
@@ -26,7 +26,7 @@ FAST = "resize.limits_only"
 def test_an_interrupted_run_keeps_what_was_measured_and_cleans_up(
     number: signal.Signals, kar: Kar, cluster: Cluster
 ) -> None:
-    process = kar.start("resize", "gang")
+    process = kar.start("resize", "gang", report=True)
     _wait_for_gang(kar, cluster)
     process.send_signal(number)
     done = kar.finish(process)
@@ -62,7 +62,7 @@ def test_after_a_kill_cleanup_finds_everything_and_the_rest_is_readable(
 
 
 def test_cleanup_keeps_what_a_live_run_owns(kar: Kar, cluster: Cluster) -> None:
-    process = kar.start(FAST)
+    process = kar.start(FAST, *SHORT_HOLD)
     kar.wait_for_objects(cluster, PODS)
     cleaned = kar("cleanup", "--local-cluster")
     done = kar.finish(process)
@@ -129,7 +129,7 @@ def test_a_full_disk_is_told_and_loses_nothing_that_was_measured(
     # Room for what is measured, which is written anew at each step, and not for all of the pages.
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=220k", "tmpfs", str(small)], check=True)
     try:
-        done = Kar(small).run(FAST)
+        done = Kar(small).run(FAST, *SHORT_HOLD, report=True)
         assert done.code == 3, done.output
         assert "cannot be written" in " ".join(done.output.split())
         assert "Exit code 3" in done.output
@@ -142,7 +142,7 @@ def test_a_full_disk_is_told_and_loses_nothing_that_was_measured(
 def test_keep_on_failure_keeps_only_after_a_bad_run(
     kar: Kar, cluster: Cluster, local: LocalCluster
 ) -> None:
-    good = kar.run(FAST, "--keep-on-failure")
+    good = kar.run(FAST, *SHORT_HOLD, "--keep-on-failure")
     assert good.run.info.cleanup.verdict == "clean"
     impossible = "--image=python=docker.io/kar-checks/missing:none"
     bad = kar.run(FAST, "--keep-on-failure", impossible)

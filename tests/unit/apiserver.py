@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -38,6 +40,7 @@ class Answer:
     status: int = 200
     body: Any = ""
     instead: Literal["answer", "hang up", "lose"] = "answer"
+    headers: dict[str, str] = field(default_factory=dict[str, str])
 
 
 HANG_UP = Answer(instead="hang up")
@@ -68,6 +71,9 @@ class ApiServer:
     objects: dict[Key, Object] = field(default_factory=dict[Key, Object])
     denied: set[str] = field(default_factory=set[str])
     """Resources on which no right is granted."""
+    tls: ssl.SSLContext | None = None
+    served: dict[str, Object] = field(default_factory=dict[str, Object])
+    """Answers to single paths, discovery for instance."""
 
     def __post_init__(self) -> None:
         self.changed = threading.Condition()
@@ -76,6 +82,8 @@ class ApiServer:
         handler = type("Handler", (_Handler,), {"api": self})
         self._http = _Server(("127.0.0.1", self.port), handler)
         self.port = self._http.server_port
+        if self.tls is not None:
+            self._http.socket = self.tls.wrap_socket(self._http.socket, server_side=True)
         self.stopped = False
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -84,8 +92,12 @@ class ApiServer:
         self._http.shutdown()
         self._http.server_close()
 
-    def kubeconfig(self, folder: Path) -> Path:
-        return write_kubeconfig(folder, f"http://127.0.0.1:{self.port}")
+    @property
+    def url(self) -> str:
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
+
+    def kubeconfig(self, folder: Path, **cluster: Any) -> Path:
+        return write_kubeconfig(folder, self.url, **cluster)
 
     def next_number(self) -> int:
         self._counter += 1
@@ -115,7 +127,9 @@ class ApiServer:
         return [one for one in self.requests if one.method == method and part in one.path]
 
 
-def write_kubeconfig(folder: Path, server: str, **cluster: str) -> Path:
+def write_kubeconfig(
+    folder: Path, server: str, *, user: Object | None = None, **cluster: Any
+) -> Path:
     path = folder / "kubeconfig"
     named = {"name": "research"}
     content = {
@@ -124,7 +138,7 @@ def write_kubeconfig(folder: Path, server: str, **cluster: str) -> Path:
         "current-context": "research",
         "contexts": [{**named, "context": {"cluster": "research", "user": "research"}}],
         "clusters": [{**named, "cluster": {"server": server, **cluster}}],
-        "users": [{**named, "user": {"token": "a-token"}}],
+        "users": [{**named, "user": {"token": "a-token"} if user is None else user}],
     }
     path.write_text(yaml.safe_dump(content), "utf-8")
     return path
@@ -175,8 +189,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
             return
         data = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
+        more = scripted.headers if scripted else {}
+        if more.get("Content-Encoding") == "gzip":
+            data = gzip.compress(data)
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        for name, value in more.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -189,11 +208,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, asked: Request) -> tuple[int, Any]:
         api = self.api
-        fixed = {
+        fixed: dict[str, Object] = {
             "/version": {"gitVersion": api.version},
             "/api": {"items": []},
             "/apis": {"items": []},
         }
+        fixed |= api.served
         if asked.path in fixed:
             return 200, fixed[asked.path]
         key = _key(asked.path)
@@ -216,7 +236,9 @@ class _Handler(BaseHTTPRequestHandler):
         return {"status": {"allowed": allowed, "userInfo": {"username": "somebody"}}}
 
     def _list(self, key: Key, query: dict[str, str]) -> Object:
-        labels = [one.split("=") for one in query.get("labelSelector", "").split(",") if one]
+        wanted = [one for one in query.get("labelSelector", "").split(",") if one]
+        labels = [one.split("=") for one in wanted if "!=" not in one]
+        excluded = [one.split("!=") for one in wanted if "!=" in one]
         with self.api.changed:
             items = [
                 one
@@ -225,6 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
                 and name[2] == key[2]
                 and key[1] in ("", name[1])
                 and all((one["metadata"].get("labels") or {}).get(k) == v for k, v in labels)
+                and all((one["metadata"].get("labels") or {}).get(k) != v for k, v in excluded)
             ]
             latest = self.api.log[-1][0] if self.api.log else 0
         return {"metadata": {"resourceVersion": str(latest)}, "items": items}
@@ -290,7 +313,8 @@ class _Handler(BaseHTTPRequestHandler):
                     self.api.changed.wait(0.05)
             for number, change, at, item in new:
                 seen = number
-                if at[:3] == key[:3] and name in ("", at[3]):
+                same = (at[0], at[2]) == (key[0], key[2]) and key[1] in ("", at[1])
+                if same and name in ("", at[3]):
                     self._chunk(event(change, item))
         self._chunk(b"")
 

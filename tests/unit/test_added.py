@@ -76,9 +76,9 @@ def test_what_was_attested_needs_no_person_any_more(run: StoredRun) -> None:
 
 
 def test_what_is_added_is_signed_with_the_run(run: StoredRun) -> None:
-    before = statement.digests(run)
+    before = statement.digests(run.folder)
     added.attest(run, said(), None)
-    assert set(statement.digests(run)) - set(before) == {"evidence/attested/added.json"}
+    assert set(statement.digests(run.folder)) - set(before) == {"evidence/attested/added.json"}
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ BROKEN: dict[str, tuple[Callable[[], object], tuple[str, ...], int, str]] = {
         lambda: (RUNS / SECOND / "observations" / "gang.json").unlink(),
         NEW,
         0,
-        "the observation of gang is missing from the run folder",
+        "observations/gang.json is missing",
     ),
     "another schema": (
         lambda: head(SECOND, schema_version=99),

@@ -76,7 +76,11 @@ def test_without_a_cluster_nothing_is_done(kar: Kar, command: str) -> None:
         (["run", "--label", "x", "--kubeconfig", "good"], 4, "not of the form KEY=VALUE"),
         (["run", "--toleration", ":X", "--kubeconfig", "good"], 4, "the effect must be"),
         (["list", "--kubernetes", "1.20"], 4, "no checklist for Kubernetes 1.20"),
-        (["explain", "gang.nothing"], 4, "there is no check 'gang.nothing'"),
+        (
+            ["explain", "gang.nothing"],
+            4,
+            "there is no check, topic, requirement or KAR 'gang.nothing'",
+        ),
         (["rbac", "nothing"], 4, "there is no check, topic"),
         (["images", "list", "nothing"], 4, "there is no check, topic"),
         (["report", "nothing"], 3, "there is no run 'nothing'"),
@@ -239,10 +243,19 @@ def test_a_plan_tells_by_its_code_whether_anything_would_run(
 
 
 def test_the_doctor_finds_nothing_where_nothing_is(kar: Kar, cluster: str, api: ApiServer) -> None:
-    assert "nothing stands in the way" in kar("doctor", "--kubeconfig", cluster).out
-    said = kar("doctor", "--probe", "--kubeconfig", cluster)
+    said = kar("doctor", "--kubeconfig", cluster)
     assert said.code == 0
+    assert "nothing stands in the way" in said.out
+    assert said.out.rstrip().endswith(f"kar run --kubeconfig={cluster}")
+
+
+def test_the_doctor_starts_pods_and_says_when_they_do_not_run(
+    kar: Kar, cluster: str, api: ApiServer
+) -> None:
+    said = kar("doctor", "--probe", "--kubeconfig", cluster, "--set", "pods.start_seconds=1")
+    assert said.code == 12
     assert "1 manifests were sent as a dry run" in said.out
+    assert "pod kar-doctor-a: not within 1 s" in said.out
     assert {key[2] for key in api.objects} <= {"nodes", "configmaps"}
 
 
@@ -292,6 +305,34 @@ def test_a_run_ends_with_a_summary_and_the_code_of_the_store(kar: Kar, cluster: 
         assert (stored.folder / name).exists()
 
 
+def test_a_run_without_a_report_is_whole_and_can_be_rendered_later(kar: Kar, cluster: str) -> None:
+    said = kar("run", "toy.passes", "toy.fails", "--no-report", "--kubeconfig", cluster)
+    assert said.code == 1
+    assert "the judge says fail" in said.out
+    assert "Page:" not in said.out
+    stored = StoredRun(Path("runs/latest"))
+    assert stored.info.exit_code == 1
+    assert len(stored.findings) == 2
+    rendered = ("scorecard.html", "kar-junit.xml", "pytest.html")
+    assert not any((stored.folder / name).exists() for name in rendered)
+    assert kar("report").code == 0
+    assert (stored.folder / "scorecard.html").exists()
+
+
+def test_the_users_own_pytest_plugins_have_no_say(
+    kar: Kar, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "meddler.py").write_text(
+        "def pytest_collection_modifyitems(items):\n    items.clear()\n", "utf-8"
+    )
+    about = tmp_path / "meddler-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: meddler\nVersion: 1\n", "utf-8")
+    (about / "entry_points.txt").write_text("[pytest11]\nmeddler = meddler\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert kar("run", "toy.fails", "--kubeconfig", cluster).code == 1
+
+
 def test_a_folder_that_cannot_be_made_is_one_sentence(kar: Kar, cluster: str) -> None:
     Path("runs").write_text("a file", "utf-8")
     said = kar("run", "toy.passes", "--kubeconfig", cluster)
@@ -308,7 +349,7 @@ def test_tests_that_cannot_be_loaded_are_shown(
     monkeypatch.setattr(toy, "TOPIC", replace(toy.TOPIC, tests="broken_face"))
     registry.topics.cache_clear()
     done = CliRunner().invoke(app, ["run", "--kubeconfig", cluster])
-    assert done.exit_code == 2
+    assert done.exit_code == 3
     assert "No module named 'no_such_module'" in done.stdout
 
 
@@ -416,3 +457,23 @@ def test_a_command_loads_no_more_than_it_uses(arguments: list[str], heavy: list[
 def test_no_command_at_all_shows_the_help(kar: Kar) -> None:
     said = kar()
     assert "Measure a cluster, judge it and render the scorecard" in said.out + said.err
+
+
+def test_a_run_again_repeats_what_did_not_pass_with_its_own_choices(
+    kar: Kar, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("--kubeconfig", cluster)
+    kar("run", *given, "--set", "gang.window_seconds=7", "--label", "team=a")
+    first = StoredRun(Path("runs/latest").resolve())
+    monkeypatch.setitem(toy.OUTCOMES, "toy.fails", toy.OUTCOMES["toy.passes"])
+    assert kar("run", *given, "--again", first.info.id).code == 11
+    second = StoredRun(Path("runs/latest").resolve())
+    assert second.info.selection == ["toy.fails", "toy.undecided"]
+    assert second.info.profile["settings"]["gang.window_seconds"]["value"] == 7
+    assert second.info.environment.options["labels"] == {"team": "a"}
+    monkeypatch.setitem(toy.OUTCOMES, "toy.undecided", toy.OUTCOMES["toy.passes"])
+    assert kar("run", *given, "--again", "latest").code == 0
+    done = kar("run", *given, "--again", "latest")
+    assert done.code == 5
+    assert "nothing to repeat" in done.out
+    assert kar("run", "toy.fails", *given, "--again", "latest").code == 4

@@ -280,6 +280,20 @@ def test_a_list_reads_every_page(cluster: Cluster, api: ApiServer) -> None:
     assert api.requests[1].query == {**asked, "continue": "more"}
 
 
+def test_a_list_whose_token_expires_begins_again_at_once(cluster: Cluster, api: ApiServer) -> None:
+    first = {"metadata": {"continue": "more", "resourceVersion": "7"}, "items": [pod("a")]}
+    whole = {"metadata": {"resourceVersion": "9"}, "items": [pod("a"), pod("b")]}
+    expired = refusal(410, "Expired", "The provided continue parameter is too old")
+    api.answers.extend([Answer(200, first), expired, Answer(200, whole)])
+    found = cluster.list(kinds.POD, "ns", labels="run=x")
+    assert [one["metadata"]["name"] for one in found.items] == ["a", "b"]
+    assert found.resource_version == "9"
+    assert api.requests[2].query == {"labelSelector": "run=x"}
+    api.answers.append(expired)
+    with pytest.raises(ApiError):
+        cluster.list(kinds.POD, "ns")
+
+
 def test_a_list_without_items_is_empty(cluster: Cluster, api: ApiServer) -> None:
     api.answers.append(Answer(200, {"metadata": {"resourceVersion": "7"}, "items": None}))
     assert cluster.list(kinds.POD).items == []

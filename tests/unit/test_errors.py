@@ -52,6 +52,15 @@ MESSAGES = [
         Reason.REFUSED_BY_POLICY,
         "--image-prefix",
     ),
+    (
+        403,
+        'pods "p" is forbidden: unable to validate against any security context constraint: '
+        "provider restricted-v2: .spec.securityContext.runAsUser: Invalid value: 65532: must be in "
+        "the ranges: [1000700000, 1000709999]",
+        Reason.REFUSED_BY_POLICY,
+        "--platform-user",
+    ),
+    (403, 'forbidden: User "x" cannot get path "/apis"', Reason.FORBIDDEN, "system:discovery"),
     (500, "failed calling webhook: no endpoints", Reason.API_ERROR, "behind this webhook"),
     (503, "the server is currently unable to handle the request", Reason.UNREACHABLE, "healthy"),
     (404, 'pods "p" not found', Reason.API_ERROR, ""),

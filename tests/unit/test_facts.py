@@ -162,3 +162,67 @@ def test_a_node_that_tells_nothing_is_not_ready() -> None:
 def test_a_taint_is_written_as_the_option_takes_it() -> None:
     assert taint_text({"key": "a", "value": "b", "effect": "NoSchedule"}) == "a=b:NoSchedule"
     assert taint_text({"key": "a", "effect": "NoExecute"}) == "a:NoExecute"
+
+
+# -- discovery by older servers ----------------------------------------------------------------
+
+
+def _resources(*names: str) -> dict[str, Any]:
+    return {"kind": "APIResourceList", "resources": [{"name": one} for one in names]}
+
+
+GATEWAYS = {
+    "name": "gateway.networking.k8s.io",
+    "versions": [{"groupVersion": "gateway.networking.k8s.io/v1", "version": "v1"}],
+}
+
+
+def test_the_lists_of_older_servers_are_read_as_in_client_go(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    away = {"name": "metrics.k8s.io", "versions": [{"version": "v1beta1"}]}
+    api.served = {
+        "/api": {"kind": "APIVersions", "versions": ["v1"]},
+        "/apis": {"kind": "APIGroupList", "groups": [GATEWAYS, away]},
+        "/api/v1": _resources("pods", "pods/resize"),
+        "/apis/gateway.networking.k8s.io/v1": _resources("gateways", "gateways/status"),
+    }
+    api.answers.extend([VERSION, ME, SYSTEM, NODES])
+    api.served["/apis/metrics.k8s.io/v1beta1"] = {}
+    found = gather(cluster)
+    assert found.serves("", "v1", "pods/resize")
+    assert found.serves("gateway.networking.k8s.io", "v1", "gateways")
+    assert found.serves_group("gateway.networking.k8s.io")
+    assert not found.serves_group("metrics.k8s.io")
+    assert "APIGroupDiscoveryList,application/json" in api.requests[4].headers["Accept"]
+
+
+def test_a_group_whose_own_server_is_away_hides_nothing_else(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    api.answers.extend(
+        [
+            VERSION, ME, SYSTEM, NODES,
+            Answer(200, {"kind": "APIVersions", "versions": ["v1"]}),
+            Answer(200, {"kind": "APIGroupList", "groups": [GATEWAYS]}),
+            Answer(200, _resources("pods")),
+            refusal(503, "ServiceUnavailable", "the server is currently unable"),
+        ]
+    )  # fmt: skip
+    assert gather(cluster).served == {("", "v1", "pods")}
+
+
+def test_an_answer_that_is_no_discovery_is_told(cluster: Cluster, api: ApiServer) -> None:
+    api.answers.extend([VERSION, ME, SYSTEM, NODES, Answer(200, {"kind": "Table"})])
+    with pytest.raises(HarnessError, match=r"GET /api: the answer .Table. does not list"):
+        gather(cluster)
+
+
+def test_who_is_taken_for_nobody_is_told_before_any_right_is_missed(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    nobody = Answer(201, {"status": {"userInfo": {"username": "system:anonymous"}}})
+    api.answers.extend([VERSION, nobody])
+    with pytest.raises(HarnessError, match="takes us for nobody") as caught:
+        gather(cluster)
+    assert caught.value.fault.reason is Reason.FORBIDDEN

@@ -66,7 +66,7 @@ def test_every_check_has_a_sabotage_that_must_fail() -> None:
 def test_every_sabotage_names_a_check_and_an_outcome() -> None:
     known = {check.id for _, check in all_checks()}
     for one in SABOTAGES:
-        assert set(one) - {"variant"} == {"check", "injection", "outcome", "reason"}
+        assert set(one) - {"variant", "guard"} == {"check", "injection", "outcome", "reason"}
         assert one["check"] in known
         assert one["outcome"] in list(Outcome)
 
@@ -82,3 +82,8 @@ def test_the_catalogue_tells_everything_of_every_check() -> None:
             assert f"**{word}:**" in section
         for one in SABOTAGES:
             assert (f"`{one['injection']}`" in section) or one["check"] != check.id
+
+
+def test_the_schema_accepts_this_version_only() -> None:
+    version = SCHEMA["$defs"]["RunInfo"]["properties"]["schema_version"]
+    assert version["const"] == 1

@@ -15,7 +15,9 @@ from tests.unit.apiserver import ApiServer
 
 
 def printed(*words: str) -> list[dict[str, Any]]:
-    done = CliRunner().invoke(app, ["install", "--runner", "r.example/kar:1", *words])
+    done = CliRunner().invoke(
+        app, ["install", "--runner", "r.example/kar:1", "--cluster-name", "c", *words]
+    )
     assert done.exit_code == 0, done.output
     return [one for one in yaml.safe_load_all(done.stdout) if one]
 
@@ -95,7 +97,9 @@ def test_the_pod_may_run_at_level_restricted_and_two_never_run_at_once() -> None
     ],
 )
 def test_what_cannot_be_installed_is_refused(words: list[str], why: str) -> None:
-    done = CliRunner().invoke(app, ["install", "--runner", "x", *words], env={"KUBECONFIG": ""})
+    done = CliRunner().invoke(
+        app, ["install", "--runner", "x", "--cluster-name", "c", *words], env={"KUBECONFIG": ""}
+    )
     assert done.exit_code == 4
     assert why in done.output
 
@@ -103,7 +107,9 @@ def test_what_cannot_be_installed_is_refused(words: list[str], why: str) -> None
 def test_a_profile_that_the_pod_does_not_have_is_refused(tmp_path: Path) -> None:
     profile = tmp_path / "mine.yaml"
     profile.write_text("name: mine\n")
-    done = CliRunner().invoke(app, ["install", "--runner", "x", "--profile", str(profile)])
+    done = CliRunner().invoke(
+        app, ["install", "--runner", "x", "--cluster-name", "c", "--profile", str(profile)]
+    )
     assert done.exit_code == 4
     assert "give its settings by --set" in done.output
 
@@ -124,3 +130,18 @@ def test_only_a_role_that_nothing_depends_on_may_be_without_its_namespace(
     assert capsys.readouterr().out == ""
     with pytest.raises(ApiError):
         install.apply(others, options)
+
+
+def test_the_pages_of_an_installed_run_carry_the_name_of_its_cluster(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    kubeconfig = api.kubeconfig(tmp_path)
+    base = ["install", "--runner", "x"]
+    none = {"KUBECONFIG": ""}
+    done = CliRunner().invoke(app, [*base, "--kubeconfig", str(kubeconfig)], env=none)
+    name = yaml.safe_load(kubeconfig.read_text("utf-8"))["contexts"][0]["context"]["cluster"]
+    command = job_of(list(yaml.safe_load_all(done.stdout)))["containers"][0]["command"]
+    assert f"--cluster-name={name}" in command
+    done = CliRunner().invoke(app, base, env=none)
+    assert done.exit_code == 4
+    assert "give --cluster-name" in done.output

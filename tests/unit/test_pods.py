@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from kar_checks.cluster import pods
+from kar_checks.cluster import kueue, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.target import Target, Toleration
-from kar_checks.model import Reason
+from kar_checks.model import Mutation, Reason
 
 CONTAINER: Object = {
     "name": "main",
@@ -225,3 +225,165 @@ def test_ready_and_bound_need_a_positive_sign() -> None:
     assert pods.bound({"spec": {"nodeName": "n"}})
     assert not pods.bound({"spec": {}})
     assert not pods.bound({})
+
+
+# -- what passes by itself ---------------------------------------------------------------------
+
+PASSING = [
+    ("ErrImagePull", "pull QPS exceeded"),
+    ("ErrImagePull", "rpc error: code = Unknown desc = failed to pull: unexpected status: 429 Too "
+     "Many Requests - toomanyrequests: You have reached your unauthenticated pull rate limit"),
+    ("ErrImagePull", "failed to authorize: failed to fetch anonymous token: 429 Too Many Requests"),
+    ("ErrImagePull", "net/http: TLS handshake timeout"),
+    ("ErrImagePull", "dial tcp 1.2.3.4:443: i/o timeout"),
+    ("ErrImagePull", "context deadline exceeded"),
+    ("ErrImagePull", "unexpected status from HEAD request to https://r/v2/x: 503 Service Unavail"),
+    ("ErrImagePull", "received unexpected HTTP status: 502 Bad Gateway"),
+    ("ErrImagePull", "httpReadSeeker: failed open: unexpected EOF"),
+    ("ErrImagePull", "read tcp 10.0.0.1: read: connection reset by peer"),
+    ("ErrImagePull", "lookup r.example: Temporary failure in name resolution"),
+    ("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: pull QPS exceeded'),
+    ("ImagePullBackOff", 'Back-off pulling image "x"'),
+    ("CreateContainerConfigError", "failed to sync configmap cache: timed out waiting"),
+    ("CreateContainerConfigError", "failed to sync secret cache: timed out waiting"),
+    ("CreateContainerError", "context deadline exceeded"),
+    ("CreateContainerError", 'failed to reserve container name: name "main" is reserved for "3f"'),
+    ("RunContainerError", "context deadline exceeded"),
+]  # fmt: skip
+FOR_GOOD = [
+    ("ErrImagePull", "manifest unknown"),
+    ("ErrImagePull", "docker.io/library/x:y: not found"),
+    ("ErrImagePull", "failed to authorize: unexpected status: 401 Unauthorized"),
+    ("ErrImagePull", "pull access denied, repository does not exist"),
+    ("ErrImagePull", "unexpected status from HEAD request: 403 Forbidden"),
+    ("ErrImagePull", "no matching manifest for linux/arm64 in the manifest list entries"),
+    ("ErrImagePull", "dial tcp 127.0.0.1:1: connect: connection refused"),
+    ("ErrImagePull", "dial tcp: lookup registry.example: no such host"),
+    ("ErrImagePull", "tls: failed to verify certificate: x509: signed by unknown authority"),
+    ("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: manifest unknown'),
+    ("InvalidImageName", "couldn't parse image name"),
+    ("ErrImageNeverPull", "image is not present with pull policy of Never"),
+    ("CreateContainerConfigError", 'configmap "x" not found'),
+    ("CreateContainerConfigError", "container has runAsNonRoot and image will run as root"),
+    ("RunContainerError", 'exec: "python3": executable file not found in $PATH'),
+]
+
+
+def held(reason: str, message: str) -> Object:
+    pod = waiting(reason)
+    pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"] = message
+    return pod
+
+
+@pytest.mark.parametrize(("reason", "message"), PASSING)
+def test_what_the_kubelet_gets_over_is_waited_for_and_named_in_the_end(
+    reason: str, message: str
+) -> None:
+    pod = held(reason, message)
+    assert pods.hopeless(pod) is None
+    error = pods.overdue(pod)
+    assert error is not None
+    assert message in error.fault.message
+    pulled = reason.endswith(("Pull", "BackOff"))
+    assert error.fault.reason is (Reason.IMAGE_UNAVAILABLE if pulled else Reason.POD_FAILED)
+
+
+@pytest.mark.parametrize(("reason", "message"), FOR_GOOD)
+def test_what_stays_is_not_waited_for(reason: str, message: str) -> None:
+    error = pods.hopeless(held(reason, message))
+    assert error is not None
+    assert message in error.fault.message
+
+
+def test_a_registry_that_limits_its_rate_is_told_from_one_that_lacks_the_image() -> None:
+    limited = pods.overdue(held("ErrImagePull", "429 Too Many Requests"))
+    assert limited is not None
+    assert "limits its rate: give --pull-secret" in limited.fault.help
+
+
+# -- gates -------------------------------------------------------------------------------------
+
+
+def gated(*gates: str, **labels: str) -> Object:
+    state = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
+    return {
+        "metadata": {"name": "one", "labels": {"kueue.x-k8s.io/managed": "true", **labels}},
+        "spec": {"schedulingGates": [{"name": one} for one in gates]},
+        "status": {"phase": "Pending", "conditions": [{**state, "message": "gates"}]},
+    }
+
+
+@pytest.mark.parametrize("gates", [(), ("kueue.x-k8s.io/admission",), ("a/b", "kueue.x-k8s.io/t")])
+def test_a_pod_that_kueue_gates_without_a_queue_is_hopeless(gates: tuple[str, ...]) -> None:
+    error = pods.hopeless(gated(*gates))
+    assert error is not None
+    assert error.fault.reason is Reason.UNSCHEDULABLE
+    assert "--label kueue.x-k8s.io/queue-name=" in error.fault.help
+
+
+def test_a_pod_in_a_queue_waits_and_the_queue_is_named_in_the_end() -> None:
+    pod = gated("kueue.x-k8s.io/admission", **{"kueue.x-k8s.io/queue-name": "team"})
+    assert pods.hopeless(pod) is None
+    assert pods.describe(pod).startswith("Pending, SchedulingGated [kueue.x-k8s.io/admission]: ")
+    error = pods.overdue(pod)
+    assert error is not None
+    assert "the queue team does not admit it" in error.fault.message
+
+
+def test_a_gate_of_somebody_else_may_be_lifted_and_is_named_in_the_end() -> None:
+    pod = gated("example.com/checked")
+    assert pods.hopeless(pod) is None
+    error = pods.overdue(pod)
+    assert error is not None
+    assert "example.com/checked" in error.fault.message
+
+
+@pytest.mark.parametrize(
+    ("suspend", "labels", "told"),
+    [
+        (True, {}, "most likely by Kueue, and it names no queue"),
+        (True, {"kueue.x-k8s.io/queue-name": "team"}, "the queue team does not admit it"),
+        (False, {}, ""),
+    ],
+)
+def test_a_job_that_is_suspended_says_by_whom(
+    suspend: bool,
+    labels: dict[str, str],
+    told: str,
+) -> None:
+    job = {"metadata": {"name": "agents", "labels": labels}, "spec": {"suspend": suspend}}
+    error = kueue.holds_job(job)
+    assert (error is not None) is suspend
+    assert error is None or told in error.fault.message
+
+
+# -- the same program --------------------------------------------------------------------------
+
+DIGEST = "sha256:677c"
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept", "same"),
+    [
+        (f"docker.io/library/python:3@{DIGEST}", f"mirror.example/python:3@{DIGEST}", True),
+        (f"docker.io/library/python:3@{DIGEST}", f"mirror.example/hub/python@{DIGEST}", True),
+        (f"docker.io/python:3@{DIGEST}", "mirror.example/python:3@sha256:0000", False),
+        (f"docker.io/python:3@{DIGEST}", "mirror.example/python:3", False),
+        ("docker.io/python:3", "mirror.example/python:3", False),
+        (f"docker.io/python:3@{DIGEST}", None, False),
+    ],
+)
+def test_an_image_of_the_same_digest_is_the_same_program(
+    sent: str, kept: str | None, *, same: bool
+) -> None:
+    one = Mutation(object="Pod/a", field="spec.containers[main].image", sent=sent, stored=kept)
+    assert pods.same_program(one) is same
+    assert (pods.relevant([one]) == []) is same
+    assert "--image-prefix" in pods.opt_out([one])
+
+
+def test_only_of_images_the_registry_is_advised() -> None:
+    label = Mutation(object="Pod/a", field="metadata.labels.app", sent="x")
+    digest = Mutation(object="Pod/a", field="spec.digest", sent=f"x@{DIGEST}", stored=f"y@{DIGEST}")
+    assert pods.relevant([label, digest]) == [label, digest]
+    assert pods.opt_out([label]) == pods.OPT_OUT

@@ -4,10 +4,8 @@ import errno
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -54,15 +52,16 @@ def _full(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize(("module", "place"), [(os, "fsync"), (tempfile, "mkstemp")])
+@pytest.mark.parametrize(("module", "place"), [(os, "fsync"), (Path, "open")])
 def test_a_full_disk_is_a_sentence_and_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, place: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, place: str
 ) -> None:
     path = tmp_path / "run.json"
     write_atomically(path, "old")
-    monkeypatch.setattr(module, place, _full)
-    with pytest.raises(StoreError, match=r"No space left on device.*is kept in"):
-        write_atomically(path, "new")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, place, _full)
+        with pytest.raises(StoreError, match=r"No space left on device.*is kept in"):
+            write_atomically(path, "new")
     assert path.read_text("utf-8") == "old"
     assert [one.name for one in tmp_path.iterdir()] == ["run.json"]
 

@@ -167,3 +167,48 @@ def test_an_interruption_is_not_taken_for_an_object_that_stays(
         gone(cluster, seconds=3)
     assert caught.value.fault.reason is Reason.INTERRUPTED
     assert len(api.requests) < 10
+
+
+# -- watches that something swallows -----------------------------------------------------------
+
+
+def test_before_a_wait_is_given_up_the_object_is_read_once_more(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    api.add(pod(), "pods")
+    api.streams.append([60.0])
+    later(lambda: api.put("MODIFIED", KEY, pod("Running")))
+    assert running(wait(cluster, seconds=1))
+
+
+def test_an_object_that_went_unseen_is_told_as_deleted(cluster: Cluster, api: ApiServer) -> None:
+    item = api.add(pod(), "pods")
+    api.streams.append([60.0])
+    later(lambda: api.put("DELETED", KEY, item))
+    with pytest.raises(HarnessError, match="Pod one was deleted by somebody"):
+        wait(cluster, seconds=1)
+
+
+def test_a_silent_watch_does_not_hold_a_wait_up(
+    cluster: Cluster, api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kar_checks.cluster.client.SILENT_SECONDS", 0.3)
+    api.add(pod(), "pods")
+    api.streams.extend([[60.0]] * 5)
+    later(lambda: api.put("MODIFIED", KEY, pod("Running")))
+    began = time.monotonic()
+    assert running(wait(cluster, seconds=30))
+    assert time.monotonic() - began < 10
+
+
+def test_what_holds_an_object_back_is_the_error_of_an_overdue_one(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    stuck = {
+        "name": "main",
+        "state": {"waiting": {"reason": "ErrImagePull", "message": "pull QPS exceeded"}},
+    }
+    api.add(pod(containerStatuses=[stuck]), "pods")
+    with pytest.raises(HarnessError, match="pull QPS exceeded") as caught:
+        wait(cluster, seconds=0.3, overdue=pods.overdue)
+    assert caught.value.fault.reason is Reason.IMAGE_UNAVAILABLE

@@ -17,17 +17,24 @@ from kar_checks.checks.disaggregation.observation import (
     DisaggregationObservation,
     Loss,
     PodSeen,
+    Policy,
     RequestSeen,
     Scaling,
 )
-from kar_checks.checks.ruling import Ruling
-from kar_checks.cluster.pods import OPT_OUT
+from kar_checks.checks.pulse import too_short
+from kar_checks.checks.ruling import Ruling, unless_beside
+from kar_checks.cluster.pods import OPT_OUT, opt_out, relevant
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
 LEAST_SCALING_REQUESTS = 10
+_BROKEN = re.compile(r"kv_|prefill_")
+"""How the codes begin with which decode refuses a request whose state did not come."""
 _PROGRAM = re.compile(r"(^|\.)spec\.(containers|initContainers)(?!.*\.resources)")
 
+
+_SLOWED = ("too_slow", "not_streamed")
+"""Failures by time, which another run takes."""
 
 Rule = Callable[[DisaggregationObservation, Profile], Ruling]
 
@@ -45,6 +52,8 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
         ),
     ]
     ruling = _measured(observed, parts) or _mutated(observed) or rule(observed, profile)
+    if ruling.reason in _SLOWED:
+        ruling = unless_beside(ruling, seen)
     return [ruling.finding(check, [*facts, *ruling.facts], observed.evidence, observed.trial)]
 
 
@@ -60,17 +69,20 @@ def _measured(seen: DisaggregationObservation, parts: Sequence[str]) -> Ruling |
 
 
 def _mutated(seen: DisaggregationObservation) -> Ruling | None:
-    found = [one for one in seen.mutations if _PROGRAM.search(one.field)]
+    found = [one for one in relevant(seen.mutations) if _PROGRAM.search(one.field)]
     if not found:
         return None
     what = ", ".join(f"{one.object} {one.field}" for one in found[:3])
-    return _undecided("mutated", f"the cluster changed what runs in pods of ours: {what}", OPT_OUT)
+    return _undecided(
+        "mutated", f"the cluster changed what runs in pods of ours: {what}", opt_out(found)
+    )
 
 
 # -- the checks -----------------------------------------------------------------------------
 
 
 def _separate_pods(seen: DisaggregationObservation, _: Profile) -> Ruling:
+    requests = cast("Batch", seen.main).requests
     answered = _answered(seen.main)
     if ruling := _some_answered(answered) or _ids_hidden(seen, answered):
         return ruling
@@ -122,6 +134,8 @@ def _separate_pods(seen: DisaggregationObservation, _: Profile) -> Ruling:
         if seen.nodes_usable is None or seen.nodes_usable < 2:
             return _undecided("same_node", text, "give a second node")
         return Ruling(Outcome.FAIL, "same_node", text, would_change="different nodes", facts=facts)
+    if ruling := _all_answered(requests):
+        return ruling
     return Ruling(
         Outcome.PASS,
         "separate",
@@ -135,57 +149,40 @@ def _separate_pods(seen: DisaggregationObservation, _: Profile) -> Ruling:
 def _state_transferred(seen: DisaggregationObservation, profile: Profile) -> Ruling:
     batch, control = cast("Batch", seen.main), cast("Batch", seen.straight)
     answered = _answered(batch)
-    if ruling := _some_answered(answered):
+    if ruling := _some_answered(answered) or _transfers_broke(batch.requests):
         return ruling
-    if any(one.reset for one in batch.counters):
-        return _undecided("counters_reset", "a pod started again during the batch")
-    tokens = sum(one.tokens for one in answered)
-    size = tokens * seen.shape.token_bytes
-    cached = _sum([one.cached_tokens for one in batch.counters])
-    if cached:
-        return _undecided(
-            "served_from_cache",
-            f"{cached:.0f} of {tokens} tokens came from a cache of decode, so that their state had "
-            "no need to move",
-            "switch prefix caching off, or see who sent the same prompts before",
-        )
-    counted = {
-        "decode received, by its counter": _sum([one.received for one in batch.counters]),
-        "prefill sent, by its counter": _sum([one.sent for one in batch.counters]),
-    }
-    carried = _carried(seen, batch)
-    facts = [
-        Fact(
-            name="size of the KV state",
-            value=_mib(size),
-            source=f"{tokens} tokens of {seen.shape.token_bytes // 1024} KiB: 2 x layers x KV "
-            "heads x head dimension x bytes per number",
-        ),
-        *(
-            Fact(name=name, value="missing" if one is None else _mib(one), expected=_mib(size))
-            for name, one in {**counted, **carried}.items()
-        ),
-    ]
-    if any(one is None for one in [*counted.values(), *carried.values()]):
-        return Ruling(
-            Outcome.INCONCLUSIVE,
-            "metric_missing",
-            "not every counter and interface could be read",
-            facts=facts,
-        )
-    for name, one in {**counted, **carried}.items():
+    if ruling := _all_answered(batch.requests) or _no_counters(batch):
+        return ruling
+    size, carried = _size(seen, batch), _by_all(seen, batch)
+    facts = _size_facts(seen, batch, carried)
+    if ruling := _metric_missing(carried, facts):
+        return ruling
+    for name, one in carried.items():
         if cast("float", one) < size:
-            nothing = not any(counted.values())
+            nothing = not any(_counted(batch).values())
             return Ruling(
                 Outcome.FAIL,
                 "nothing_transferred"
                 if nothing
-                else ("bytes_missing" if name in counted else "interface_disagrees"),
+                else ("bytes_missing" if name in _counted(batch) else "interface_disagrees"),
                 f"{len(answered)} requests were answered whose state is {_mib(size)}; "
                 f"{name}: {_mib(cast('float', one))}",
                 would_change=f"at least {_mib(size)} by every counter and interface",
                 facts=facts,
             )
+    most = profile.number("disaggregation.most_moved") * size
+    for name, one in carried.items():
+        if cast("float", one) > most:
+            return Ruling(
+                Outcome.FAIL,
+                "moved_twice",
+                f"the state of {len(answered)} requests is {_mib(size)}, and more moved; {name}: "
+                f"{_mib(cast('float', one))}",
+                would_change=f"at most {_mib(most)} by every counter and interface",
+                facts=facts,
+            )
+    if ruling := _straight_unanswered(control.requests):
+        return ruling
     still = _sum([one.received for one in control.counters])
     if still != 0 or any(one.of("prefill") for one in control.requests):
         told = "missing" if still is None else _mib(still)
@@ -195,6 +192,69 @@ def _state_transferred(seen: DisaggregationObservation, profile: Profile) -> Rul
             "does not tell",
         )
     return _fast_enough(seen, answered, batch, facts, profile)
+
+
+def _no_counters(batch: Batch) -> Ruling | None:
+    """Return why the counters of a batch tell nothing about its state."""
+    if any(one.reset for one in batch.counters):
+        return _undecided("counters_reset", "a pod started again during the batch")
+    cached = _sum([one.cached_tokens for one in batch.counters])
+    if cached:
+        tokens = sum(one.tokens for one in batch.requests)
+        return _undecided(
+            "served_from_cache",
+            f"{cached:.0f} of {tokens} tokens came from a cache of decode, so that their state had "
+            "no need to move",
+            "switch prefix caching off, or see who sent the same prompts before",
+        )
+    return None
+
+
+def _metric_missing(carried: dict[str, float | None], facts: list[Fact]) -> Ruling | None:
+    if all(one is not None for one in carried.values()):
+        return None
+    return Ruling(
+        Outcome.INCONCLUSIVE,
+        "metric_missing",
+        "not every counter and interface could be read",
+        facts=facts,
+    )
+
+
+def _size(seen: DisaggregationObservation, batch: Batch) -> int:
+    """Return the bytes of the state of all requests that were sent."""
+    return sum(one.tokens for one in batch.requests) * seen.shape.token_bytes
+
+
+def _counted(batch: Batch) -> dict[str, float | None]:
+    """Return what the servers of both sides counted; ``None`` where one tells nothing."""
+    return {
+        "decode received, by its counter": _sum([one.received for one in batch.counters]),
+        "prefill sent, by its counter": _sum([one.sent for one in batch.counters]),
+    }
+
+
+def _by_all(seen: DisaggregationObservation, batch: Batch) -> dict[str, float | None]:
+    return {**_counted(batch), **_carried(seen, batch)}
+
+
+def _size_facts(
+    seen: DisaggregationObservation, batch: Batch, carried: dict[str, float | None]
+) -> list[Fact]:
+    size = _size(seen, batch)
+    tokens = sum(one.tokens for one in batch.requests)
+    return [
+        Fact(
+            name="size of the KV state",
+            value=_mib(size),
+            source=f"{tokens} tokens of {seen.shape.token_bytes // 1024} KiB: 2 x layers x KV "
+            "heads x head dimension x bytes per number",
+        ),
+        *(
+            Fact(name=name, value="missing" if one is None else _mib(one), expected=_mib(size))
+            for name, one in carried.items()
+        ),
+    ]
 
 
 def _fast_enough(
@@ -256,6 +316,7 @@ def _fast_enough(
 
 
 def _request_ids(seen: DisaggregationObservation, _: Profile) -> Ruling:
+    requests = cast("Batch", seen.main).requests
     answered = _answered(seen.main)
     if ruling := _some_answered(answered) or _ids_hidden(seen, answered):
         return ruling
@@ -280,6 +341,8 @@ def _request_ids(seen: DisaggregationObservation, _: Profile) -> Ruling:
                 f"{several}",
                 would_change=f"each id in the log of one {phase} pod",
             )
+    if ruling := _phases_twice(answered) or _all_answered(requests):
+        return ruling
     one = answered[0]
     return Ruling(
         Outcome.PASS,
@@ -297,22 +360,38 @@ def _request_ids(seen: DisaggregationObservation, _: Profile) -> Ruling:
     )
 
 
-def _correct_output(seen: DisaggregationObservation, _: Profile) -> Ruling:
+def _correct_output(seen: DisaggregationObservation, profile: Profile) -> Ruling:
     requests = cast("Batch", seen.main).requests
     if ruling := _all_right(requests):
         return ruling
+    batch = cast("Batch", seen.main)
+    if ruling := _no_counters(batch):
+        return ruling
+    size, carried = _size(seen, batch), _by_all(seen, batch)
+    facts = _size_facts(seen, batch, carried)
+    if ruling := _metric_missing(carried, facts):
+        return ruling
+    for name, one in carried.items():
+        if cast("float", one) < size:
+            return Ruling(
+                Outcome.FAIL,
+                "right_without_transfer",
+                f"all {len(requests)} answers are right although not all of their state moved, "
+                f"which is {_mib(size)}; {name}: {_mib(cast('float', one))}. Decode has it from "
+                "elsewhere",
+                would_change="right answers that follow from state that moved",
+                facts=facts,
+            )
     straight = cast("Batch", seen.straight).requests
-    if any(one.status != 200 for one in straight):
-        return _undecided(
-            "control_unanswered",
-            "decode did not answer a request straight to it, so that this control shows nothing: "
-            f"{next(one for one in straight if one.status != 200).error}",
-        )
+    if ruling := _straight_unanswered(straight):
+        return ruling
     controls = {
         "straight to decode": straight,
         "without a prefill pod": cast("Batch", seen.without_prefill).requests,
     }
     policy = seen.policy
+    if ruling := _policy_unclear(policy, profile):
+        return ruling
     if policy is not None and not isinstance(policy, Fault) and policy.request is not None:
         controls["with prefill shut off by a NetworkPolicy"] = [policy.request]
     if right := [name for name, found in controls.items() if any(one.right for one in found)]:
@@ -349,7 +428,24 @@ def _correct_output(seen: DisaggregationObservation, _: Profile) -> Ruling:
     )
 
 
-def _concurrency(seen: DisaggregationObservation, _: Profile) -> Ruling:
+def _policy_unclear(policy: Policy | Fault | None, profile: Profile) -> Ruling | None:
+    """Return why nobody knows whether the NetworkPolicy shut prefill off, if so."""
+    if policy is None or isinstance(policy, Fault):
+        return None
+    if not policy.enforced:
+        # Whoever enforces it has to be told first.
+        return too_short(policy.window, profile.number("disaggregation.policy_seconds"), profile)
+    if policy.held is False:
+        return _undecided(
+            "policy_did_not_hold",
+            "a NetworkPolicy shut prefill off, and no longer did after the request under it: "
+            "whether that request could reach prefill is unknown",
+            "run again; look whether somebody changes or deletes NetworkPolicies here",
+        )
+    return None
+
+
+def _concurrency(seen: DisaggregationObservation, profile: Profile) -> Ruling:
     requests = cast("Batch", seen.concurrent).requests
     owners = {one.expected: one.id for one in requests}
     mixed = [one for one in requests if not one.right and owners.get(one.text, one.id) != one.id]
@@ -373,6 +469,8 @@ def _concurrency(seen: DisaggregationObservation, _: Profile) -> Ruling:
             f"logs, e.g. {twice[0].id}",
             would_change="one line about decode for every id",
         )
+    if ruling := _phases_twice(requests) or _other_sizes(seen, requests, profile):
+        return ruling
     overlap = _overlap(requests)
     if overlap < 2:
         return _undecided("not_concurrent", "no two of the requests were under way at once")
@@ -432,12 +530,12 @@ def _decode_scaling(seen: DisaggregationObservation, _: Profile) -> Ruling:
         return _undecided("too_few_requests", f"only {len(requests)} requests were sent meanwhile")
     if ruling := _all_right(requests):
         return ruling
-    if part.served_seconds is None:
+    if part.served_seconds is None or not part.added_served:
         return Ruling(
             Outcome.FAIL,
             "new_pod_not_used",
             f"{part.pod_added} was Ready after {part.added_seconds:.1f} s, and none of "
-            f"the requests that went on came to it",
+            f"the {len(requests)} answers meanwhile came from it",
             would_change="an answer that names the new pod",
         )
     return Ruling(
@@ -593,6 +691,87 @@ def _some_answered(answered: list[RequestSeen]) -> Ruling | None:
         return None
     return _undecided(
         "nothing_answered", "no request was answered, so that there is nothing to see"
+    )
+
+
+def _all_answered(requests: list[RequestSeen]) -> Ruling | None:
+    """Return that what is true of the answered requests is not shown for the others."""
+    silent = [one for one in requests if one.status != 200 or one.error]
+    if not silent:
+        return None
+    one = silent[0]
+    return _undecided(
+        "not_all_answered",
+        f"{len(silent)} of {len(requests)} requests got no answer, and nothing is shown for them, "
+        f"e.g. {one.id}: HTTP {one.status} {one.error}",
+        "see what disaggregation.correct_output says about them",
+    )
+
+
+def _transfers_broke(requests: list[RequestSeen]) -> Ruling | None:
+    """Return that requests were refused because their state did not come."""
+    broken = [one for one in requests if one.status != 200 and _BROKEN.match(one.code)]
+    if not broken:
+        return None
+    one = broken[0]
+    return Ruling(
+        Outcome.FAIL,
+        "transfer_failed",
+        f"the state of {len(broken)} of {len(requests)} requests did not come to decode, e.g. "
+        f"{one.id}: {one.code}, {one.error}",
+        would_change="a transfer for every request",
+    )
+
+
+def _phases_twice(requests: list[RequestSeen]) -> Ruling | None:
+    """Return that requests were worked on more than once, by the same pods."""
+    for phase, done in (
+        ("prefill", "prefilled"),
+        ("handover", "handed over"),
+        ("decode", "decoded"),
+    ):
+        if twice := [one for one in requests if len(one.of(phase)) > 1]:
+            return Ruling(
+                Outcome.FAIL,
+                "moved_twice",
+                f"{len(twice)} of {len(requests)} requests were {done} more than once, e.g. "
+                f"{twice[0].id}, {len(twice[0].of(phase))} times",
+                would_change="one line about each phase for every id",
+            )
+    return None
+
+
+def _other_sizes(
+    seen: DisaggregationObservation, requests: list[RequestSeen], profile: Profile
+) -> Ruling | None:
+    """Return that a request moved less than its state, or much more, as its decode logged it."""
+    for one in requests:
+        size = one.tokens * seen.shape.token_bytes
+        moved = sum(line.bytes for line in one.of("decode"))
+        if moved < size:
+            reason = "bytes_missing"
+        elif moved > profile.number("disaggregation.most_moved") * size:
+            reason = "moved_twice"
+        else:
+            continue
+        return Ruling(
+            Outcome.FAIL,
+            reason,
+            f"decode received {_mib(moved)} for {one.id}, whose state is {_mib(size)}",
+            would_change="for every request the bytes of its state",
+        )
+    return None
+
+
+def _straight_unanswered(straight: list[RequestSeen]) -> Ruling | None:
+    """Return that the control shows nothing: decode refused to answer by itself."""
+    if straight and all(one.status == 200 for one in straight):
+        return None
+    error = next((one.error for one in straight if one.status != 200), "none was sent")
+    return _undecided(
+        "control_unanswered",
+        "decode did not answer a request straight to it, so that this control shows nothing: "
+        f"{error}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kar_checks.checks.disaggregation.kv import Shape
+from kar_checks.checks.pulse import Pulsed
 from kar_checks.model import Fault, Observation, Record
 
 
@@ -140,8 +141,12 @@ class Policy(Record):
     enforced: bool
     """Control: a plain request to prefill, answered before, was no longer answered."""
     seconds: float
+    window: Pulsed | None = None
+    """The time that it had for it; not recorded by version 0.1."""
     request: RequestSeen | None = None
     """Only where it is enforced."""
+    held: bool | None = None
+    """Whether prefill was still shut off after that request; not recorded by version 0.1."""
 
 
 class DisaggregationObservation(Observation):

@@ -199,6 +199,9 @@ class Stage:
                     break
         if not reached():
             self.pause(0)
+            for one in there.values():
+                if held := pods.overdue(one):
+                    raise held
             states = "; ".join(f"{name}: {pods.describe(one)}" for name, one in there.items())
             raise HarnessError(
                 Reason.TIMEOUT,

@@ -19,6 +19,7 @@ from kar_checks.checks.disaggregation.observation import (
     Scaling,
 )
 from kar_checks.checks.disaggregation.stage import Aside, Stage, with_phases
+from kar_checks.checks.pulse import Watched
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.errors import HarnessError, internal
@@ -181,19 +182,28 @@ def policy(stage: Stage) -> Policy:
     """A NetworkPolicy between client and prefill shows whether any is enforced; then ask."""
     health = f"http://{stage.address('prefill')}/health"
     limit = stage.trial.number("disaggregation.policy_seconds")
-    stage.trial.workspace.create(kinds.NETWORK_POLICY, workload.policy())
-    began = time.monotonic()
-    request = None
-    try:
-        enforced = stage.becomes(health, answers=False, seconds=limit)
-        took = round(time.monotonic() - began, 2)
-        if enforced:
-            (request,) = stage.ask(tokens=_short(stage)).requests
-    finally:
-        stage.trial.workspace.delete(kinds.NETWORK_POLICY, workload.POLICY)
+    request, held = None, None
+    with Watched(stage.trial, "disaggregation-policy") as watched:
+        began = watched.at()
+        stage.trial.workspace.create(kinds.NETWORK_POLICY, workload.policy())
+        try:
+            enforced, window = watched.poll(
+                lambda left: stage.becomes(health, answers=False, seconds=left), began, limit
+            )
+            if enforced:
+                (request,) = stage.ask(tokens=_short(stage)).requests
+                held = stage.becomes(health, answers=False, seconds=0)
+        finally:
+            stage.trial.workspace.delete(kinds.NETWORK_POLICY, workload.POLICY)
     if enforced and not stage.becomes(health, answers=True, seconds=10 * limit):
         raise HarnessError(Reason.TIMEOUT, "prefill stays out of reach without the NetworkPolicy")
-    return Policy(enforced=enforced, seconds=took, request=request)
+    return Policy(
+        enforced=enforced,
+        seconds=round(window.ended - window.began, 2),
+        window=window,
+        request=request,
+        held=held,
+    )
 
 
 def loss(stage: Stage) -> Loss:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
+from threading import Lock
 from typing import Protocol
 
 from kar_checks.checks.gang.arena import choose
 from kar_checks.checks.gang.observation import Canary, Problem
 from kar_checks.checks.gang.stage import Place
-from kar_checks.checks.gang.watching import OwnPods, Surroundings
+from kar_checks.checks.gang.watching import GANG_LABEL, OwnPods, Surroundings
+from kar_checks.checks.pulse import PlainPods, Prover, Pulse
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
@@ -36,6 +38,8 @@ class Bench:
         self._watches = ExitStack()
         self._free: SimpleQueue[Place] = SimpleQueue()
         self._why_none: HarnessError | None = None
+        self._pulses: dict[str, Pulse] = {}
+        self._lock = Lock()
         self.own = OwnPods(trial.cluster, trial.namespace, trial.workspace.run_id, WATCH_SECONDS)
         self._watches.callback(self.own.close)
 
@@ -44,6 +48,32 @@ class Bench:
 
     def __exit__(self, *_: object) -> None:
         self._watches.close()
+
+    def pulse(self, scheduler: str) -> Pulse:
+        """Return the pulse of a scheduler, over the watch of our own pods."""
+        prover = PlainPods(self.trial, scheduler, {GANG_LABEL: "pulse"})
+        return self.beating(scheduler, prover, renew=self.own.sync)
+
+    def beating(
+        self,
+        name: str,
+        prover: Prover,
+        renew: Callable[[], object],
+        meanwhile: Callable[[Pulse], Callable[[], object]] | None = None,
+    ) -> Pulse:
+        """Return the pulse of that name, which all scenarios share; the first who asks makes it.
+
+        ``meanwhile`` begins what it needs besides, and returns what ends that.
+        """
+        with self._lock:
+            if name not in self._pulses:
+                made = Pulse(self.trial, name, prover, renew)
+                self.own.proves(made)
+                if meanwhile is not None:
+                    self._watches.callback(meanwhile(made))
+                self._watches.callback(made.close)
+                self._pulses[name] = made
+            return self._pulses[name]
 
     def furnish(self, canaries: Sequence[Canary], places: int, wanted: int) -> None:
         """Choose up to ``wanted`` nodes with room for ``places`` members.

@@ -7,10 +7,10 @@ explained and room and scheduler were there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
-from kar_checks.checks.gang.kueue import CONFIG_NAME, CONFIG_NAMESPACE
+from kar_checks.checks.gang.kueue import CONFIG_NAME, CONFIG_NAMESPACE, USERS_QUEUE
 from kar_checks.checks.gang.observation import (
     Arena,
     BackendObservation,
@@ -29,7 +29,8 @@ from kar_checks.checks.gang.observation import (
     Window,
     Witness,
 )
-from kar_checks.checks.ruling import Ruling
+from kar_checks.checks.pulse import Pulsed, fact, seconds, too_short
+from kar_checks.checks.ruling import Ruling, unless_beside
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
@@ -38,7 +39,8 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     """Judge one check for every gang scheduler that was found."""
     observed = cast("GangObservation", seen)
     rulings = {
-        name: _rule(check, backend, profile) for name, backend in observed.backends.items()
+        name: _shared(_rule(check, backend, profile), check, backend, observed)
+        for name, backend in observed.backends.items()
     } or {"": _none_found(observed)}
     return [
         ruling.finding(
@@ -78,7 +80,22 @@ def _rule(check: str, backend: BackendObservation | Fault, profile: Profile) -> 
         return _problem(part)
     if part is None:
         return Ruling(Outcome.NOT_RUN, "not_measured", "the trial was not asked to measure this")
-    return rule(part, profile)
+    ruling = rule(part, profile)
+    if ruling.reason in _NEGATIVE and not part.watched:
+        return _not_watched()
+    return ruling
+
+
+def _shared(
+    ruling: Ruling, check: str, backend: BackendObservation | Fault, seen: GangObservation
+) -> Ruling:
+    """Take back a failure in a queue of the user's, whose quota another run may have had.
+
+    What other runs do on a node is seen there, and queues of our own are ours alone.
+    """
+    part = getattr(backend, _RULES[check][0], None)
+    users = isinstance(part, Scenario) and part.arena.node.startswith(USERS_QUEUE)
+    return unless_beside(ruling, seen) if users else ruling
 
 
 def _where(check: str, backend: BackendObservation | Fault | None) -> list[Fact]:
@@ -194,12 +211,12 @@ def _all_or_nothing(seen: Squeeze, profile: Profile) -> Ruling:
     if seen.window.bound:
         return _bound_without_room(seen.window.bound, seen.size, seen.fitting)
     if ruling := (
-        _watched(seen.window, profile.number("gang.window_seconds"))
+        _watched(seen.window, profile.number("gang.window_seconds"), profile)
         or _attributed(seen.refusal)
         or _witnessed(seen.witness, profile)
     ):
         return ruling
-    length = seen.window.ended - seen.window.began
+    length = seconds(seen.window.pulse, profile)
     return Ruling(
         Outcome.PASS,
         "nothing_started",
@@ -219,6 +236,7 @@ def _all_or_nothing(seen: Squeeze, profile: Profile) -> Ruling:
                 expected="0",
                 source="spec.nodeName, watched",
             ),
+            *fact(seen.window.pulse, profile),
             *_explained(seen.refusal),
             *_seen_witness(seen.witness),
         ],
@@ -235,13 +253,13 @@ def _release(seen: Squeeze, profile: Profile) -> Ruling:
         )
     if ruling := _witnessed(seen.witness, profile):
         return ruling
-    return _started(seen.start) or _went_off(
+    return _started(seen.start, profile) or _went_off(
         seen.start, f"all {seen.size} members started when the filler was gone"
     )
 
 
 def _fits(seen: Fits, profile: Profile) -> Ruling:
-    if ruling := _disturbed(seen) or _started(seen.start):
+    if ruling := _disturbed(seen) or _started(seen.start, profile):
         return ruling
     if seen.refill is None or seen.refill.bound < seen.refill.asked:
         return _undecided(
@@ -269,13 +287,15 @@ def _incomplete(seen: Incomplete, profile: Profile) -> Ruling:
             would_change="no member with a node before the last one exists",
         )
     if ruling := (
-        _watched(seen.window, profile.number("gang.incomplete_seconds")) or _started(seen.start)
+        _watched(seen.window, profile.number("gang.incomplete_seconds"), profile)
+        or _started(seen.start, profile)
     ):
         return ruling
     return _went_off(
         seen.start,
-        f"{seen.size - 1} members waited {seen.window.ended - seen.window.began:.0f} s for the "
+        f"{seen.size - 1} members waited {seconds(seen.window.pulse, profile):.0f} s for the "
         f"last one, then all {seen.size} started",
+        fact(seen.window.pulse, profile),
     )
 
 
@@ -284,9 +304,11 @@ def _two_gangs(seen: Contest, profile: Profile) -> Ruling:
         return ruling
     if seen.waiting.bound:
         return _bound_without_room(seen.waiting.bound, 2 * seen.size, 0)
-    if ruling := _watched(seen.waiting, 0) or next(
+    if ruling := _watched(seen.waiting, 0, profile) or next(
         (found for one in seen.refusals.values() if (found := _attributed(one))), None
     ):
+        return ruling
+    if seen.first is None and (ruling := _had_time(seen.tried, profile)):
         return ruling
     if seen.stuck:
         return Ruling(
@@ -298,21 +320,28 @@ def _two_gangs(seen: Contest, profile: Profile) -> Ruling:
         )
     if seen.first is None:
         return _never_started(seen.witness, 2 * seen.size)
+    if seen.overlap and seen.beside is not None and not seen.beside.watched:
+        return _not_watched()  # of two changes that a list shows nobody knows which came first
     if seen.overlap:
         return _bound_without_room(seen.overlap, seen.size, 0)
     if ruling := (
-        _started(seen.first)
+        _started(seen.first, profile)
         or _witnessed(seen.witness, profile)
-        or _long_enough(seen.held, profile.number("gang.hold_seconds"))
-        or _started(seen.second)
+        or _watched(seen.beside, profile.number("gang.hold_seconds"), profile)
+        or _started(seen.second, profile)
     ):
         return ruling
+    beside = cast("Window", seen.beside).pulse
     return _went_off(
         seen.second,
         f"of two gangs of {seen.size} for {seen.arena.places:.0f} places one ran while the other "
-        f"waited {seen.held:.0f} s, then the other ran",
+        f"waited {seconds(beside, profile):.0f} s, then the other ran",
+        fact(beside, profile),
     )
 
+
+_NEGATIVE = ("partial_start", "never_started", "deadlock")
+"""Failures by what did not happen: somebody else may have had the room, unseen."""
 
 _RULES: dict[str, tuple[str, Callable[..., Ruling]]] = {
     "gang.all_or_nothing": ("squeeze", _all_or_nothing),
@@ -355,19 +384,23 @@ def _control(seen: Squeeze) -> Ruling | None:
     )
 
 
-def _watched(window: Window, wanted: float) -> Ruling | None:
-    if not window.watched:
-        return _undecided(
-            "window_not_watched",
-            "the watch had a gap: what was bound and gone again meanwhile would have been missed",
-        )
-    return _long_enough(window.ended - window.began, wanted)
+def _watched(window: Window | None, wanted: float, profile: Profile) -> Ruling | None:
+    if ruling := too_short(window.pulse if window else None, wanted, profile):
+        return ruling
+    return None if window and window.watched else _not_watched()
 
 
-def _long_enough(length: float, wanted: float) -> Ruling | None:
-    if length >= wanted:
-        return None
-    return _undecided("window_too_short", f"watched for {length:.1f} s, wanted are {wanted:g} s")
+def _not_watched() -> Ruling:
+    return _undecided(
+        "window_not_watched",
+        "the watch had a gap: what was bound and gone again meanwhile would have been missed",
+        "run again; a proxy in front of the API server that swallows watches has to let them pass",
+    )
+
+
+def _had_time(waited: Pulsed | None, profile: Profile) -> Ruling | None:
+    """Return what keeps members that were not bound from being the gang scheduler's fault."""
+    return too_short(waited, profile.number("gang.bind_seconds"), profile)
 
 
 def _attributed(refusal: Refusal) -> Ruling | None:
@@ -406,10 +439,12 @@ def _witnessed(witness: Witness | None, profile: Profile) -> Ruling | None:
     )
 
 
-def _started(start: Start | None) -> Ruling | None:
+def _started(start: Start | None, profile: Profile) -> Ruling | None:
     """Return what is wrong with a gang that had room, if anything."""
     if start is None:
         return _undecided("not_observed", "the gang was never let in")
+    if len(start.bound) < start.size and (ruling := _had_time(start.waited, profile)):
+        return ruling
     if not start.bound:
         return _never_started(start.witness, start.size)
     if len(start.bound) < start.size:
@@ -452,7 +487,7 @@ def _never_started(witness: Witness | None, size: int) -> Ruling:
     )
 
 
-def _went_off(start: Start | None, summary: str) -> Ruling:
+def _went_off(start: Start | None, summary: str, facts: Sequence[Fact] = ()) -> Ruling:
     """Return a pass with what was seen of the start."""
     done = cast("Start", start)
     first, last = done.bound[0].at, done.bound[-1].at
@@ -481,6 +516,7 @@ def _went_off(start: Start | None, summary: str) -> Ruling:
                 expected=str(done.size),
                 source="status.phase",
             ),
+            *facts,
         ],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from kar_checks.checks.pulse import Pulsed
 from kar_checks.model import Fault, Observation, Record
 
 Role = Literal["control", "gang", "witness", "filler"]
@@ -83,6 +84,8 @@ class Window(Record):
     watched: bool
     """Every change in it was seen: no gap in the watch, and a list at its end agreed."""
     bound: list[BoundPod]
+    pulse: Pulsed | None = None
+    """What proves that API server, watch and scheduler worked; not recorded by version 0.1."""
 
 
 class Refusal(Record):
@@ -121,6 +124,9 @@ class Start(Record):
     """Only where no member was bound: plain pods in its place."""
     fault: Fault | None = None
     """Why the members could not run or not be asked."""
+    waited: Pulsed | None = None
+    """Only where not every member was bound: the time that they had for it; not recorded by
+    version 0.1."""
 
 
 class Problem(Record):
@@ -153,6 +159,8 @@ class Scenario(Record):
     arena: Arena
     groups: list[Group]
     disturbances: list[Disturbance] = []
+    watched: bool = True
+    """No watch had a gap, and lists at the end agreed with all of them."""
 
 
 class Squeeze(Scenario):
@@ -196,10 +204,15 @@ class Contest(Scenario):
     """Members of the other gang that were bound before any member of the first ended."""
     held: float = 0
     """How long the other one was watched while the first had the room."""
+    beside: Window | None = None
+    """That time; not recorded by version 0.1."""
     witness: Witness | None = None
     second: Start | None = None
     stuck: list[BoundPod] = []
     """What was bound when neither was complete in time."""
+    tried: Pulsed | None = None
+    """Only where neither became complete: the time that they had for it; not recorded by version
+    0.1."""
 
 
 class Fragmented(Record):

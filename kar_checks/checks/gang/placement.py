@@ -25,8 +25,9 @@ from kar_checks.checks.gang.observation import (
 )
 from kar_checks.checks.gang.pods import Shape, pod
 from kar_checks.checks.gang.stage import HALF, ProblemError, Stage, scheduler_changed, size_changed
+from kar_checks.checks.pulse import Pulses, scheduled_or_not
 from kar_checks.checks.trial import Trial
-from kar_checks.cluster import kinds, pods, wait
+from kar_checks.cluster import kinds, kueue, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
@@ -54,11 +55,11 @@ def squeeze(release: bool, stage: Stage) -> Squeeze:
     if control != FITTING:
         return so_far
 
-    began = stage.mark("window begins")
     stage.gang("gang", SIZE)
     stage.add("gang", range(SIZE))
+    began = stage.mark("window begins")
     window = stage.window(
-        ["gang"], began, until=lambda: stage.wait(stage.trial.number("gang.window_seconds"))
+        ["gang"], began, until=lambda: stage.watch(began, stage.trial.number("gang.window_seconds"))
     )
     stage.mark("window ends")
     refusal = stage.refusal("gang")
@@ -92,11 +93,13 @@ def fits(stage: Stage) -> Fits:
 def incomplete(stage: Stage) -> Incomplete:
     """One member is missing for a while."""
     stage.fill("filler", stage.free - int((SIZE + HALF) * stage.member))
-    began = stage.mark("window begins")
     stage.gang("gang", SIZE)
     stage.add("gang", range(SIZE - 1))
+    began = stage.mark("window begins")
     window = stage.window(
-        ["gang"], began, until=lambda: stage.wait(stage.trial.number("gang.incomplete_seconds"))
+        ["gang"],
+        began,
+        until=lambda: stage.watch(began, stage.trial.number("gang.incomplete_seconds")),
     )
     start = None
     if not window.bound:
@@ -113,8 +116,10 @@ def contest(stage: Stage) -> Contest:
     stage.fill("filler", stage.free - int((PLACES + HALF) * stage.member))
     stage.fill("plug", (PLACES - FITTING) * stage.member)
     began = stage.mark("window begins")
+    # A pulse more than is needed: nobody can make the window longer when one is late.
+    hold = stage.trial.number("gang.hold_seconds") + stage.trial.number("pulse.every_seconds")
     for name in rivals:
-        stage.gang(name, RIVALS, hold=stage.trial.number("gang.hold_seconds"))
+        stage.gang(name, RIVALS, hold=hold)
     for rank in range(RIVALS):
         for name in rivals:
             stage.add(name, [rank])
@@ -147,11 +152,12 @@ def contest(stage: Stage) -> Contest:
     def complete() -> list[str]:
         return [name for name in rivals if len(stage.bound(name)) == RIVALS]
 
-    if not stage.own.wait(lambda: bool(complete()), stage.trial.number("gang.bind_seconds")):
-        stage.own.sync()
+    limit = stage.trial.number("gang.bind_seconds")
+    if not stage.await_bound(lambda: bool(complete()), room_at, limit):
+        tried = stage.pulsed(room_at, stage.at())
         stuck = stage.own.bound(stage.names(*rivals), stage.zero)
         witness = None if stuck else stage.witness("witness", PLACES)
-        return so_far.model_copy(update={"stuck": stuck, "witness": witness})
+        return so_far.model_copy(update={"stuck": stuck, "witness": witness, "tried": tried})
 
     ahead = complete()[0]
     behind = rivals[1 - rivals.index(ahead)]
@@ -159,15 +165,19 @@ def contest(stage: Stage) -> Contest:
     witness = stage.witness("witness", PLACES - RIVALS)
     first = stage.start(ahead, room_at)
     over = min(stage.ended(ahead), default=stage.at())
+    beside = stage.window([behind], max(one.at for one in first.bound), until=lambda: None)
+    overlap = [one for one in beside.bound if one.at < over]
+    beside = beside.model_copy(
+        update={"ended": over, "bound": overlap, "pulse": stage.pulsed(beside.began, over)}
+    )
     so_far = so_far.model_copy(
         update={
             "first": first,
             "first_name": ahead,
             "witness": witness,
-            "held": round(over - max(one.at for one in first.bound), 2),
-            "overlap": [
-                one for one in stage.own.bound(stage.names(behind), stage.zero) if one.at < over
-            ],
+            "held": round(over - beside.began, 2),
+            "overlap": overlap,
+            "beside": beside,
         }
     )
     if first.completed < RIVALS:
@@ -236,6 +246,7 @@ class Placement:
         made: list[Object] = []
         try:
             made.append(trial.workspace.create(kinds.POD, backend.join(member, group)))
+            _require_ungated(made[0])
             if problem := scheduler_changed(backend.scheduler, made[0]):
                 return problem
             if not backend.joined(made[0], group):
@@ -260,14 +271,11 @@ class Placement:
 
     def _play(self, bench: Bench, name: str, script: Script) -> Scenario | Problem:
         """Run one scenario, and leave its node as it was found, however it ended."""
-        with bench.node() as place:
-            stage = Stage(name, bench.trial, self._backend, place, bench.own)
+        pulses = Pulses(bench.trial.profile, bench.pulse(self._backend.scheduler))
+        with bench.node() as place, pulses.needed():
+            stage = Stage(name, bench.trial, self._backend, place, bench.own, pulses)
             try:
-                seen = script(stage)
-                # What we remove ourselves from here on is no disturbance, nor in the picture.
-                seen = seen.model_copy(
-                    update={"groups": stage.groups(), "disturbances": stage.disturbances()}
-                )
+                seen = stage.completed(script(stage))
                 bench.figures.append(stage.figure(*SCENARIOS[name]))
                 return seen
             except ProblemError as error:
@@ -276,6 +284,16 @@ class Placement:
                 # What cannot be removed stays registered: the cleanup tries again, and tells.
                 with suppress(HarnessError):
                     stage.close()
+
+
+def _require_ungated(stored: Object) -> None:
+    """See that no one holds a pod back from the scheduler.
+
+    Raises:
+        HarnessError: Kueue does, which manages what names no queue.
+    """
+    if kueue.gates(stored) and (error := kueue.holds_pod(stored)):
+        raise error
 
 
 def _answered(trial: Trial, alone: Object) -> bool:
@@ -287,7 +305,7 @@ def _answered(trial: Trial, alone: Object) -> bool:
             kinds.POD,
             name,
             trial.namespace,
-            goal=lambda seen: pods.condition(seen, "PodScheduled") is not None,
+            goal=scheduled_or_not,
             seconds=trial.number("gang.control_seconds"),
             what=f"pod {name}",
             begin=alone,

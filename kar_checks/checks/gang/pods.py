@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from kar_checks.checks import pulse
 from kar_checks.checks.gang.observation import Role
 from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds
@@ -16,7 +17,7 @@ PORT = 7053
 RANK_LABEL = "kar-checks.dev/rank"
 JOB_RANK_LABEL = "batch.kubernetes.io/job-completion-index"
 """Since Kubernetes 1.32, on pods of an indexed Job."""
-DEFAULT_SCHEDULER = "default-scheduler"
+DEFAULT_SCHEDULER = pulse.DEFAULT_SCHEDULER
 _PROBE = "gang_member"
 
 
@@ -114,4 +115,5 @@ def manifests(target: Target) -> list[tuple[Kind, Object]]:
     return [
         (kinds.SERVICE, service("dry-run")),
         (kinds.POD, pod(shape, group="dry-run", role="gang", rank=0, size=1)),
+        (kinds.POD, pulse.dry_run(target)),
     ]

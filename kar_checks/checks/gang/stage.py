@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from kar_checks.checks.gang import pods as objects
 from kar_checks.checks.gang.backend import GangBackend
@@ -16,12 +16,14 @@ from kar_checks.checks.gang.observation import (
     Problem,
     Refusal,
     Role,
+    Scenario,
     Start,
     Window,
     Witness,
 )
 from kar_checks.checks.gang.pods import Shape
 from kar_checks.checks.gang.watching import OwnPods, cpu_request
+from kar_checks.checks.pulse import Pulsed, Pulses
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
@@ -30,6 +32,9 @@ from kar_checks.model import Fault, Figure, Lane, Mark, Reason, Span
 
 HALF = 0.5
 """Slack of every arena in places: enough for nobody, and no rounding makes a place of it."""
+
+
+S = TypeVar("S", bound=Scenario)
 
 
 class ProblemError(Exception):
@@ -69,9 +74,17 @@ class Room(Protocol):
     """Its name."""
 
     @property
-    def complete(self) -> bool:
-        """Whether every change was seen so far."""
+    def alive(self) -> bool:
+        """Whether the watch goes on."""
         ...
+
+    @property
+    def misses(self) -> int:
+        """How often a change may have been missed so far."""
+        ...
+
+    def check(self) -> None:
+        """Ask for everything once more, so that no change up to now is still on its way."""
 
     def settle(self, seconds: float) -> None:
         """Wait until what leaves already has left."""
@@ -92,9 +105,17 @@ class Around(Protocol):
     """What else may make room."""
 
     @property
-    def complete(self) -> bool:
-        """Whether every change was seen so far."""
+    def alive(self) -> bool:
+        """Whether the watch goes on."""
         ...
+
+    @property
+    def misses(self) -> int:
+        """How often a change may have been missed so far."""
+        ...
+
+    def check(self) -> None:
+        """Ask for everything once more, so that no change up to now is still on its way."""
 
     def since(self, zero: float, node: str) -> list[Disturbance]:
         """Return what concerns a scenario on ``node`` that began at ``zero``."""
@@ -126,12 +147,19 @@ class Stage:
     """A running scenario. Groups are named by what they are for: ``control``, ``gang``, …"""
 
     def __init__(
-        self, name: str, trial: Trial, backend: GangBackend, place: Place, own: OwnPods
+        self,
+        name: str,
+        trial: Trial,
+        backend: GangBackend,
+        place: Place,
+        own: OwnPods,
+        pulses: Pulses,
     ) -> None:
         self.name = name
         self.trial = trial
         self.backend = backend
         self.own = own
+        self._pulses = pulses
         self._place = place
         self.member = int(trial.number("gang.member_millicores"))
         self._shape = Shape(
@@ -145,6 +173,7 @@ class Stage:
         self._marks: list[Mark] = []
         place.room.settle(trial.number("cleanup.seconds"))
         self.free = place.room.free()
+        self._misses = self._missed()
         self.zero = time.monotonic()
         place.room.arm(self.zero)
 
@@ -340,18 +369,62 @@ class Stage:
     def window(self, groups: Sequence[str], began: float, *, until: Callable[[], None]) -> Window:
         """Watch while ``until`` passes the time; says what was bound since ``began``."""
         until()
-        self.own.sync()
-        watched = all(one.complete for one in (self.own, self._place.room, self._place.around))
+        self.sync()
+        ended = self.at()
+        self._pulses.hurry()
         return Window(
             began=began,
-            ended=self.at(),
-            watched=watched,
+            ended=ended,
+            watched=self.watched,
             bound=self.own.bound(self.names(*groups), self.zero),
+            pulse=self.pulsed(began, ended),
+        )
+
+    def sync(self) -> None:
+        """Ask for everything once more, so that no change up to now is still on its way."""
+        self.own.sync()
+        self._place.room.check()
+        self._place.around.check()
+
+    @property
+    def watched(self) -> bool:
+        """Whether no watch missed anything since the scenario began."""
+        watches = (self.own, self._place.room, self._place.around)
+        return all(one.alive for one in watches) and self._missed() == self._misses
+
+    def _missed(self) -> int:
+        return self.own.misses + self._place.room.misses + self._place.around.misses
+
+    def pulsed(self, began: float, ended: float) -> Pulsed:
+        """Return what proves that a time was watched, in seconds after the scenario began."""
+        return self._pulses.seen(self.zero, began, ended)
+
+    def watch(self, began: float, seconds: float) -> None:
+        """Let time pass until ``seconds`` of it since ``began`` count, or will not any more.
+
+        Raises:
+            HarnessError: the run is being interrupted.
+        """
+
+        def pass_by(time_left: float) -> bool:
+            self.wait(time_left)
+            return False
+
+        self._pulses.wait(self.zero, began, seconds, pass_by)
+
+    def await_bound(self, goal: Callable[[], bool], began: float, seconds: float) -> bool:
+        """Wait until ``goal`` holds, for ``seconds`` after ``began`` that count.
+
+        Raises:
+            HarnessError: the run is being interrupted.
+        """
+        return self._pulses.wait(
+            self.zero, began, seconds, lambda time_left: self.own.wait(goal, time_left)
         )
 
     def wait(self, seconds: float) -> None:
         """Let time pass; an interruption of the run ends it."""
-        self.own.wait(lambda: False, seconds)
+        self.own.pause(seconds)
 
     def refusal(self, group: str) -> Refusal:
         """Ask the backend why a gang waits; an event comes some time after its condition."""
@@ -390,14 +463,16 @@ class Stage:
         def all_bound() -> bool:
             return len(self.bound(group)) == one.size
 
-        if not self.own.wait(all_bound, self.trial.number("gang.bind_seconds")):
-            self.own.sync()
+        self.await_bound(all_bound, room_at, self.trial.number("gang.bind_seconds"))
         names = self.names(group)
         bound = self.own.bound(names, self.zero)
         if len(bound) < one.size:
+            waited = self.pulsed(room_at, self.at())
             # Were they no gang, would they start? Half of a gang needs no such question.
             witness = None if bound else self.witness(f"{group}-instead", one.size)
-            return Start(room_at=room_at, size=one.size, bound=bound, witness=witness)
+            return Start(
+                room_at=room_at, size=one.size, bound=bound, witness=witness, waited=waited
+            )
 
         def over() -> bool:
             return self._trouble(names) is not None or all(
@@ -443,6 +518,20 @@ class Stage:
     def arena(self, places: float) -> Arena:
         """Return the record of the place."""
         return Arena(node=self._place.room.node, free=self.free, member=self.member, places=places)
+
+    def completed(self, seen: S) -> S:
+        """Return a scenario's record with what was watched beside it.
+
+        What we remove ourselves from here on is no disturbance, nor in the picture.
+        """
+        self.sync()
+        return seen.model_copy(
+            update={
+                "groups": self.groups(),
+                "disturbances": self.disturbances(),
+                "watched": self.watched,
+            }
+        )
 
     def groups(self) -> list[Group]:
         """Return the lives of all pods so far."""

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kar_checks.checks.gang.observation import BoundPod, Disturbance, PodTrace
+from kar_checks.checks.pulse import Pulse, is_pulse
 from kar_checks.cluster import kinds, pods
-from kar_checks.cluster.client import Cluster, Object, Stop
-from kar_checks.cluster.errors import ApiError, HarnessError
-from kar_checks.cluster.kinds import Kind
+from kar_checks.cluster.client import Cluster, Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.follow import Follower
 from kar_checks.cluster.quantity import millicores
 from kar_checks.cluster.target import RUN_LABEL
-from kar_checks.model import Fault, Reason
+from kar_checks.model import Reason
 
 GANG_LABEL = "kar-checks.dev/gang"
 ROLE_LABEL = "kar-checks.dev/role"
@@ -41,79 +42,6 @@ def wait_for(
     return True
 
 
-class Follower:
-    """Follows a collection from a list on, in a thread of its own, until it is closed.
-
-    ``note`` gets (change, object) of the first list (``ADDED``) and of everything later, in the
-    thread. ``gaps`` counts the times at which the server had forgotten where the watch stood.
-
-    Raises:
-        HarnessError: the list was refused.
-    """
-
-    def __init__(
-        self,
-        cluster: Cluster,
-        kind: Kind,
-        namespace: str,
-        note: Callable[[str, Object], None],
-        *,
-        labels: str = "",
-        fields: str = "",
-        seconds: float,
-    ) -> None:
-        self.gaps = 0
-        self.fault: Fault | None = None
-        self._cluster, self._kind, self._namespace, self._note = cluster, kind, namespace, note
-        self._labels, self._fields = labels, fields
-        self._deadline = time.monotonic() + seconds
-        self._stop = Stop()
-        self._thread = threading.Thread(target=self._follow, args=(self._list(),), daemon=True)
-        self._thread.start()
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing can have been missed so far."""
-        return self.gaps == 0 and self.fault is None and self._thread.is_alive()
-
-    def close(self) -> None:
-        """End the watch."""
-        self._stop()
-        self._thread.join(timeout=5)
-
-    def _list(self) -> str:
-        listing = self._cluster.list(
-            self._kind, self._namespace, labels=self._labels, fields=self._fields
-        )
-        for item in listing.items:
-            self._note("ADDED", item)
-        return listing.resource_version
-
-    def _follow(self, version: str) -> None:
-        while not self._stop.asked and time.monotonic() < self._deadline:
-            try:
-                for change, item in self._cluster.watch(
-                    self._kind,
-                    self._namespace,
-                    resource_version=version,
-                    deadline=self._deadline,
-                    labels=self._labels,
-                    fields=self._fields,
-                    stop=self._stop,
-                ):
-                    self._note(change, item)
-                return
-            except ApiError as error:
-                if error.status != 410:
-                    self.fault = error.fault
-                    return
-                self.gaps += 1
-                version = self._list()
-            except HarnessError as error:
-                self.fault = error.fault
-                return
-
-
 @dataclass
 class _Seen:
     created: float
@@ -128,20 +56,30 @@ class OwnPods:
     """The lives of the trial's own pods, by name; every change wakes those who wait."""
 
     def __init__(self, cluster: Cluster, namespace: str, run_id: str, seconds: float) -> None:
-        self._cluster, self._namespace = cluster, namespace
+        self._cluster = cluster
         self._labels = f"{RUN_LABEL}={run_id},{GANG_LABEL}"
         self._seen: dict[str, _Seen] = {}
         self._dismissed: set[str] = set()
         self._lost: list[tuple[float, str, Disturbance]] = []
         self._changed = threading.Condition()
+        self._pulses: list[Pulse] = []
         self._follower = Follower(
             cluster, kinds.POD, namespace, self._note, labels=self._labels, seconds=seconds
         )
 
     @property
-    def complete(self) -> bool:
-        """Whether every change was seen so far."""
-        return self._follower.complete
+    def alive(self) -> bool:
+        """Whether the watch goes on."""
+        return self._follower.alive
+
+    @property
+    def misses(self) -> int:
+        """How often a change may have been missed so far."""
+        return self._follower.misses
+
+    def proves(self, pulse: Pulse) -> None:
+        """Hand on to a pulse what the watch shows of its pods."""
+        self._pulses.append(pulse)
 
     def close(self) -> None:
         """End the watch."""
@@ -158,6 +96,10 @@ class OwnPods:
 
     def _note(self, change: str, item: Object) -> None:
         moment = time.monotonic()
+        if is_pulse(item):
+            for one in self._pulses:
+                one.saw(change, item)
+            return
         name, status = str(item["metadata"]["name"]), item.get("status") or {}
         with self._changed:
             seen = self._seen.setdefault(name, _Seen(created=moment))
@@ -196,15 +138,27 @@ class OwnPods:
     def wait(self, goal: Callable[[], bool], seconds: float) -> bool:
         """Wait until ``goal`` holds, looking at every change; returns whether it does.
 
+        Before it gives up the server is asked without the watch.
+
+        Raises:
+            HarnessError: the run is being interrupted, or the server does not answer.
+        """
+        if wait_for(self._changed, self._cluster, goal, seconds):
+            return True
+        self.sync()
+        return goal()
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass.
+
         Raises:
             HarnessError: the run is being interrupted.
         """
-        return wait_for(self._changed, self._cluster, goal, seconds)
+        wait_for(self._changed, self._cluster, lambda: False, seconds)
 
     def sync(self) -> None:
         """Ask for everything once more, so that no change up to now is still on its way."""
-        for item in self._cluster.list(kinds.POD, self._namespace, labels=self._labels).items:
-            self._note("MODIFIED", item)
+        self._follower.check()
 
     def named(self, group: str) -> list[str]:
         """Return the names of the pods that somebody made for one of our groups."""
@@ -283,9 +237,18 @@ class Surroundings:
         self._listing = False
 
     @property
-    def complete(self) -> bool:
-        """Whether every change was seen so far."""
-        return self._follower.complete
+    def alive(self) -> bool:
+        """Whether the watch goes on."""
+        return self._follower.alive
+
+    @property
+    def misses(self) -> int:
+        """How often a change may have been missed so far."""
+        return self._follower.misses
+
+    def check(self) -> None:
+        """Ask for everything once more, so that no change up to now is still on its way."""
+        self._follower.check()
 
     def close(self) -> None:
         """End the watch."""
@@ -358,9 +321,18 @@ class NodeRoom:
         )
 
     @property
-    def complete(self) -> bool:
-        """Whether every change was seen so far."""
-        return self._follower.complete
+    def alive(self) -> bool:
+        """Whether the watch goes on."""
+        return self._follower.alive
+
+    @property
+    def misses(self) -> int:
+        """How often a change may have been missed so far."""
+        return self._follower.misses
+
+    def check(self) -> None:
+        """Ask for everything once more, so that no change up to now is still on its way."""
+        self._follower.check()
 
     def close(self) -> None:
         """End the watch."""

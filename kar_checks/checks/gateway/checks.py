@@ -15,6 +15,13 @@ _NEEDS = Needs(
         Right(("create", "get", "watch", "delete"), _GROUP, "gateways"),
         Right(("create", "get", "watch", "patch", "delete"), _GROUP, "httproutes"),
         Right(("list",), _GROUP, "gatewayclasses", cluster=True),
+        Right(
+            ("list",),
+            "networking.k8s.io",
+            "networkpolicies",
+            optional=True,
+            only_for="the NetworkPolicy that keeps traffic from the backends",
+        ),
     ),
 )
 
@@ -71,34 +78,66 @@ TOPIC = Topic(
         Check(
             id="gateway.weighted_split",
             title="Traffic follows the weights, and follows when they change",
-            proves="Of a fixed number of requests the share of each backend is what its weight "
-            "says, within an exact binomial interval, and after the weights are swapped as well.",
+            proves="Of a fixed number of POSTs the share of each backend is what its weight says, "
+            "within an exact binomial interval, and after the weights are swapped as well.",
             fails_when="The interval of a share excludes its weight, in either phase.",
             budget_seconds=120,
         ),
         Check(
             id="gateway.header_rule",
             title="A header rule always wins, and others follow the default",
-            proves="Every request with the header goes to its backend, and every request without "
-            "it, or with another value, to the default.",
+            proves="Every POST with the header goes to its backend, and every one without it, or "
+            "with another value, to the default. The case of a name does not matter, that of a "
+            "value does.",
             fails_when="One request is answered by the other backend.",
             budget_seconds=120,
         ),
         Check(
             id="gateway.unmatched",
             title="Requests that match no route reach no backend",
-            proves="Requests to an unknown path and to an unknown host are refused, and the "
-            "backends' own counts say that none of them arrived.",
-            fails_when="One of them arrives at a backend, or is answered with success.",
+            proves="POSTs to an unknown path and to an unknown host are refused with 404, while a "
+            "served path is answered, and the backends' own counts say that none of them arrived.",
+            fails_when="One of them arrives at a backend, is answered with success, or, while a "
+            "served path is answered, with something else than 404.",
+            budget_seconds=120,
+        ),
+        Check(
+            id="gateway.steady",
+            title="A route that never changes is served all the time",
+            proves="From the first measurement to the last, and for at least 30 s, a client sends "
+            "five POSTs a second over a route that stays as it is, and each is answered with 200 "
+            "by a backend, without a pause of more than a second.",
+            fails_when="There is more than one episode of bad answers or of none, or one of more "
+            "than 5 s. A single shorter one is not decided.",
+            budget_seconds=120,
+        ),
+        Check(
+            id="gateway.exactly_once",
+            title="Every POST arrives exactly once",
+            proves="By an id in each request the backends count at the end of the trial how often "
+            "it arrived: the POSTs of the other measurements, too.",
+            fails_when="A request arrives twice, or is answered and never arrives.",
+            budget_seconds=120,
+        ),
+        Check(
+            id="gateway.bodies",
+            title="Bodies of requests and answers arrive whole",
+            proves="JSON bodies of several sizes, up to a stated one beyond 1 MiB, have the same "
+            "SHA-256 at the backend as at the client, and so have answers of these sizes. A larger "
+            "body may be refused, but not changed.",
+            fails_when="The other side gets other bytes than were sent, or a stated size does not "
+            "come through where smaller ones do. A refusal by 413 is not decided.",
             budget_seconds=120,
         ),
         Check(
             id="gateway.streaming",
             title="Streamed answers arrive as they are produced",
-            proves="Server-sent events arrive through the gateway as soon as they do without it. "
-            "Whether a large body and a long answer pass is told beside it, and decides nothing.",
-            fails_when="Events are missing, or come together in less than half of the time in "
-            "which they were produced, and directly they do not.",
+            proves="Server-sent events arrive through the gateway one by one, and no later than a "
+            "plain answer does. Whether a long answer passes is told beside it, and decides "
+            "nothing.",
+            fails_when="Events are missing, come in groups although they were produced apart, come "
+            "together in less than half of the time in which they were produced, or come late, and "
+            "directly they do not.",
             budget_seconds=180,
         ),
         Check(

@@ -15,6 +15,7 @@ from kar_checks.checks.gateway.observation import (
 )
 from kar_checks.checks.ingress.figures import shares
 from kar_checks.checks.ingress.records import Sample
+from kar_checks.checks.ingress.steady import Steady, figure
 from kar_checks.model import Fault, Figure, Hop, Series, Stop
 
 _CLIENT, _GATEWAY = 0, 1
@@ -43,6 +44,7 @@ def draw(
                 ("with the header", one.headers.matching),
                 ("without it", one.headers.without),
                 ("with another value", one.headers.other_value),
+                *((f"with {case.sent}", case.sample) for case in one.headers.other_cases or []),
             ]
             found.append(_way("gateway.header_rule", name, one, servers, sent))
         if isinstance(one.unmatched, Unmatched):
@@ -51,6 +53,8 @@ def draw(
                 ("to an unknown host", one.unmatched.host),
             ]
             found.append(_way("gateway.unmatched", name, one, servers, sent))
+        if isinstance(one.steady, Steady) and (drawn := figure(one.steady, "gateway.steady", name)):
+            found.append(drawn)
         if isinstance(one.streaming, Streaming) and one.streaming.through:
             found.append(_events(name, one.streaming, one.streaming.through))
     return found

@@ -49,6 +49,21 @@ def test_unmatched_requests_reach_nobody(gateway: Observation, verdict: Verdict)
     verdict(gateway)
 
 
+@pytest.mark.check("gateway.steady")
+def test_a_route_is_served_all_the_time(gateway: Observation, verdict: Verdict) -> None:
+    verdict(gateway)
+
+
+@pytest.mark.check("gateway.exactly_once")
+def test_every_post_arrives_once(gateway: Observation, verdict: Verdict) -> None:
+    verdict(gateway)
+
+
+@pytest.mark.check("gateway.bodies")
+def test_bodies_arrive_whole(gateway: Observation, verdict: Verdict) -> None:
+    verdict(gateway)
+
+
 @pytest.mark.check("gateway.streaming")
 def test_streamed_answers_arrive_as_produced(gateway: Observation, verdict: Verdict) -> None:
     verdict(gateway)

@@ -8,6 +8,8 @@ from typing import Any
 
 from kar_checks.model import Record
 
+MOST_FAILURES = 200
+
 
 class Condition(Record):
     """A condition of a status as it was read."""
@@ -75,13 +77,31 @@ class Tally(Record):
     count: int
 
 
+class Failure(Record):
+    """An answer that was not the one that was wanted."""
+
+    at: float
+    """Seconds after the beginning of the measurement that it belongs to."""
+    status: int
+    """0: no answer; ``error`` says why."""
+    pod: str = ""
+    error: str = ""
+
+
 class Settled(Record):
-    """How it went until answers were steady."""
+    """How it went until answers were steady after a change of ours."""
 
     settled: bool
     seconds: float
     asked: int
     last: list[Tally]
+    began: float | None = None
+    """Unix time, by the client's clock."""
+    failed: int | None = None
+    """Answers that were not right; ``failures`` holds the first of them."""
+    failures: list[Failure] = []
+    usual: float | None = None
+    """Median time of the answers when they were steady."""
 
 
 class Sample(Record):
@@ -92,6 +112,19 @@ class Sample(Record):
     tallies: list[Tally]
     counted: dict[str, int]
     """Requests with this sample's token that each server saw, by its own count."""
+    distinct: dict[str, int] | None = None
+    """The same without repeats, by the ids of the requests."""
+    method: str = ""
+    """``POST``, or empty in a run that did not record it."""
+    token: str = ""
+    began: float | None = None
+    """Unix time, by the client's clock."""
+    failures: list[Failure] = []
+    """The first of the answers that did not have status 200 and a backend's name."""
+    again: int = 0
+    """Requests that were sent a second time, since their kept connection had been closed."""
+    altered: int | None = None
+    """Requests of which the server got another body than was sent."""
 
     def good(self, *, pod: str | None = None, revision: str | None = None) -> int:
         """Return the number of answers with status 200, of one pod and revision if wanted."""
@@ -106,18 +139,29 @@ class Sample(Record):
 
     @property
     def agrees(self) -> bool:
-        """Whether each server counted as many requests as answers bear its name."""
+        """Whether each server counted as many requests as answers bear its name.
+
+        Repeats of one request at one server are another question, where they can be told.
+        """
         named = Counter[str]()
         for one in self.tallies:
             if one.pod:
                 named[one.pod] += one.count
-        return all(named[pod] == count for pod, count in self.counted.items()) and set(
-            named
-        ) <= set(self.counted)
+        own = self.counted if self.distinct is None else self.distinct
+        return all(named[pod] == count for pod, count in own.items()) and set(named) <= set(own)
+
+
+def failures(answers: Iterable[list[Any]]) -> list[Failure]:
+    """Return the answers of a client that are no success of a backend of ours."""
+    return [
+        Failure(at=one[6], status=one[0], pod=one[1], error=one[5])
+        for one in answers
+        if one[0] != 200 or not one[1]
+    ][:MOST_FAILURES]
 
 
 def tallied(answers: Iterable[list[Any]]) -> list[Tally]:
-    """Count the answers of a client: ``[status, pod, revision, seconds, fresh, error]`` each."""
+    """Count the answers of a client: ``[status, pod, revision, seconds, fresh, error, …]`` each."""
     found = Counter((one[0], one[1], one[2], one[4], one[5]) for one in answers)
     return [
         Tally(status=status, pod=pod, revision=revision, fresh=fresh, error=error, count=count)
@@ -130,5 +174,17 @@ def told(tallies: Iterable[Tally]) -> str:
     parts = Counter[str]()
     for one in tallies:
         who = f"{one.status} from {one.pod}" if one.pod else f"{one.status} from no backend of ours"
+        who += f" ({one.error})" if one.status and one.error else ""
         parts[who if one.status else f"no answer ({one.error})"] += one.count
     return ", ".join(f"{count} times {who}" for who, count in parts.most_common(5)) or "nothing"
+
+
+class Surroundings(Record):
+    """What may keep traffic from the backends, apart from any gateway."""
+
+    policies: list[str] = []
+    """Policies of the network that restrict who may reach them, at the end."""
+    later: list[str] = []
+    """Those of them that were not there at the beginning."""
+    unreached: list[str] = []
+    """Backends that did not answer the client's pod directly."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 
-from kar_checks.checks.ingress.records import GatewaySeen, Sample, Settled, told
-from kar_checks.checks.ruling import Ruling
-from kar_checks.cluster.pods import OPT_OUT
-from kar_checks.model import Fact, Fault, Mutation, Outcome
+from kar_checks.checks.ingress.records import (
+    GatewaySeen,
+    Sample,
+    Settled,
+    Surroundings,
+    Tally,
+    told,
+)
+from kar_checks.checks.ruling import Ruling, not_recorded
+from kar_checks.cluster.pods import opt_out, relevant
+from kar_checks.model import Fact, Fault, Mutation, Outcome, Reason
 from kar_checks.profile import names
 
 ROUTES_ELSEWHERE = (
@@ -29,9 +37,11 @@ def failed(reason: str, summary: str, change: str = "", facts: list[Fact] | None
     return Ruling(Outcome.FAIL, reason, summary, would_change=change, facts=facts or [])
 
 
-def undecided(reason: str, summary: str, advice: str = "") -> Ruling:
+def undecided(
+    reason: str, summary: str, advice: str = "", facts: list[Fact] | None = None
+) -> Ruling:
     """Return an inconclusive."""
-    return Ruling(Outcome.INCONCLUSIVE, reason, summary, advice)
+    return Ruling(Outcome.INCONCLUSIVE, reason, summary, advice, facts=facts or [])
 
 
 def error(fault: Fault) -> Ruling:
@@ -42,15 +52,31 @@ def error(fault: Fault) -> Ruling:
 NOT_MEASURED = Ruling(Outcome.NOT_RUN, "not_measured", "the trial was not asked to measure this")
 
 
+_ELSEWHERE = re.compile(
+    r"spec\.(affinity|nodeSelector|topologySpreadConstraints|priority\w*|schedulerName"
+    r"|terminationGracePeriodSeconds|securityContext)\b"
+    r"|.*\.(imagePullPolicy$|securityContext\b|resources\b)"
+)
+"""Where a pod runs, as whom and with how much changes nothing of what it answers."""
+
+
+def _elsewhere(one: Mutation) -> bool:
+    return one.object.startswith("Pod/") and bool(_ELSEWHERE.match(one.field))
+
+
 def mutated(found: list[Mutation]) -> Ruling | None:
-    """Admission changed objects of ours: then it was something else that was measured."""
-    if not found:
+    """Admission changed objects of ours: then it was something else that was measured.
+
+    The same image from another registry is the same program, and where it runs is all the same.
+    """
+    changed = [one for one in relevant(found) if not _elsewhere(one)]
+    if not changed:
         return None
     text = "; ".join(
-        f"{one.object}: {one.field} {one.sent!r} → {one.stored!r}" for one in found[:3]
+        f"{one.object}: {one.field} {one.sent!r} → {one.stored!r}" for one in changed[:3]
     )
     return undecided(
-        "mutated", f"the cluster changed objects of ours on their way in: {text}", OPT_OUT
+        "mutated", f"the cluster changed objects of ours on their way in: {text}", opt_out(changed)
     )
 
 
@@ -86,10 +112,89 @@ def without_gateway(seen: GatewaySeen | None) -> Ruling | None:
     return None
 
 
+_REDIRECTIONS = (301, 302, 303, 307, 308)
+
+
+def redirected(tallies: Iterable[Tally]) -> Ruling | None:
+    """Return what it means that the entry point sends clients to https instead of answering."""
+    found = [one for one in tallies if one.status in _REDIRECTIONS and not one.pod]
+    if not any(one.error.startswith("to https:") or not one.error for one in found):
+        return None
+    return undecided(
+        "redirected",
+        f"the entry point redirects to https before any route is looked at: {told(found)}",
+        "let plain HTTP through to the Gateway's listener, or assess a class whose entry point "
+        "does not redirect",
+    )
+
+
+def hindered(ruling: Ruling, around: Surroundings | None) -> Ruling:
+    """Return the ruling, unless a policy of the network explains that there were no answers."""
+    if around is None or ruling.outcome is Outcome.PASS:
+        return ruling
+    # What was there before did not keep the first answers of a steady client away.
+    policies = around.later if ruling.reason in _EPISODES else around.policies
+    direct = around.unreached if ruling.reason in _UNREACHED else []
+    explained = bool(direct) or (bool(policies) and ruling.reason in (*_UNANSWERED, *_EPISODES))
+    if not explained:
+        return ruling
+    keeps = (
+        f"{', '.join(policies)} in the namespace of the backends restricts who may reach them"
+        if policies
+        else "something between pods, such as a policy of the network, keeps traffic away"
+    )
+    asked = (
+        f" ({', '.join(direct)} did not answer when asked directly, without a gateway)"
+        if direct
+        else ""
+    )
+    return undecided(
+        "network_policy",
+        f"{keeps}{asked}, and so this is not decided: {ruling.summary}",
+        "let the policy leave out namespaces with the label "
+        "app.kubernetes.io/managed-by=kar-checks, or give one that admits the gateway with "
+        "--namespace",
+        ruling.facts,
+    )
+
+
+_UNANSWERED = ("not_routed", "gateway_not_reached", "not_all_answered")
+_EPISODES = ("outages", "one_outage")
+_UNREACHED = (*_UNANSWERED, *_EPISODES, Reason.POD_FAILED.value)
+
+
+def waited(settled: Settled, change: str) -> Fact:
+    """Return how long answers took to become steady after a change, and which of them failed."""
+    value = f"{settled.seconds:.1f} s after {change}, {settled.asked} requests"
+    if settled.failed is None:
+        value += "; which of them failed was not recorded"
+    elif settled.failed:
+        times = [one.at for one in settled.failures]
+        kinds = told(
+            Tally(status=one.status, pod=one.pod, error=one.error, count=1)
+            for one in settled.failures
+        )
+        value += f"; {settled.failed} failed from {min(times):.1f} to {max(times):.1f} s: {kinds}"
+    else:
+        value += "; none failed"
+    return Fact(
+        name="wait for steady answers" if settled.settled else "wait in vain for steady answers",
+        value=value,
+        source="each over a new connection; only after a change of ours is there a wait",
+    )
+
+
+def old(sample: Sample) -> Ruling | None:
+    """A run that did not count on POST has not shown that inference requests are served so."""
+    return None if sample.method == "POST" else not_recorded("requests with POST")
+
+
 def unsettled(settled: Settled) -> Ruling | None:
     """Return what it means that answers of our backends never became steady."""
     if settled.settled:
         return None
+    if ruling := redirected(settled.last):
+        return ruling
     seen = told(settled.last)
     waited = f"within {settled.seconds:.0f} s and {settled.asked} requests"
     if any(one.status == 200 and not one.pod for one in settled.last):
@@ -135,6 +240,8 @@ def unanswered(sample: Sample) -> Ruling | None:
     good = sample.good()
     if good == sample.sent:
         return None
+    if ruling := redirected(sample.tallies):
+        return ruling
     return undecided(
         "not_all_answered",
         f"{good} of {sample.sent} requests were answered by a backend of ours: "

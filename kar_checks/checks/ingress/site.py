@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from kar_checks import paths
@@ -17,10 +17,13 @@ from kar_checks.checks.ingress.records import (
     Parent,
     Sample,
     Settled,
+    Surroundings,
+    failures,
     tallied,
 )
+from kar_checks.checks.ingress.steady import Watch, watch
 from kar_checks.checks.trial import Trial, manifest
-from kar_checks.cluster import kinds, pods, wait
+from kar_checks.cluster import kinds, pods, policies, wait
 from kar_checks.cluster.client import MERGE, Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
@@ -31,6 +34,17 @@ from kar_checks.profile import names
 PORT = 8000
 _SERVER = "model_server"
 _CLIENT = "gateway_client"
+COMPLETION: Object = {
+    "method": "POST",
+    "body": '{"model": "kar-model", "prompt": "{r} {n}", "max_tokens": 4}',
+    "headers": {"content-type": "application/json"},
+}
+"""What inference is asked by; whatever is counted is counted on such requests."""
+PATH = "/v1/completions"
+_WORKERS = 8
+_SAMPLE_SECONDS = 120.0
+"""What samples may take: 400 requests to a gateway that takes two seconds for each."""
+_STEADY_MOST_SECONDS = 400.0
 _SLACK_SECONDS = 30.0
 """What a task of the client may take beside the waiting that it was asked for."""
 
@@ -73,6 +87,8 @@ class Site:
         self.topic = topic
         self.addresses: dict[str, str] = {}
         """Address of each server's pod, by its name."""
+        self._labels: dict[str, dict[str, str]] = {}
+        self._policies: list[str] = []
         self._image = trial.workspace.target.image("python")
         self._client = f"{topic}-client"
         self._outside = trial.profile.text("gateway.client") == "outside"
@@ -95,7 +111,37 @@ class Site:
         ]
         ready = [self.trial.wait_pod(one, pods.ready) for one in made]
         for one in ready[1:]:
-            self.addresses[str(one["metadata"]["name"])] = str(one["status"]["podIP"])
+            name = str(one["metadata"]["name"])
+            self.addresses[name] = str(one["status"]["podIP"])
+            self._labels[name] = one["metadata"].get("labels") or {}
+        self._policies = self._restricting()
+
+    def surroundings(self) -> Surroundings:
+        """Look, apart from any gateway, at what may keep traffic from the servers."""
+        names = list(self.addresses)
+        targets = [[self.addresses[name], PORT, "GET", "/ready", ""] for name in names]
+        answers = self.do({"do": "each", "targets": targets}, inside=True)["answers"]
+        unreached = [name for name, (status, _) in zip(names, answers, strict=True) if not status]
+        found = self._restricting(cluster_wide=bool(unreached))
+        return Surroundings(
+            policies=found,
+            later=[one for one in found if one not in self._policies],
+            unreached=unreached,
+        )
+
+    def _restricting(self, *, cluster_wide: bool = False) -> list[str]:
+        found = [
+            one
+            for labels in self._labels.values()
+            for one in policies.restricting(
+                self.trial.cluster,
+                self.trial.facts,
+                self.trial.namespace,
+                labels,
+                cluster_wide=cluster_wide,
+            )
+        ]
+        return list(dict.fromkeys(found))
 
     def expose(self, name: str, selector: Mapping[str, str]) -> None:
         """Make a Service."""
@@ -134,10 +180,20 @@ class Site:
 
     def await_gateway(self, name: str, *, seconds: float | None = None) -> GatewaySeen:
         """Wait until a Gateway is programmed and has an address, or the time for it is over."""
-        began = time.monotonic()
         limit = self.trial.number("gateway.programmed_seconds") if seconds is None else seconds
+        return self._await_gateway(name, lambda seen: seen.programmed, limit)
+
+    def await_routes(self, name: str) -> GatewaySeen:
+        """Wait until a Gateway's listeners count a route; controllers write that number late."""
+        limit = self.trial.number("gateway.status_seconds")
+        return self._await_gateway(name, lambda seen: seen.attached_routes > 0, limit)
+
+    def _await_gateway(
+        self, name: str, goal: Callable[[GatewaySeen], bool], limit: float
+    ) -> GatewaySeen:
+        began = time.monotonic()
         try:
-            self._await(kinds.GATEWAY, name, lambda stored: _gateway(stored, 0).programmed, limit)
+            self._await(kinds.GATEWAY, name, lambda stored: goal(_gateway(stored, 0)), limit)
         except HarnessError as error:
             if error.fault.reason is not Reason.TIMEOUT:
                 raise
@@ -192,11 +248,16 @@ class Site:
         Raises:
             HarnessError: the client could not do it.
         """
+        return self._do(task, seconds, inside=inside)[-1]
+
+    def _do(self, task: Object, seconds: float, *, inside: bool = False) -> list[Object]:
+        """Let the client do a task, and return all lines that it printed."""
         limit = seconds + _SLACK_SECONDS
         text = json.dumps(task)
         if inside or not self._outside:
             argv = ["python3", f"/probe/{_CLIENT}.py", text]
-            return cast("Object", json.loads(self.trial.output(self._client, argv, seconds=limit)))
+            printed = self.trial.output(self._client, argv, seconds=limit)
+            return [cast("Object", json.loads(line)) for line in printed.splitlines()]
         program = str(paths.data("probes", f"{_CLIENT}.py"))
         try:
             done = subprocess.run(
@@ -208,10 +269,10 @@ class Site:
             )
         except subprocess.SubprocessError as error:
             raise HarnessError(Reason.INTERNAL, f"the client on this machine: {error}") from error
-        return cast("Object", json.loads(done.stdout))
+        return [cast("Object", json.loads(line)) for line in done.stdout.splitlines()]
 
     def settle(self, address: str, host: str, path: str, **more: Any) -> Settled:
-        """Ask until answers of ours are steady, or the time for it is over."""
+        """Ask until answers of ours are steady after a change, or the time for it is over."""
         seconds = self.trial.number("gateway.settle_seconds")
         task: Object = {
             "do": "settle",
@@ -222,6 +283,7 @@ class Site:
             "steady": int(self.trial.number("gateway.settle_answers")),
             "seconds": seconds,
             "timeout": 5,
+            **COMPLETION,
             **more,
         }
         done = self.do(task, seconds)
@@ -230,6 +292,10 @@ class Site:
             seconds=done["seconds"],
             asked=done["asked"],
             last=tallied(done["answers"]),
+            began=done["began"],
+            failed=done["failed"],
+            failures=failures(done["failures"]),
+            usual=done["usual"],
         )
 
     def sample(
@@ -240,35 +306,66 @@ class Site:
         count: int,
         *,
         headers: Mapping[str, str] | None = None,
-        seconds: float = 30,
         **more: Any,
     ) -> Sample:
         """Send ``count`` requests, half of them over new connections, and ask the servers, too."""
-        token = uuid.uuid4().hex
-        done = self.do(
-            {
-                "do": "ask",
-                "address": address,
-                "port": 80,
-                "host": host,
-                "path": path,
-                "count": count,
-                "fresh": True,
-                "headers": {"x-kar-token": token, **(headers or {})},
-                **more,
-            },
-            seconds,
-        )
-        states = self.states()
-        return Sample(
-            sent=count,
-            seconds=done["seconds"],
-            tallies=tallied(done["answers"]),
-            counted={name: int(one["tokens"].get(token, 0)) for name, one in states.items()},
-        )
+        task = {"host": host, "path": path, "count": count, "headers": headers or {}, **more}
+        return self.samples(address, [task])[0]
 
-    def states(self, changes: Mapping[str, Object] | None = None) -> dict[str, Object]:
+    def samples(
+        self, address: str, tasks: Sequence[Object], *, together: bool = False
+    ) -> list[Sample]:
+        """Send several samples, one after the other or at once, and then ask the servers.
+
+        Each task has ``host``, ``path``, ``count`` and what else ``ask`` of the client takes.
+        """
+        asked: list[Object] = []
+        for task in tasks:
+            token = {"x-kar-token": uuid.uuid4().hex}
+            more = {**COMPLETION, "do": "ask", "address": address, "port": 80, "fresh": True}
+            headers = {**COMPLETION["headers"], **(task.get("headers") or {}), **token}
+            asked.append({**more, "workers": _WORKERS, **task, "headers": headers})
+        done = self.do({"do": "batch", "tasks": asked, "together": together}, _SAMPLE_SECONDS)
+        tokens = [str(one["headers"]["x-kar-token"]) for one in asked]
+        states = self.states(tokens=tokens)
+        return [
+            _sampled(task, token, answers, states)
+            for task, token, answers in zip(asked, tokens, done["done"], strict=True)
+        ]
+
+    def steady(self, address: str, host: str, path: str, until: str) -> Watch:
+        """Ask at a fixed rate, for the stated time at least and until :meth:`stop`.
+
+        ``until`` is a word that no other such client has.
+        """
+        rate = self.trial.number("gateway.steady_rate")
+        task: Object = {
+            "do": "steady",
+            "address": address,
+            "port": 80,
+            "host": host,
+            "path": path,
+            "rate": rate,
+            "seconds": self.trial.number("gateway.steady_seconds"),
+            "most": _STEADY_MOST_SECONDS,
+            "until": _file(until),
+            **COMPLETION,
+            "headers": {**COMPLETION["headers"], "x-kar-token": until},
+        }
+        *parts, end = self._do(task, _STEADY_MOST_SECONDS)
+        answers = [answer for part in parts for answer in part["answers"]]
+        return watch(end["began"], rate, answers)
+
+    def stop(self, until: str) -> None:
+        """Let a steady client end."""
+        self.do({"do": "stop", "until": _file(until)})
+
+    def states(
+        self, changes: Mapping[str, Object] | None = None, tokens: Sequence[str] = ()
+    ) -> dict[str, Object]:
         """Ask every server for its counts, directly; ``changes`` are told to some of them.
+
+        Of the ``tokens`` each tells the ids of the requests, too.
 
         Raises:
             HarnessError: one of them does not answer.
@@ -280,7 +377,7 @@ class Site:
                 self.addresses[name],
                 PORT,
                 "POST" if name in told else "GET",
-                "/kar/state",
+                f"/kar/state?token={','.join(tokens)}",
                 json.dumps(told[name]) if name in told else "",
             ]
             for name in names
@@ -297,6 +394,32 @@ class Site:
             name: cast("Object", json.loads(text))
             for name, (_, text) in zip(names, answers, strict=True)
         }
+
+
+def _file(until: str) -> str:
+    return f"/tmp/kar-{until}"  # noqa: S108 - its name is unique, and nothing is written to it
+
+
+def _sampled(task: Object, token: str, done: Object, states: Mapping[str, Object]) -> Sample:
+    answers = done["answers"]
+    return Sample(
+        sent=int(task["count"]),
+        seconds=done["seconds"],
+        tallies=tallied(answers),
+        counted={name: int(one["tokens"].get(token, 0)) for name, one in states.items()},
+        distinct={name: len(logical(one["ids"][token])) for name, one in states.items()},
+        method=str(task["method"]),
+        token=token,
+        began=done["began"],
+        failures=failures(answers),
+        again=sum(bool(one[8]) for one in answers),
+        altered=sum(one[7] is True for one in answers),
+    )
+
+
+def logical(ids: Mapping[str, int]) -> set[str]:
+    """Return the requests that ids are of; one that was sent again has two."""
+    return {one.removesuffix("r") for one in ids}
 
 
 def classes(trial: Trial, wanted: str = "") -> dict[str, Object]:

@@ -16,7 +16,7 @@ from kar_checks.cluster.client import Object
 from kar_checks.cluster.kinds import Kind
 from kar_checks.model import Record
 
-Mechanism = Literal["pod", "dra", "multus", "device_plugin"]
+Mechanism = Literal["pod", "dra", "multus", "device_plugin", "gke"]
 
 BENCHMARKING = ipaddress.IPv4Network("198.18.0.0/15")
 """Reserved for measurements of networks (RFC 2544): nobody routes it."""

@@ -13,6 +13,7 @@ Agreement = Literal["agrees", "contradicts", "not compared", "not published"]
 
 NAMED = ("type", "bandwidth", "RDMA", "PCI address", "NUMA node")
 """The characteristics that the requirement's text names; others are looked at besides."""
+_LAYERS = ("l2", "l3")
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?b(?:it)?(?:/s|ps)?)?", re.I)
 _MEGABITS = {"": 1e-6, "K": 1e-3, "M": 1.0, "G": 1e3, "T": 1e6}
 
@@ -68,8 +69,11 @@ def _kind(nic: Nic, _: Look) -> str:
 
 
 def _same_kind(value: Any, seen: str, _: Nic, __: Look) -> bool | None:
-    # Only some virtual kinds name themselves in sysfs; hardware is told by its PCI function.
-    return None if not seen else str(value).lower() == seen
+    # Only some virtual kinds name themselves in sysfs; hardware is told by its PCI function. The
+    # layer of a network (as GKE publishes it) is no kind of interface.
+    if not seen or str(value).lower() in _LAYERS:
+        return None
+    return str(value).lower() == seen
 
 
 def _text(value: Any, seen: str, _: Nic, __: Look) -> bool | None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from kar_checks.checks.registry import Check, Needs, Right, Topic
 
-_DRA, _CNI = "resource.k8s.io", "k8s.cni.cncf.io"
+_DRA, _CNI, _GKE = "resource.k8s.io", "k8s.cni.cncf.io", "networking.gke.io"
 _NEEDS = Needs(
     rights=(
-        Right(("create", "get", "watch", "delete"), "", "pods"),
+        Right(("create", "get", "list", "watch", "delete"), "", "pods"),
         Right(("get",), "", "pods/log"),
         Right(("create", "get"), "", "pods/exec"),
         Right(("create", "get", "delete"), "", "configmaps"),
         Right(("list",), "", "events"),
         Right(("create", "get", "watch", "delete"), _DRA, "resourceclaims"),
+        # Who holds the devices that pods of ours do not get.
+        Right(("list",), _DRA, "resourceclaims", cluster=True, optional=True),
+        Right(("list",), "", "pods", cluster=True, optional=True),
+        Right(("list",), _DRA, "devicetaintrules", cluster=True, optional=True),
+        Right(("list",), _GKE, "networks", cluster=True, optional=True),
+        Right(("list",), _GKE, "gkenetworkparamsets", cluster=True, optional=True),
         # What is published about networks concerns the cluster as a whole.
         Right(("list",), _DRA, "resourceslices", cluster=True),
         # A class of ours is made only for a driver that has none.

@@ -11,10 +11,20 @@ from kar_checks.checks.networking.multus import ask_for
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 
-_NETWORK_RESOURCE = re.compile(
-    r"^rdma/|/.*(rdma|sriov|roce|infiniband|netdevice|vfio-?net)|^vpc\.amazonaws\.com/efa$", re.I
+_ALWAYS = re.compile(
+    r"^rdma/|^networking\.gke\.io\.networks/|^macvtap\.network\.kubevirt\.io/", re.I
 )
-"""Extended resources that are network devices, by the names that their plugins give by default."""
+_BY_NAME = re.compile(
+    r"/.*(rdma|sriov|roce|infiniband|net_?dev|vfio-?net|hostdev|mlx|mlnx|hca|gvnic|dpdk)"
+    r"|/(.*[-_.])?(efa|nics?|ib)([-_.\d].*)?$",
+    re.I,
+)
+"""Extended resources that are network devices, by the names that their plugins give by default.
+
+Others are networks, too, if the user names them.
+"""
+_OTHERS = re.compile(r"gpu|qat|fpga|nvme|mig-", re.I)
+_RDMA = re.compile(r"^rdma/|rdma|roce|infiniband|efa|hca", re.I)
 
 
 class DevicePluginNetwork:
@@ -41,21 +51,29 @@ class DevicePluginNetwork:
         return None
 
 
-def network_resources(nodes: Iterable[Object]) -> list[str]:
-    """Return the extended resources of nodes that are network devices."""
+def promises_rdma(resource: str) -> bool:
+    """Say whether a resource's name is that of an RDMA device."""
+    return bool(_RDMA.search(resource))
+
+
+def is_network(resource: str) -> bool:
+    """Say whether an extended resource is a network device, by its name."""
+    if _ALWAYS.search(resource):
+        return True
+    return bool(_BY_NAME.search(resource)) and not _OTHERS.search(resource)
+
+
+def extended_resources(nodes: Iterable[Object]) -> list[str]:
+    """Return the extended resources of which nodes offer any."""
     found = {
-        name
+        str(name)
         for node in nodes
         for name, amount in ((node.get("status") or {}).get("allocatable") or {}).items()
-        if _NETWORK_RESOURCE.search(name) and str(amount) != "0"
+        if "/" in str(name) and str(amount) != "0"
     }
     return sorted(found)
 
 
-def nodes_with(resource: str, nodes: Iterable[Object]) -> set[str]:
-    """Return the names of the nodes that offer some of an extended resource."""
-    return {
-        str(node["metadata"]["name"])
-        for node in nodes
-        if str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0")) != "0"
-    }
+def network_resources(nodes: Iterable[Object]) -> list[str]:
+    """Return the extended resources of nodes that are network devices."""
+    return [one for one in extended_resources(nodes) if is_network(one)]

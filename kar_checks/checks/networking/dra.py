@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from kar_checks.checks.networking.attach import Addresses, Interface, Joined, Mechanism, bare
+from kar_checks.checks.networking.sound import expressions, why_not_class
 from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, wait
 from kar_checks.cluster.client import Object
@@ -15,6 +16,8 @@ from kar_checks.cluster.errors import HarnessError
 from kar_checks.model import Reason
 
 Attributes = dict[str, Any]
+Key = tuple[str, str, str]
+"""Driver, pool and name of a device."""
 
 DRANET = "dra.net"
 NETWORK_DRIVERS = (DRANET, "sriovnetwork.k8snetworkplumbingwg.io", "net.example.com")
@@ -43,6 +46,7 @@ class DraNetwork:
         device_class: str,
         addresses: Addresses,
         devices: Mapping[str, Object] | None = None,
+        tolerations: Iterable[Object] = (),
     ) -> None:
         self.name = driver
         self.driver = driver
@@ -50,7 +54,9 @@ class DraNetwork:
         """Empty for a class of ours, which :meth:`prepare` makes."""
         self._addresses = addresses
         self._devices = [attributes(one) for _, one in sorted((devices or {}).items())]
-        """One device of each node that has any."""
+        """One device of each node that has any to give."""
+        self._tolerations = list(tolerations)
+        """Of taints that devices have; servers that know no such taints know none of these."""
         self.has_interface = not any(driver == DRANET and _rdma_only(one) for one in self._devices)
 
     def prepare(self, trial: Trial) -> None:
@@ -83,6 +89,7 @@ class DraNetwork:
             device_class=self.device_class,
             driver=self.driver,
             usable=usable if dranet else "",
+            tolerations=self._tolerations,
             addresses=[address, *kept] if address else [],
         )
         return Joined(out, [(kinds.RESOURCE_CLAIM, claim)], address)
@@ -152,16 +159,20 @@ def interface_of(claim: Object) -> Interface | None:
     )
 
 
-def allocated(claim: Object) -> tuple[str, str, str] | None:
-    """Return (driver, pool, device) of a claim's first device."""
+def allocated(claim: Object) -> Key | None:
+    """Return the key of a claim's first device."""
     status: Object = claim.get("status") or {}
     results: list[Object] = ((status.get("allocation") or {}).get("devices") or {}).get(
         "results"
     ) or []
     if not results:
         return None
-    one = results[0]
-    return str(one["driver"]), str(one["pool"]), str(one["device"])
+    return key_of(str(results[0].get("driver", "")), results[0])
+
+
+def key_of(driver: str, result: Object) -> Key:
+    """Return the key of a device that a claim got."""
+    return driver, str(result.get("pool", "")), str(result.get("device", ""))
 
 
 # -- what the cluster publishes -------------------------------------------------------------
@@ -169,16 +180,29 @@ def allocated(claim: Object) -> tuple[str, str, str] | None:
 
 def complete_slices(slices: Iterable[Object]) -> list[Object]:
     """Return the slices of the newest generation of each pool that is there as a whole."""
+    return [one for now, count in _pools(slices) if len(now) == count for one in now]
+
+
+def unfinished_pools(slices: Iterable[Object], driver: str) -> list[str]:
+    """Return a driver's pools whose newest generation is not there as a whole, in words."""
+    return [
+        f"{now[0]['spec']['pool']['name']} ({len(now)} of {count} slices)"
+        for now, count in _pools(slices)
+        if len(now) != count and now[0]["spec"]["driver"] == driver
+    ]
+
+
+def _pools(slices: Iterable[Object]) -> list[tuple[list[Object], int]]:
+    """Return each pool's slices of its newest generation, and how many there have to be."""
     pools: dict[tuple[str, str], list[Object]] = {}
     for one in slices:
         spec = one["spec"]
         pools.setdefault((str(spec["driver"]), str(spec["pool"]["name"])), []).append(one)
-    out: list[Object] = []
+    out: list[tuple[list[Object], int]] = []
     for found in pools.values():
         newest = max(int(one["spec"]["pool"].get("generation", 0)) for one in found)
         now = [one for one in found if int(one["spec"]["pool"].get("generation", 0)) == newest]
-        if len(now) == int(now[0]["spec"]["pool"].get("resourceSliceCount", 1)):
-            out.extend(now)
+        out.append((now, int(now[0]["spec"]["pool"].get("resourceSliceCount", 1))))
     return out
 
 
@@ -202,12 +226,14 @@ def network_drivers(slices: Iterable[Object], classes: Iterable[Object]) -> list
 
 
 def class_for(driver: str, classes: Iterable[Object]) -> str:
-    """Return the least demanding DeviceClass whose selectors name a driver; empty if none does."""
+    """Return the least demanding DeviceClass whose selectors name a driver; empty if none does.
+
+    Ones that cannot be read are passed over.
+    """
     names_driver = re.compile(rf"""device\.driver\s*==\s*["']{re.escape(driver)}["']""")
     fitting: list[tuple[int, str]] = []
     for one in classes:
-        selectors: list[Object] = (one.get("spec") or {}).get("selectors") or []
-        told = " ".join(str((each.get("cel") or {}).get("expression", "")) for each in selectors)
+        told = "" if why_not_class(one) else " ".join(expressions(one))
         if names_driver.search(told):
             fitting.append((len(told), str(one["metadata"]["name"])))
     return min(fitting, default=(0, ""))[1]
@@ -218,6 +244,7 @@ def attributes(device: Object) -> Attributes:
     return {
         key: next(iter(value.values()), None)
         for key, value in (device.get("attributes") or {}).items()
+        if isinstance(value, dict)
     }
 
 
@@ -230,34 +257,43 @@ def usable(driver: str, device: Object) -> bool:
 
 
 def devices_of_nodes(
-    slices: Iterable[Object], driver: str, nodes: Iterable[Object]
+    slices: Iterable[Object],
+    driver: str,
+    nodes: Iterable[Object],
+    taken: Collection[Key] = frozenset(),
 ) -> dict[str, Object]:
     """Return the nodes on which a driver offers a device that our claim can take, with one each.
 
-    RDMA devices without an interface count only where the driver offers no interface at all.
+    RDMA devices without an interface count only where the driver offers no interface at all, be
+    it ``taken`` or not.
     """
     all_nodes = list(nodes)
     out: dict[str, Object] = {}
     without: dict[str, Object] = {}
+    interfaces = False
     for one in complete_slices(slices):
         spec = one["spec"]
         if spec["driver"] != driver:
             continue
         for device in spec.get("devices") or []:
             rdma = driver == DRANET and _rdma_only(attributes(device))
-            if rdma or usable(driver, device):
-                where = device if spec.get("perDeviceNodeSelection") else spec
-                for node in all_nodes:
-                    if _reaches(where, node):
-                        (without if rdma else out).setdefault(str(node["metadata"]["name"]), device)
-    return out or without
+            if not rdma and not usable(driver, device):
+                continue
+            where = device if spec.get("perDeviceNodeSelection") else spec
+            near = [str(one["metadata"]["name"]) for one in all_nodes if reaches(where, one)]
+            interfaces |= bool(near) and not rdma
+            if (driver, str(spec["pool"]["name"]), str(device["name"])) not in taken:
+                for name in near:
+                    (without if rdma else out).setdefault(name, device)
+    return out if interfaces else without
 
 
 def _rdma_only(found: Attributes) -> bool:
     return f"{DRANET}/ifName" not in found and bool(found.get(f"{DRANET}/rdmaDevice"))
 
 
-def _reaches(where: Object, node: Object) -> bool:
+def reaches(where: Object, node: Object) -> bool:
+    """Say whether a slice's or a device's choice of nodes holds for a node."""
     if where.get("allNodes"):
         return True
     if where.get("nodeName"):
@@ -276,7 +312,8 @@ def _matches(term: Object, node: Object) -> bool:
 
 
 def _holds(rule: Object, known: Object) -> bool:
-    key, operator, values = rule["key"], rule["operator"], rule.get("values") or []
+    key, operator = str(rule.get("key")), rule.get("operator")
+    values = rule.get("values") or []
     match operator:
         case "In":
             return known.get(key) in values

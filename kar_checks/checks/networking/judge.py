@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from kar_checks.checks.networking import counters
+from kar_checks.checks.networking import counters, obstacles
 from kar_checks.checks.networking.characteristics import NAMED, Characteristic, compare
 from kar_checks.checks.networking.counters import elsewhere, listed, risen
+from kar_checks.checks.networking.device_plugin import promises_rdma
 from kar_checks.checks.networking.observation import (
     Attempt,
     Control,
@@ -27,7 +28,8 @@ from kar_checks.checks.networking.observation import (
 from kar_checks.checks.networking.rdma import as_interface, without_address
 from kar_checks.checks.networking.rdma_judge import devices, exchanged
 from kar_checks.checks.networking.rulings import broken, undecided
-from kar_checks.checks.ruling import Ruling
+from kar_checks.checks.pulse import fact, too_short
+from kar_checks.checks.ruling import Ruling, not_recorded
 from kar_checks.cluster.pods import OPT_OUT
 from kar_checks.model import Fact, Fault, Finding, Mutation, Observation, Outcome
 from kar_checks.profile import Profile
@@ -35,6 +37,8 @@ from kar_checks.profile import Profile
 _CAPACITY = ("Insufficient cpu", "Insufficient memory", "Too many pods", "untolerated taint")
 _MADE = ("macvlan", "macvtap", "ipvlan", "vlan", "bond", "team", "ipoib")
 """Kinds of made interfaces of a host that lead to a network outside of it."""
+_DRIVEN_BY_PROGRAMS = ("vfio-pci", "uio_pci_generic", "igb_uio")
+"""Drivers that leave a device to a program: the kernel makes no interface of it."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,11 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     return [
         ruling.finding(
             check,
-            [*_where(observed.networks.get(name), observed.more), *ruling.facts],
+            [
+                *_where(observed.networks.get(name), observed.more),
+                *_left_out(observed.left_out),
+                *ruling.facts,
+            ],
             observed.evidence,
             observed.trial,
             variant=name,
@@ -72,7 +80,9 @@ def _rule(
     if isinstance(seen, Fault):
         return _error(seen)
     if seen.problem is not None:
-        return broken(seen.problem.reason, seen.problem.text, seen.problem.help)
+        return not_recorded("which other nodes offer the network, and who held its devices")
+    if ruling := obstacles.unavailable(seen) or obstacles.refused(seen):
+        return ruling
     if seen.control is None:
         return undecided("not_observed", "no pod without the network was seen")
     changed = [one for one in mutations if one.field.startswith(_WATCHED)]
@@ -109,6 +119,13 @@ def _where(seen: Measured | Fault | None, more: list[str]) -> list[Fact]:
     return out
 
 
+def _left_out(found: list[str]) -> list[Fact]:
+    return [
+        Fact(name="left out, since it cannot be read", value=one, source="the API server")
+        for one in found[:8]
+    ]
+
+
 # -- no network -----------------------------------------------------------------------------
 
 
@@ -123,6 +140,16 @@ def _none_found(seen: NetworkingObservation) -> Ruling:
             facts=facts,
         )
     looked = "; ".join(seen.looked_at)
+    if seen.left_out:
+        return Ruling(
+            Outcome.INCONCLUSIVE,
+            "no_network_found",
+            f"no secondary network was found that can be read; left out: {seen.left_out[0]}"
+            + (f"; and {len(seen.left_out) - 1} more" if len(seen.left_out) > 1 else ""),
+            "correct or delete what is named, or declare that there is no such network: "
+            "--set networking.network=none",
+            facts=facts,
+        )
     if isinstance(seen.hosts, Fault):
         return Ruling(
             Outcome.INCONCLUSIVE,
@@ -196,7 +223,7 @@ def _interface(pair: _Pair) -> Ruling:
     facts: list[Fact] = []
     names: list[str] = []
     for pod in seen.pods:
-        if ruling := _present(pod, pair.control):
+        if ruling := _present(pod, pair):
             return ruling
         if pod.told is None:
             given = ", ".join(devices(pod, pair.control))
@@ -237,29 +264,18 @@ def _interface(pair: _Pair) -> Ruling:
     )
 
 
-def _present(pod: PodOnNetwork, control: Control) -> Ruling | None:
+def _present(pod: PodOnNetwork, pair: _Pair) -> Ruling | None:
     """Return what is wrong with a pod's interface, if anything."""
-    further = sorted(set(pod.look.interfaces) - set(control.look.interfaces))
+    control = pair.control
     if pod.told is None:
-        if devices(pod, control):
-            return None
-        if pod.look.infiniband or pod.look.environment:
-            return _device_only(pod)
-        if not further:
-            return broken(
-                "no_interface",
-                f"{pod.name} runs on {pod.node} and has no further interface: only "
-                f"{', '.join(sorted(pod.look.interfaces))}, and the platform tells of none",
-            )
-        return undecided(
-            "not_told",
-            f"{pod.name} has {', '.join(further)}, and neither the claim's networkData nor a "
-            "network-status annotation says which one is the network",
-            "use a driver that fills status.devices[].networkData",
-        )
+        return None if devices(pod, control) else _untold(pod, pair)
     name, told = pod.told.name, pod.told
     nic = pod.look.interfaces.get(name)
     if nic is None:
+        if given := _driven_by_programs(pod, control):
+            return _no_interface(pod, given)
+        if pod.look.devices is None and pod.look.environment:
+            return not_recorded("which device nodes the pods had")
         return broken(
             "interface_missing",
             f"{told.source} says {name}, and {pod.name} on {pod.node} has "
@@ -280,14 +296,70 @@ def _present(pod: PodOnNetwork, control: Control) -> Ruling | None:
     return None
 
 
+def _untold(pod: PodOnNetwork, pair: _Pair) -> Ruling:
+    """Return the verdict on a pod of whose interface the platform tells nothing."""
+    if pod.look.infiniband:
+        return _device_only(pod)
+    further = sorted(set(pod.look.interfaces) - set(pair.control.look.interfaces))
+    if further:
+        return undecided(
+            "not_told",
+            f"{pod.name} has {', '.join(further)}, and neither the claim's networkData nor a "
+            "network-status annotation says which one is the network",
+            "use a driver that fills status.devices[].networkData",
+        )
+    if given := _further_nodes(pod, pair.control) or list(pod.look.environment):
+        return _no_interface(pod, given)
+    if pod.look.devices is None:
+        return not_recorded("which device nodes the pods had")
+    if pair.seen.mechanism == "device_plugin" and not promises_rdma(pair.seen.resource):
+        return _no_interface(pod, [f"one {pair.seen.resource}"])
+    return broken(
+        "no_interface",
+        f"{pod.name} runs on {pod.node} and has no further interface: only "
+        f"{', '.join(sorted(pod.look.interfaces))}, and the platform tells of none",
+    )
+
+
+def _further_nodes(pod: PodOnNetwork, control: Control) -> list[str]:
+    """Return the device nodes that the pod without the network has not."""
+    known = set(control.look.devices or [])
+    return [f"/dev/{one}" for one in pod.look.devices or [] if one not in known]
+
+
+def _driven_by_programs(pod: PodOnNetwork, control: Control) -> list[str]:
+    """Return what shows that a pod was given a device for a program of its own to drive."""
+    nodes = [
+        one for one in _further_nodes(pod, control) if one.startswith(("/dev/vfio", "/dev/uio"))
+    ]
+    drivers = [
+        f"{address} ({driver})"
+        for address, driver in pod.look.drivers.items()
+        if driver in _DRIVEN_BY_PROGRAMS
+    ]
+    return [*drivers, *nodes]
+
+
+def _no_interface(pod: PodOnNetwork, given: list[str]) -> Ruling:
+    return undecided(
+        "no_network_interface",
+        f"{pod.name} on {pod.node} got a device ({', '.join(given[:4])}) and no network interface",
+        "programs drive such devices themselves (DPDK, VFIO); to measure a network, name one whose "
+        "devices have an interface: --set networking.network=…",
+    )
+
+
 def _device_only(pod: PodOnNetwork) -> Ruling:
-    given = ", ".join(pod.look.infiniband) or ", ".join(pod.look.environment)
     return undecided(
         "rdma_without_ip",
-        f"{pod.name} got devices ({given}) and no network interface that the platform tells of, "
-        "and sysfs shows no RDMA device that a pod without the network does not have, too",
+        f"{pod.name} got devices ({', '.join(pod.look.infiniband)}) and no network interface that "
+        "the platform tells of, and sysfs shows no RDMA device that a pod without the network does "
+        "not have, too",
         "an RDMA device is seen by its node /dev/infiniband/uverbs* and its ports in sysfs",
     )
+
+
+_NO_INTERFACE = ("no_network_interface", "not_recorded")
 
 
 def _characteristics(pair: _Pair) -> Ruling:
@@ -297,13 +369,22 @@ def _characteristics(pair: _Pair) -> Ruling:
     found: list[Characteristic] = []
     for pod in pair.seen.pods:
         nic = pod.look.interfaces.get(pod.told.name) if pod.told else _rdma(pod, pair.control)
+        if nic is None and (ruling := _present(pod, pair)) and ruling.reason in _NO_INTERFACE:
+            return ruling
+        if pod.device is None and pair.seen.mechanism == "gke":
+            return undecided(
+                "not_seen",
+                "the Network objects of networking.gke.io, which describe the network, could not "
+                "be read",
+                "grant the right to list networks.networking.gke.io and gkenetworkparamsets",
+            )
         if pod.device is None:
             return broken(
                 "nothing_published",
                 f"nothing was published about the device of {pod.name} before the claim",
             )
         if nic is None:
-            return _present(pod, pair.control) or undecided("not_told", "no interface to look at")
+            return _present(pod, pair) or undecided("not_told", "no interface to look at")
         for one in compare(pod.device, nic, pod.look):
             found.append(one)
             facts.append(_characteristic(pod, pod.device, one))
@@ -431,6 +512,7 @@ def _placement(pair: _Pair) -> Ruling:
                 expected="Ready",
                 source="condition Ready",
             ),
+            *fact(seen.refusal.pulse, pair.profile),
             *(Fact(name=f"{name} ran on", value=at, source="spec.nodeName") for name, at in placed),
         ],
     )
@@ -452,12 +534,7 @@ def _attributed(seen: Measured, profile: Profile) -> Ruling | None:
             f"{refusal.message or 'it said nothing'}",
             "it may have waited for another reason, such as a scheduler that stands still",
         )
-    least = profile.number("networking.refused_seconds")
-    if refusal.seconds < least:
-        return undecided(
-            "window_too_short", f"watched for {refusal.seconds:.1f} s, wanted are {least:g} s"
-        )
-    return None
+    return too_short(refusal.pulse, profile.number("networking.refused_seconds"), profile)
 
 
 def _data_path(pair: _Pair) -> Ruling:
@@ -475,7 +552,7 @@ def _data_path(pair: _Pair) -> Ruling:
         return _plain(seen.plain) or exchanged(seen, pair.profile)
     for pod in seen.pods:
         if pod.told is None or not pod.told.addresses:
-            return _present(pod, pair.control) or undecided(
+            return _present(pod, pair) or undecided(
                 "no_address",
                 f"the interface of {pod.name} has no address, so that nothing can be sent to it",
                 "let the network give addresses, or leave networking.subnet empty",
@@ -596,10 +673,7 @@ def _attached(seen: Measured, wanted: int) -> Ruling | None:
     if len(seen.pods) >= wanted:
         return None
     if not seen.attempts:
-        return undecided(
-            "one_capable_node",
-            f"{len(seen.capable)} of the usable nodes offers the network; two are needed",
-        )
+        return obstacles.one_node(seen)
     told = seen.attempts[0]
     if (
         not told.node
@@ -615,14 +689,21 @@ def _attached(seen: Measured, wanted: int) -> Ruling | None:
     facts = [
         Fact(name="event", value=one, source=f"events of {told.pod}") for one in told.events[:2]
     ]
-    if not told.node:
-        return broken(
-            "not_allocated",
-            f"{told.pod} got no node in {told.seconds:.0f} s, though {', '.join(seen.capable)} "
-            f"offer the network: {told.scheduler or 'the scheduler said nothing'}",
+    if not told.node and not told.scheduler:
+        return undecided(
+            "scheduler_silent",
+            f"no scheduler decided on {told.pod} within {told.seconds:.0f} s",
+            "look whether the scheduler runs and reaches the API server",
             facts=facts,
         )
-    return broken(
+    if not told.node:
+        return obstacles.unallocated(seen, told) or broken(
+            "not_allocated",
+            f"{told.pod} got no node in {told.seconds:.0f} s, though {', '.join(seen.capable)} "
+            f"offer the network: {told.scheduler}",
+            facts=facts,
+        )
+    return obstacles.unattached(seen, told) or broken(
         "not_attached",
         f"{told.pod} was given {told.node} and did not get onto the network in "
         f"{told.seconds:.0f} s: {_last_event(told)}",

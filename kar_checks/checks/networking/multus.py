@@ -7,6 +7,7 @@ import json
 from typing import Any, cast
 
 from kar_checks.checks.networking.attach import Addresses, Interface, Joined, Mechanism, bare
+from kar_checks.checks.networking.sound import configuration
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 
@@ -29,10 +30,10 @@ class AttachedNetwork:
         meta = definition["metadata"]
         self.namespace, self.definition = str(meta["namespace"]), str(meta["name"])
         self.name = f"{self.namespace}/{self.definition}"
-        self.resource = str((meta.get("annotations") or {}).get(RESOURCE, ""))
+        self.resource = str((meta.get("annotations") or {}).get(RESOURCE) or "").strip()
         """Empty if the definition does not steer the scheduler."""
         self.published = {
-            key: value for key, value in first_plugin(definition).items() if key in _PUBLISHED
+            key: value for key, value in configuration(definition).items() if key in _PUBLISHED
         }
         """What the definition says about its interfaces."""
         self._addresses = addresses if wants_addresses(definition) else Addresses(None)
@@ -71,9 +72,10 @@ def status_of(pod: Object) -> list[Object]:
     text = next((annotations[name] for name in STATUS if name in annotations), "[]")
     try:
         found: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
-    return cast("list[Object]", found) if isinstance(found, list) else []
+    every = found if isinstance(found, list) else []
+    return [cast("Object", one) for one in every if isinstance(one, dict)]
 
 
 def interface_of(pod: Object, name: str) -> Interface | None:
@@ -91,15 +93,5 @@ def interface_of(pod: Object, name: str) -> Interface | None:
 
 def wants_addresses(definition: Object) -> bool:
     """Say whether pods bring their own addresses: static IPAM that has none configured."""
-    ipam: Object = first_plugin(definition).get("ipam") or {}
+    ipam: Object = configuration(definition).get("ipam") or {}
     return ipam.get("type") == "static" and not ipam.get("addresses")
-
-
-def first_plugin(definition: Object) -> Object:
-    """Return the configuration of the plugin that makes the interface; empty if it is no JSON."""
-    try:
-        config: Any = json.loads((definition.get("spec") or {}).get("config") or "{}")
-    except ValueError:
-        return {}
-    plugins: list[Object] = config.get("plugins") or [config]
-    return plugins[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kar_checks.checks.networking.attach import Interface, Mechanism
+from kar_checks.checks.pulse import Pulsed
 from kar_checks.model import Fault, Observation, Record
 
 Bytes = dict[str, tuple[int, int]]
@@ -81,6 +82,10 @@ class Look(Record):
     """Names under ``/dev/infiniband``."""
     environment: dict[str, str] = {}
     """Variables by which device plugins name devices."""
+    devices: list[str] | None = None
+    """Device nodes under ``/dev``; ``None`` in runs of version 0.1, which did not look."""
+    drivers: dict[str, str] = {}
+    """By PCI address: the kernel's driver of each device that ``environment`` names."""
     verbs: Verbs = Verbs()
 
 
@@ -136,6 +141,8 @@ class Refusal(Record):
     """The node that it got, if any."""
     message: str
     """What the scheduler said of it."""
+    pulse: Pulsed | None = None
+    """What proves that API server, watch and scheduler worked; not recorded by version 0.1."""
 
 
 class End(Record):
@@ -207,6 +214,26 @@ class Problem(Record):
     """The network was found, and cannot be used."""
 
 
+class Elsewhere(Record):
+    """A node that has the network, or may have it, and that pods of ours may not use."""
+
+    node: str
+    why: str
+    """In words."""
+    taints: list[str] = []
+    """Those that nothing tolerates, in the form that ``--toleration`` takes; empty if a taint is
+    not the reason."""
+
+
+class Held(Record):
+    """Something of a network that others have."""
+
+    what: str
+    node: str
+    by: list[str]
+    """Claims or pods, by namespace and name."""
+
+
 class Measured(Record):
     """One network."""
 
@@ -220,6 +247,20 @@ class Measured(Record):
     capable: list[str]
     """Nodes that offer it, by what the cluster publishes."""
     incapable: list[str]
+    free: list[str] | None = None
+    """The capable nodes that have something left for us, as far as could be seen. Without any,
+    nothing was started. ``None`` in runs of version 0.1, which did not look."""
+    held: list[Held] | None = None
+    """``None`` if it could not be seen."""
+    elsewhere: list[Elsewhere] = []
+    bare: list[str] = []
+    """Devices that the driver publishes without an interface, where it publishes none with one."""
+    tainted: dict[str, str] = {}
+    """Devices that a taint of their own keeps from our claims, with this taint."""
+    unfinished: list[str] = []
+    """Pools of which the driver has not published every slice."""
+    refused: Fault | None = None
+    """A policy let in the pod without the network, and not the same pod with it."""
     control: Control | None = None
     pods: list[PodOnNetwork] = []
     attempts: list[Attempt] = []
@@ -246,6 +287,8 @@ class NetworkingObservation(Observation):
     declared_none: bool = False
     more: list[str] = []
     """Networks that were found and not measured."""
+    left_out: list[str] = []
+    """What is published and cannot be read, with the reason."""
     nodes: int
     """How many nodes pods of ours may run on."""
     networks: dict[str, Measured | Fault] = {}

@@ -8,8 +8,9 @@ import time
 from contextlib import suppress
 from typing import Any, cast
 
-from kar_checks.checks.networking.attach import Joined, Network, bare
+from kar_checks.checks.networking.attach import Interface, Joined, Network, bare
 from kar_checks.checks.networking.dra import allocated, attributes, claim_name, complete_slices
+from kar_checks.checks.networking.gke import GkeNetwork
 from kar_checks.checks.networking.multus import AttachedNetwork, status_of
 from kar_checks.checks.networking.observation import (
     Attempt,
@@ -24,6 +25,7 @@ from kar_checks.checks.networking.observation import (
     Transfer,
     Verbs,
 )
+from kar_checks.checks.pulse import Watched
 from kar_checks.checks.trial import MOST_OUTPUT, Trial, manifest
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
@@ -95,27 +97,35 @@ class Stage:
         ``said`` is set as soon as the scheduler has spoken: up to then nobody else holds anything
         of the network.
         """
-        began = time.monotonic()
+        setting = self.trial.number
         try:
-            joined = self.network.join(self._body("refused", "refused", hostname), _REFUSED)
-            last = self._create(joined)
-            last = self._until(
-                last,
-                lambda one: pods.bound(one) or _unschedulable(one) != "",
-                self.trial.number("networking.bind_seconds"),
-            )
+            with Watched(self.trial, self._group) as watched:
+                body = self._body("refused", "refused", hostname)
+                body["metadata"]["labels"].update(watched.labels)
+                began = watched.at()
+                made = self._create(self.network.join(body, _REFUSED))
+                name = str(made["metadata"]["name"])
+                watched.expect(made)
+                watched.wait(
+                    lambda: _decided(watched.latest(name)), setting("networking.bind_seconds")
+                )
+                said.set()
+                pulse = watched.watch(
+                    lambda: pods.bound(watched.latest(name)),
+                    began,
+                    setting("networking.refused_seconds"),
+                )
+                last = watched.latest(name)
         finally:
             said.set()
-        left = self.trial.number("networking.refused_seconds") - (time.monotonic() - began)
-        last = self._until(last, pods.bound, max(left, 0.1))
-        seconds = round(time.monotonic() - began, 1)
         self._keep("refused-pod.json", last)
         return Refusal(
-            pod=str(last["metadata"]["name"]),
+            pod=name,
             node=hostname,
-            seconds=seconds,
+            seconds=round(pulse.ended - pulse.began, 1),
             bound=str(last["spec"].get("nodeName", "")),
             message=_unschedulable(last),
+            pulse=pulse,
         )
 
     def attach(
@@ -138,13 +148,16 @@ class Stage:
         last = self.trial.wait_pod(last, pods.ready)
         told = self.network.interface(self.trial, last)
         self._keep(f"{name}-pod.json", last)
+        look = self.look(last)
+        if told and self.network.mechanism == "gke" and not told.addresses:
+            told = _with_addresses(told, look)
         return PodOnNetwork(
             name=str(last["metadata"]["name"]),
             node=str(last["spec"]["nodeName"]),
             asked=bare(joined.address),
             told=told,
             device=self._device(last, slices),
-            look=self.look(last),
+            look=look,
         )
 
     def drop(self, name: str) -> None:
@@ -204,7 +217,7 @@ class Stage:
             pod=name,
             node=str(last["spec"].get("nodeName", "")),
             state=pods.describe(last),
-            scheduler=_unschedulable(last),
+            scheduler=_unplaced(last),
             events=list(dict.fromkeys(events))[-4:],
             seconds=round(seconds, 1),
         )
@@ -213,6 +226,8 @@ class Stage:
         """Return what was published about the pod's device before the pod was there."""
         if isinstance(self.network, AttachedNetwork):
             return self._attached_device(self.network, stored)
+        if isinstance(self.network, GkeNetwork):
+            return self._described(self.network)
         if self.network.mechanism != "dra":
             return None
         name = claim_name(stored)
@@ -237,6 +252,13 @@ class Stage:
             attributes={**network.published, **_flat(found.get("device-info") or {})},
             source=f"NetworkAttachmentDefinition {network.name}",
         )
+
+    def _described(self, network: GkeNetwork) -> Device | None:
+        """Return what the cluster's own object says about the network, if it could be read."""
+        if network.published is None:
+            return None
+        source = f"Network {network.network} of networking.gke.io and its parameters"
+        return Device(name=network.network, attributes=network.published, source=source)
 
     # -- what pods see ----------------------------------------------------------------------
 
@@ -349,6 +371,8 @@ def look_of(said: Object) -> Look:
         default=said["default"],
         infiniband=said["infiniband"],
         environment=said["environment"],
+        devices=said["devices"],
+        drivers=said["drivers"],
     )
 
 
@@ -372,11 +396,30 @@ def _has_network(stored: Object) -> bool:
     return pods.is_true(stored, "PodReadyToStartContainers") or pods.ready(stored)
 
 
+def _decided(found: Object) -> bool:
+    return pods.bound(found) or _unschedulable(found) != ""
+
+
 def _unschedulable(stored: Object) -> str:
     """Return what the scheduler says about a pod that fits nowhere."""
     found = pods.condition(stored, "PodScheduled") or {}
     refused = found.get("status") == "False" and found.get("reason") == "Unschedulable"
     return str(found.get("message", "")) if refused else ""
+
+
+def _unplaced(stored: Object) -> str:
+    """Return why a pod has no node: the scheduler's refusal, or an error that it met."""
+    found = pods.condition(stored, "PodScheduled") or {}
+    return str(found.get("message", "")) if found.get("status") == "False" else ""
+
+
+def _with_addresses(told: Interface, look: Look) -> Interface:
+    """Return the interface with the addresses that it has in the pod: nobody else tells them."""
+    nic = look.interfaces.get(told.name)
+    if nic is None or not nic.addresses:
+        return told
+    source = f"{told.source}; addresses as the pod sees them"
+    return told.model_copy(update={"addresses": nic.addresses, "source": source})
 
 
 def _flat(found: Object, prefix: str = "") -> dict[str, Any]:

@@ -14,19 +14,16 @@ from typing import Any
 
 from kar_checks.checks.networking import figures
 from kar_checks.checks.networking.attach import Network
-from kar_checks.checks.networking.device_plugin import DevicePluginNetwork, nodes_with
-from kar_checks.checks.networking.dra import DraNetwork, devices_of_nodes
-from kar_checks.checks.networking.find import Published, find, read
-from kar_checks.checks.networking.multus import AttachedNetwork
+from kar_checks.checks.networking.find import find, read, with_holders
 from kar_checks.checks.networking.observation import (
     Attempt,
     Host,
     Measured,
     NetworkingObservation,
     PodOnNetwork,
-    Problem,
     Refusal,
 )
+from kar_checks.checks.networking.offer import Published, offer
 from kar_checks.checks.networking.rdma import without_address
 from kar_checks.checks.networking.rdma_exchange import exchange
 from kar_checks.checks.networking.stage import PROBE, Stage, look_of, pod
@@ -36,7 +33,7 @@ from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
-from kar_checks.model import Evidence, Fault, Figure, Record
+from kar_checks.model import Evidence, Fault, Figure, Reason, Record
 from kar_checks.store import now
 
 HOSTNAME = "kubernetes.io/hostname"
@@ -83,6 +80,7 @@ def run(trial: Trial) -> NetworkingObservation:
         looked_at=published.looked_at,
         declared_none=found.declared_none,
         more=found.more,
+        left_out=published.left_out,
         nodes=len(published.nodes),
         networks=seen,
         hosts=_hosts(trial, published.nodes) if nothing else [],
@@ -96,50 +94,12 @@ def manifests(target: Target) -> list[tuple[Kind, Object]]:
     return [(kinds.POD, body)]
 
 
-def offer(network: Network, published: Published) -> Measured:
-    """Return what the cluster says about who has the network, before anything is started."""
-    names = [str(one["metadata"]["name"]) for one in published.nodes]
-    capable, steers, resource, offered = set(names), True, "", ""
-    match network:
-        case DraNetwork():
-            capable = set(devices_of_nodes(published.slices, network.driver, published.nodes))
-            how = (
-                f"DeviceClass {network.device_class}" if network.device_class else "a class of ours"
-            )
-            offered = f"DRA driver {network.driver}, {how}"
-        case AttachedNetwork():
-            resource, steers = network.resource, network.resource != ""
-            offered = f"NetworkAttachmentDefinition {network.name}"
-        case DevicePluginNetwork():
-            resource = network.resource
-            offered = f"extended resource {resource}"
-        case _:
-            raise TypeError(f"{network.name} is no secondary network")
-    if resource:
-        capable = nodes_with(resource, published.nodes)
-    return Measured(
-        mechanism=network.mechanism,
-        steers=steers,
-        resource=resource,
-        offered=offered,
-        capable=sorted(capable),
-        incapable=sorted(set(names) - capable),
-    )
-
-
 def _measure(
     trial: Trial, network: Network, published: Published, group: str, drawn: list[Figure]
 ) -> Measured:
     so_far = offer(network, published)
-    if not so_far.capable:
-        problem = Problem(
-            reason="no_device",
-            text=f"{so_far.offered} is there, and none of {len(published.nodes)} usable nodes "
-            "offers a network device that has an interface",
-            help="look at the driver's pods and logs; devices need a network interface that is up",
-            broken=True,
-        )
-        return so_far.model_copy(update={"problem": problem})
+    if not so_far.free:
+        return so_far
     hostnames = {
         str(one["metadata"]["name"]): str((one["metadata"].get("labels") or {}).get(HOSTNAME, ""))
         for one in published.nodes
@@ -149,7 +109,7 @@ def _measure(
         network.prepare(trial)
         lacking = so_far.incapable if "networking.placement" in trial.selected else []
         incapable = next((one for one in lacking if hostnames[one]), "")
-        control = stage.control(hostnames[incapable or so_far.capable[0]])
+        control = stage.control(hostnames[incapable or so_far.free[0]])
         so_far = so_far.model_copy(update={"control": control})
         said = threading.Event()
         work: dict[str, Any] = {}
@@ -165,26 +125,36 @@ def _measure(
         so_far = so_far.model_copy(update={"refusal": parts.get("refusal")})
         pair = parts["pair"]
         if isinstance(pair, Fault):
+            if pair.reason is Reason.REFUSED_BY_POLICY:
+                return so_far.model_copy(update={"refused": pair})
             raise HarnessError(pair.reason, pair.message, pair.help)
         if not isinstance(pair, Pair):
             raise TypeError("a pair of pods was asked for")
         so_far = so_far.model_copy(update={"pods": pair.pods, "attempts": pair.attempts})
+        if pair.attempts:
+            so_far = _held_now(trial, network, published, so_far)
         return _carry(stage, so_far, drawn)
     finally:
         stage.close()
 
 
+def _held_now(trial: Trial, network: Network, published: Published, so_far: Measured) -> Measured:
+    """Look again who holds what: it may have changed since the beginning."""
+    fresh = offer(network, with_holders(trial, published))
+    return so_far.model_copy(update={"free": fresh.free, "held": fresh.held})
+
+
 def _steered(stage: Stage, slices: list[Object], known: Measured, said: threading.Event) -> Pair:
     """Start the pair where the scheduler wants; after it has refused the pod that cannot run."""
     said.wait(stage.trial.number("networking.bind_seconds"))
-    numbers = range(1, 1 + min(2, len(known.capable)))
+    numbers = range(1, 1 + min(2, len(known.free or [])))
     work = {f"pod{one}": partial(stage.attach, f"pod{one}", one, slices) for one in numbers}
     return _pair(list(stage.trial.side_by_side(work).values()))
 
 
 def _tried(stage: Stage, slices: list[Object], known: Measured, hostnames: dict[str, str]) -> Pair:
     """Start pods on one node after the other until two have got there."""
-    left = [hostnames[one] for one in known.capable if hostnames[one]][:_TRIED]
+    left = [hostnames[one] for one in known.free or [] if hostnames[one]][:_TRIED]
     out = Pair(pods=[], attempts=[])
     number = 0
     while left and len(out.pods) < 2:

@@ -26,6 +26,14 @@ _NEEDS = Needs(
         # It gives its pickers the right to read these, and who gives a right must have it.
         Right((*_READ, "create", "delete"), _POOLS, "inferencepools", cluster=True),
         Right(_READ, "", "pods", cluster=True),
+        Right(
+            ("list",),
+            "networking.k8s.io",
+            "networkpolicies",
+            cluster=True,
+            optional=True,
+            only_for="a NetworkPolicy in the suite's namespaces that stops its tests",
+        ),
     ),
     images=(),
 )

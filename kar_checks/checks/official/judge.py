@@ -81,6 +81,14 @@ def _tests(done: SuiteRun, observed: OfficialObservation) -> Ruling:
     if bad := by_outcome["fail"]:
         first = f" ({bad[0].note})" if bad[0].note else ""
         changed = f"; the user changed its times: {observed.timeouts}" if observed.timeouts else ""
+        if done.policies:
+            return undecided(
+                "network_policy",
+                f"{', '.join(done.policies)} in the suite's namespaces restricts who may reach its "
+                f"pods, and so this is not decided: {count}; {_names(bad)} failed{first}{changed}",
+                "let the policy leave out namespaces with the label "
+                "app.kubernetes.io/managed-by=kar-checks",
+            )
         return failed(
             "tests_failed",
             f"{count}; {_names(bad)} failed{first}{changed}",

@@ -18,6 +18,8 @@ class SuiteRun(Record):
     """Of the program; ``None`` if we ended it, for lack of time or at a wish."""
     last_words: str
     """What it said of its not coming to them, or the last line of what it printed."""
+    policies: list[str] = []
+    """Policies of the network in the suite's namespaces; the suite makes none."""
 
 
 class ClassObservation(Record):

@@ -25,7 +25,7 @@ from kar_checks.checks.official.observation import (
 )
 from kar_checks.checks.registry import Cost
 from kar_checks.checks.trial import Trial
-from kar_checks.cluster import kinds, pods
+from kar_checks.cluster import kinds, pods, policies
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.connect import Connection
 from kar_checks.cluster.errors import HarnessError
@@ -108,12 +108,13 @@ def _claim(trial: Trial) -> None:
 
 
 def _run(trial: Trial, name: str) -> SuiteRun:
+    looks = _Watch(trial, name)
     with _environment(trial.cluster.connection) as environment:
         ended = suite.run(
             suite.words(trial.text("official.suite")),
             _arguments(trial, name),
             environment,
-            watch=_Watch(trial, name),
+            watch=looks,
             stopping=trial.cluster.stopping,
             seconds=trial.number("official.seconds"),
         )
@@ -127,16 +128,21 @@ def _run(trial: Trial, name: str) -> SuiteRun:
         seconds=round(ended.seconds, 1),
         exit_code=ended.code,
         last_words=redact(inference_suite.last_words(ended.printed)),
+        policies=looks.policies,
     )
 
 
 class _Watch:
-    """Tells how the suite goes on, and ends it where its pods can never start."""
+    """Tells how the suite goes on, and ends it where its pods can never start.
+
+    ``policies`` are those of the network that somebody put into its namespaces.
+    """
 
     def __init__(self, trial: Trial, name: str) -> None:
         self.trial = trial
         self.name = name
         self.begun = False
+        self.policies: list[str] = []
         self.next = time.monotonic() + _LOOK_SECONDS
 
     def __call__(self, printed: str) -> None:
@@ -144,10 +150,14 @@ class _Watch:
         for test in inference_suite.begun(printed):
             self.begun = True
             self.trial.report(f"{self.name}: official test {test}")
-        if self.begun or time.monotonic() < self.next:
+        if time.monotonic() < self.next:
             return
         self.next = time.monotonic() + _LOOK_SECONDS
         for namespace in suite.NAMESPACES:
+            found = policies.restricting(self.trial.cluster, self.trial.facts, namespace)
+            self.policies += [one for one in found if one not in self.policies]
+            if self.begun:
+                continue
             for pod in self.trial.cluster.list(kinds.POD, namespace).items:
                 if error := pods.hopeless(pod):
                     raise error

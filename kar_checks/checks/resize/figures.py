@@ -31,7 +31,9 @@ def figure(plan: Plan, case: Case) -> Figure:
         if value is not None and (not line or line[-1][1] != value):
             line.append((seconds(at), value))
 
-    for look in [case.start.look, *(one for step in case.steps for one in step.looks)]:
+    states = [case.start.look, *(one for step in case.steps for one in step.looks)]
+    states += [*case.hold.looks, case.hold.end.look] if case.hold else []
+    for look in sorted(states, key=lambda one: one.at):
         note(wanted, look.at, look.containers[container].spec)
         note(told, look.at, look.containers[container].status)
         end = max(end, look.at)

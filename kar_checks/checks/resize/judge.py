@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
-from kar_checks.checks.resize import rules
+from kar_checks.checks.pulse import too_short
+from kar_checks.checks.resize import enforced, held, rules
 from kar_checks.checks.resize.checks import TOPIC
+from kar_checks.checks.resize.enforced import Reading
 from kar_checks.checks.resize.observation import (
     PENDING,
     Burn,
@@ -16,7 +18,8 @@ from kar_checks.checks.resize.observation import (
     Snapshot,
     Step,
 )
-from kar_checks.checks.resize.rules import Ruling, fail, not_applicable, undecided
+from kar_checks.checks.resize.rules import fail, not_applicable, undecided
+from kar_checks.checks.ruling import Ruling
 from kar_checks.cluster import quantity
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
@@ -40,7 +43,7 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
         start = rules.start_ruling(
             case, observed.mutations, all_containers=name == "qos_change_refused"
         )
-        ruling = start or _JUDGES.get(name, _steps)(case, profile) or _good(case)
+        ruling = start or _case_ruling(name, case, profile) or _good(case, profile)
     elif isinstance(case, Fault):
         ruling = Ruling(Outcome.ERROR, case.reason.value, case.message, help=case.help)
     else:
@@ -62,6 +65,20 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     ]
 
 
+_EXPLAINED_BY_A_FALL = {
+    *("kernel_value_differs", "status_differs", "control_failed", "not_settled"),
+    *("generation_not_observed", "applied", "cpu_not_followed"),
+}
+"""What is seen of a value that went back, if the moment is not known."""
+
+
+def _case_ruling(name: str, case: Case, profile: Profile) -> Ruling | None:
+    ruling = _JUDGES.get(name, _steps)(case, profile)
+    if ruling is None or ruling.reason in _EXPLAINED_BY_A_FALL:
+        ruling = held.fell_back_ruling(case, only_old=ruling is not None) or ruling
+    return ruling or held.end_ruling(case, profile) or enforced.enforced_ruling(case, profile)
+
+
 def _with_outages(name: str, ruling: Ruling, disturbances: list[str]) -> Ruling:
     """Take back a failure by waiting in vain if the API server was away meanwhile."""
     waited = ruling.reason in _WAITED or (name, ruling.reason) == ("infeasible", "accepted")
@@ -75,7 +92,7 @@ def _with_outages(name: str, ruling: Ruling, disturbances: list[str]) -> Ruling:
     )
 
 
-def _good(case: Case) -> Ruling:
+def _good(case: Case, profile: Profile) -> Ruling:
     last = case.steps[-1]
     done = [one for one in case.steps if one.settled]
     took = [(one.looks[-1].at - one.patch.at).total_seconds() for one in done]
@@ -86,7 +103,16 @@ def _good(case: Case) -> Ruling:
     ]
     if last.patch.status != 200:
         facts.append(Fact(name=last.name, value=f"{last.patch.status}: {last.patch.message}"))
-    return Ruling(Outcome.PASS, "observed", rules.told(case), facts)
+    facts += [
+        one.fact
+        for point in enforced.points(case, profile)
+        for one in point.readings
+        if point.steps
+    ]
+    if case.hold and done:
+        watched = (case.hold.end.look.at - done[-1].looks[-1].at).total_seconds()
+        facts.append(Fact(name="nothing went back for", value=f"{watched:.1f} s"))
+    return Ruling(Outcome.PASS, "observed", rules.told(case), facts=facts)
 
 
 def _pairs(case: Case) -> list[tuple[Snapshot, Step]]:
@@ -220,9 +246,15 @@ def _deferred(case: Case, profile: Profile) -> Ruling | None:
         return fail("applied_without_room", f"while it waited: {early.summary}", early.facts)
     if early:
         return early
+    if ruling := too_short(arena.window, profile.number("resize.waiting_seconds"), profile):
+        return ruling
     if not step.settled and not step.replaced:
         if arena.left_after < 0:
             return undecided("room_taken", "other pods took the room that the filler left", sums)
+        # The last pulse of the time may be one interval old.
+        given = profile.number("resize.settle_seconds") - profile.number("pulse.every_seconds")
+        if ruling := too_short(arena.settling, given, profile):
+            return ruling
         late = step.after and rules.unsettled_ruling(step, step.after, profile, "not_completed")
         if late and late.outcome is Outcome.FAIL:
             return fail("not_completed", late.summary, [*sums, *late.facts])
@@ -270,47 +302,46 @@ def _observed_generation(case: Case, profile: Profile) -> Ruling | None:
 def _busy_loop(case: Case, profile: Profile) -> Ruling | None:
     if ruling := _steps(case, profile):
         return ruling
-    tolerance = profile.number("resize.cpu_follow_tolerance")
-    facts: list[Fact] = []
-    for seen in [case.start, *(one.after for one in case.steps if one.after)]:
-        for name, answer in seen.answers.items():
-            limit = quantity.millicores(seen.look.containers[name].spec["limits"]["cpu"])
-            burn = answer.burn
-            if burn is None or burn.usage_seconds is None or not burn.nr_periods:
-                return undecided("not_observable", "the kernel's CPU counters cannot be read")
-            achieved = 1000 * burn.usage_seconds / burn.seconds
-            facts.append(
-                Fact(
-                    name=f"achieved at a limit of {limit} m",
-                    value=f"{achieved:.0f} m",
-                    expected=f"{limit} m ± {tolerance:.0%}",
-                    source=f"{burn.nr_throttled} of {burn.nr_periods} periods throttled",
-                )
-            )
-            if ruling := _follows(burn, achieved, limit, tolerance, facts):
-                return ruling
-    told = ", ".join(f"{one.value} {one.name}" for one in facts)
-    return Ruling(Outcome.PASS, "observed", f"the busy loop followed its limit: {told}", facts)
+    if held.fell_back_ruling(case):
+        return None  # said by the rule about what holds
+    readings = [
+        (burn, enforced.burn_reading(name, burn, limit, profile))
+        for name, burn, limit in _burns(case)
+    ]
+    if len(readings) <= len(case.steps):
+        return undecided("not_observable", "the kernel's CPU counters cannot be read")
+    facts = [one.fact for _, one in readings]
+    for burn, reading in readings:
+        if ruling := _follows(burn, reading, facts):
+            return ruling
+    return None
 
 
-def _follows(
-    burn: Burn, achieved: float, limit: int, tolerance: float, facts: list[Fact]
-) -> Ruling | None:
-    # A throttled period has used its quota up, so that only the others can hide contention.
-    throttled = burn.nr_throttled or 0
-    share = throttled / (burn.nr_periods or 1)
-    low, high = limit * (1 - tolerance), limit * (1 + tolerance)
-    if achieved <= high and (not throttled or (achieved < low and share < 1 - tolerance)):
+def _burns(case: Case) -> Iterator[tuple[str, Burn, int]]:
+    """Return each container's loops and their limit; the last of several attempts counts."""
+    seen = [case.start, *(one.after for one in case.steps if one.after)]
+    for number, snapshot in enumerate(seen):
+        for name, answer in snapshot.answers.items():
+            tried = [answer.burn] if answer.burn else []
+            for use in case.uses or []:
+                tried += use.burns.get(name, []) if use.steps == number else []
+            if tried and tried[-1].nr_periods:
+                limit = snapshot.look.containers[name].spec["limits"]["cpu"]
+                yield name, tried[-1], quantity.millicores(limit)
+
+
+def _follows(burn: Burn, reading: Reading, facts: list[Fact]) -> Ruling | None:
+    told = f"{reading.fact.name} is {reading.fact.value}, not {reading.fact.expected}"
+    if reading.verdict in ("less", "more"):
+        return fail("cpu_not_followed", told, facts)
+    if reading.verdict == "noisy" or not burn.nr_throttled:
         return undecided(
             "not_throttled",
-            f"the busy loop achieved {achieved:.0f} m at a limit of {limit} m, but the kernel "
-            f"throttled it in {share:.0%} of the periods: other work may have slowed it",
+            f"{told}: the kernel throttled it in {burn.nr_throttled} of {burn.nr_periods} "
+            "periods, and other work may have slowed it",
             facts,
             "run it when the nodes have idle CPU",
         )
-    if not low <= achieved <= high:
-        told = f"the busy loop achieved {achieved:.0f} m at a limit of {limit} m"
-        return fail("cpu_not_followed", told, facts)
     return None
 
 

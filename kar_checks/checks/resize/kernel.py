@@ -64,12 +64,19 @@ def shares(request: int) -> int:
 
 def weights(request: int) -> set[int]:
     """Return every weight of version 2 that a correct runtime may set for a request."""
+    return set(fair("v2", request))
+
+
+def fair(version: str, request: int) -> list[int]:
+    """Return what a kernel of this version may weigh a request with, one value for each formula."""
+    if version == "v1":
+        return [shares(request)]
     given = shares(request)
     log = math.log2(given)
-    return {
+    return [
         1 + (given - 2) * 9999 // 262142,
         math.ceil(10 ** ((log**2 + 125 * log) / 612 - 7 / 34)),
-    }
+    ]
 
 
 def compare(kernel: Kernel, wanted: Resources) -> list[Fact]:
@@ -94,12 +101,12 @@ def compare(kernel: Kernel, wanted: Resources) -> list[Fact]:
         )
     if "cpu" in requests:
         want = quantity.millicores(requests["cpu"])
-        fair = {shares(want)} if kernel.version == "v1" else weights(want)
+        weighed = set(fair(kernel.version, want))
         out.append(
             Fact(
                 name="CPU weight",
                 value=str(cpu_weight(kernel)),
-                expected=" or ".join(str(one) for one in sorted(fair)),
+                expected=" or ".join(str(one) for one in sorted(weighed)),
                 source="cpu.weight" if kernel.version == "v2" else "cpu.shares",
             )
         )

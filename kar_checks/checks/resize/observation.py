@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
+from kar_checks.checks.pulse import Pulsed
 from kar_checks.cluster import pods
 from kar_checks.cluster.client import Object
 from kar_checks.model import Fault, Observation, Record
@@ -76,8 +77,69 @@ class Burn(Record):
 
     seconds: float
     usage_seconds: float | None = None
+    """By the counter of the container."""
     nr_periods: int | None = None
     nr_throttled: int | None = None
+    used_seconds: float | None = None
+    """CPU time of the loop itself."""
+    cpu: int | None = None
+    """The only CPU that it could run on."""
+    idle_seconds: float | None = None
+    """How long that CPU had nothing to do meanwhile."""
+
+
+class Fill(Record):
+    """Page cache charged to the container: a file larger than a limit was read."""
+
+    size: int
+    """Of the file, in bytes."""
+    samples: list[tuple[float, int]]
+    """Monotonic time of the node, and the container's usage in bytes."""
+    high: int | None = None
+    """``memory.high`` of cgroup v2, from which the kernel reclaims before the limit."""
+    available: int | None = None
+    """What the machine could give without swapping, in bytes."""
+    kept: int | None = None
+    """Usage when the pod's other containers had filled theirs, too, and this file was still there;
+    ``None`` if there are no others, or the file was gone by then."""
+    how: str = ""
+    """``hole`` or ``written``: what the file held."""
+    file_system: str = ""
+
+
+class Spin(Record):
+    """A busy loop on one CPU, beside others."""
+
+    cpu: int
+    samples: list[tuple[float, float]]
+    """Monotonic time of the node, and the loop's CPU time in seconds."""
+    periods: list[tuple[float, int, int]] = []
+    """The same time, ``nr_periods`` and ``nr_throttled``; empty where they cannot be read."""
+
+
+class Contest(Record):
+    """Busy loops of several pods on one CPU; each gets CPU time by the weight of its request."""
+
+    spins: dict[str, Spin]
+    """By container of the case's pod."""
+    rival: Spin
+    """The pod that all others are compared with."""
+    rival_request: int
+    """Its request in millicores."""
+
+
+class Use(Record):
+    """What the kernel let a pod's containers have, all of them at once."""
+
+    at: datetime
+    steps: int
+    """How many of the case's changes had been made."""
+    burns: dict[str, list[Burn]] = {}
+    """By container; more than one where the first decided nothing."""
+    fills: dict[str, list[Fill]] = {}
+    contests: list[Contest] = []
+    trouble: str = ""
+    """Why something could not be measured."""
 
 
 class Answer(Record):
@@ -93,6 +155,9 @@ class Answer(Record):
     memory_bytes: int | None = None
     """Usage including page cache."""
     burn: Burn | None = None
+    """Only in runs of version 0.1, where a new process of the container ran the loop."""
+    node_at: datetime | None = None
+    """The same moment by the node's own clock."""
 
 
 class Snapshot(Record):
@@ -161,6 +226,19 @@ class Arena(Record):
     """The state that carried the condition ``Deferred``."""
     waiting: Snapshot | None = None
     """The pod while it waited."""
+    window: Pulsed | None = None
+    """The time in which it had to wait; not recorded by version 0.1."""
+    settling: Pulsed | None = None
+    """The time that it had once there was room; not recorded by version 0.1."""
+
+
+class Hold(Record):
+    """The time after the last change, in which nothing may go back."""
+
+    looks: list[Look] = []
+    """Every state since the first change that no step has."""
+    end: Snapshot
+    """The pod at the end of the case."""
 
 
 class Case(Record):
@@ -179,6 +257,10 @@ class Case(Record):
     kernel_trace: dict[str, list[tuple[datetime, Kernel]]] = {}
     """By container: every value that its first process saw, in the trial's own time."""
     arena: Arena | None = None
+    hold: Hold | None = None
+    """``None`` in runs of version 0.1, which looked once."""
+    uses: list[Use] | None = None
+    """``None`` in runs of version 0.1, which believed the kernel's files."""
 
 
 class ResizeObservation(Observation):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from kar_checks.checks.resize import kernel
@@ -27,6 +26,7 @@ from kar_checks.checks.resize.observation import (
     Step,
 )
 from kar_checks.checks.resize.state import status_differences
+from kar_checks.checks.ruling import Ruling
 from kar_checks.cluster import pods
 from kar_checks.model import Fact, Mutation, Outcome
 from kar_checks.profile import Profile
@@ -41,30 +41,19 @@ _BELOW_USAGE = re.compile(r"(?i)below current usage")
 _RELEVANT = re.compile(r"\.(resources|resizePolicy|restartPolicy|command|image)\b")
 
 
-@dataclass(frozen=True)
-class Ruling:
-    """An outcome with its reason, in the words of a finding."""
-
-    outcome: Outcome
-    reason: str
-    summary: str
-    facts: list[Fact] = field(default_factory=list[Fact])
-    help: str = ""
-
-
 def fail(reason: str, summary: str, facts: Iterable[Fact] = ()) -> Ruling:
     """Return a ruling against the cluster."""
-    return Ruling(Outcome.FAIL, reason, summary, list(facts))
+    return Ruling(Outcome.FAIL, reason, summary, facts=list(facts))
 
 
 def undecided(reason: str, summary: str, facts: Iterable[Fact] = (), advice: str = "") -> Ruling:
     """Return a ruling that the observation decides nothing."""
-    return Ruling(Outcome.INCONCLUSIVE, reason, summary, list(facts), advice)
+    return Ruling(Outcome.INCONCLUSIVE, reason, summary, help=advice, facts=list(facts))
 
 
 def not_applicable(reason: str, summary: str, facts: Iterable[Fact] = ()) -> Ruling:
     """Return a ruling that the platform excludes this by design, with the cause that was seen."""
-    return Ruling(Outcome.NOT_APPLICABLE, reason, summary, list(facts))
+    return Ruling(Outcome.NOT_APPLICABLE, reason, summary, facts=list(facts))
 
 
 # -- before the first change -----------------------------------------------------------------
@@ -88,7 +77,7 @@ def start_ruling(
 def _mutated(case: Case, mutations: Iterable[Mutation], *, all_containers: bool) -> Ruling | None:
     changed = [
         one
-        for one in mutations
+        for one in pods.relevant(mutations)
         if one.object == f"Pod/{case.pod}"
         and (_RELEVANT.search(one.field) or (all_containers and one.stored == "added"))
     ]
@@ -100,7 +89,7 @@ def _mutated(case: Case, mutations: Iterable[Mutation], *, all_containers: bool)
         f"the cluster changed {first.field} of pod {case.pod} on its way in: sent "
         f"{first.sent}, stored {first.stored}",
         [_mutation_fact(one) for one in changed],
-        pods.OPT_OUT,
+        pods.opt_out(changed),
     )
 
 
@@ -156,9 +145,9 @@ def step_ruling(case: Case, before: Snapshot, step: Step, profile: Profile) -> R
         _restart(case, before, after, step)
         or _pending(step, after)
         or unsettled_ruling(step, after, profile)
-        or _changed_by_others(step, after)
+        or changed_by_others(step, after, step.patch.generation)
         or inside_ruling(after, _specs(after.look))
-        or _status(after)
+        or status_ruling(after, _specs(after.look))
     )
 
 
@@ -200,8 +189,8 @@ def _refused(step: Step) -> Ruling | None:
             Outcome.ERROR,
             patch.reason,
             f"{step.name}: the API refused: {patch.message}",
-            facts,
-            "grant patch on pods/resize, or exempt a namespace and name it by --namespace",
+            help="grant patch on pods/resize, or exempt a namespace and name it by --namespace",
+            facts=facts,
         )
     return fail(
         "refused", f"{step.name}: the API refused an ordinary resize: {patch.message}", facts
@@ -222,13 +211,14 @@ def _request_changed(before: Snapshot, step: Step) -> Ruling | None:
     return None
 
 
-def _changed_by_others(step: Step, after: Snapshot) -> Ruling | None:
-    if after.look.generation == step.patch.generation:
+def changed_by_others(step: Step, after: Snapshot, generation: int | None) -> Ruling | None:
+    """Rule on a spec that is not the one of our last accepted request."""
+    if after.look.generation == generation:
         return None
     fact = Fact(
         name="metadata.generation",
         value=str(after.look.generation),
-        expected=str(step.patch.generation),
+        expected=str(generation),
     )
     return undecided("mutated", f"{step.name}: somebody else changed the pod's spec", [fact])
 
@@ -259,7 +249,7 @@ def restart_ruling(case: Case, before: Snapshot, after: Snapshot, step: Step) ->
             )
         how = f"exit code {ended.exit_code} ({ended.reason or 'no reason'})"
         facts.append(Fact(name=f"{name}: lastState", value=how, expected="no end"))
-        if _before(ended.finished_at, step.patch.at):
+        if _ended_before(before.answers.get(name), ended.finished_at, step.patch.at):
             return undecided(
                 "restarted_before", f"{step.name}: {name} had ended before: {how}", facts
             )
@@ -340,7 +330,8 @@ def _process(case: Case, name: str, old: Answer | None, new: Answer | None) -> l
                 source="/proc/1/stat",
             )
         )
-    if not _proved(case.kept[name], new):
+    # Who came after a restart that was asked for never knew the text.
+    if _proved(case.kept[name], old) and not _proved(case.kept[name], new):
         out.append(
             Fact(name=f"{name}: memory", value="lost", expected="kept", source="answer to a nonce")
         )
@@ -352,12 +343,23 @@ def _proved(kept: str, answer: Answer) -> bool:
     return answer.proof == want
 
 
-def _before(finished: str, moment: datetime) -> bool:
-    """Say whether an end was surely earlier; Kubernetes writes whole seconds."""
+def _ended_before(alive: Answer | None, finished: str, patched: datetime) -> bool:
+    """Say whether a process surely ended before a request, by one clock.
+
+    ``alive`` is its last answer before the request. The node's clock may differ from ours, so
+    that the moment of the request is found on the node's clock. A run that did not record that
+    clock still knows that the process answered just before.
+    """
     try:
-        return datetime.fromisoformat(finished) + timedelta(seconds=2) < moment
+        end = datetime.fromisoformat(finished) + timedelta(seconds=1)  # written in whole seconds
     except ValueError:
         return False
+    if alive is None:
+        return end + timedelta(seconds=1) < patched
+    gap = patched - alive.at
+    if alive.node_at is None:
+        return gap > timedelta(seconds=3) and end + timedelta(seconds=1) < patched
+    return end < alive.node_at + gap
 
 
 def _pending(step: Step, after: Snapshot) -> Ruling | None:
@@ -466,8 +468,9 @@ def inside_ruling(
     return fail("kernel_value_differs", f"the kernel does not hold the resources: {told}", wrong)
 
 
-def _status(after: Snapshot) -> Ruling | None:
-    wrong = status_differences(after.look, _specs(after.look))
+def status_ruling(after: Snapshot, wanted: Mapping[str, Resources]) -> Ruling | None:
+    """Rule whether the status shows the resources that are wanted."""
+    wrong = status_differences(after.look, wanted)
     if not wrong:
         return None
     facts = [Fact(name="status", value=one, source="status.containerStatuses") for one in wrong]

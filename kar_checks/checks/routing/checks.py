@@ -27,6 +27,13 @@ _NEEDS = Needs(
         Right(_MAKE, _GROUP, "gateways"),
         Right(_MAKE, _GROUP, "httproutes"),
         Right(("list",), _GROUP, "gatewayclasses", cluster=True),
+        Right(
+            ("list",),
+            "networking.k8s.io",
+            "networkpolicies",
+            optional=True,
+            only_for="the NetworkPolicy that keeps traffic from the backends",
+        ),
     ),
 )
 
@@ -95,10 +102,21 @@ TOPIC = Topic(
             budget_seconds=150,
         ),
         Check(
+            id="routing.steady",
+            title="A pool is served all the time",
+            proves="While changes of load converge, and for at least 30 s in all, a client sends "
+            "five completions a second to the pool, and each is answered with 200 by a server, "
+            "without a pause of more than a second; the samples between count, too.",
+            fails_when="There is more than one episode of bad answers or of none, or one of more "
+            "than 5 s. A single shorter one is not decided.",
+            budget_seconds=150,
+        ),
+        Check(
             id="routing.failure_mode",
             title="Without its picker a pool fails open or closed, as it says",
             proves="When the picker's pod is gone, requests to the pool with FailClose are refused "
-            "and reach no server, and all to the pool with FailOpen are answered.",
+            "and reach no server, while all to the pool with FailOpen and to a Service before the "
+            "same servers are answered.",
             fails_when="The closed pool answers, or the open one does not.",
             budget_seconds=180,
         ),

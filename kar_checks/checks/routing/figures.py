@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kar_checks.checks.ingress.figures import shares
+from kar_checks.checks.ingress.steady import Steady, figure
 from kar_checks.checks.routing.observation import Adapters, ClassObservation, Load, Phase
 from kar_checks.model import Fault, Figure, Hop, Stop
 
@@ -26,6 +27,8 @@ def draw(
                 _shares(_CHECK, name, title, phases, confidence),
                 _way(name, phase, one.gateway.address, picker),
             ]
+        if isinstance(one.steady, Steady) and (drawn := figure(one.steady, "routing.steady", name)):
+            found.append(drawn)
         if isinstance(one.adapters, Adapters):
             title = f"Share of the requests for an adapter, {name}"
             found.append(_shares(_ADAPTERS, name, title, one.adapters.phases, confidence))

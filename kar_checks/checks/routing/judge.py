@@ -7,8 +7,10 @@ picks agree in every phase, then whether the balanced phases were even; only the
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
+from kar_checks.checks.ingress import steady
 from kar_checks.checks.ingress.records import Parent, Sample, told
 from kar_checks.checks.ingress.ruling import (
     INSTALL_POOLS,
@@ -16,15 +18,18 @@ from kar_checks.checks.ingress.ruling import (
     disagreeing,
     error,
     failed,
+    hindered,
     missing_pools,
     mutated,
     passed,
     unanswered,
     undecided,
     unsettled,
+    waited,
     without_gateway,
 )
 from kar_checks.checks.ingress.statistics import chance_of_fall, fewer, interval
+from kar_checks.checks.ingress.steady import Steady
 from kar_checks.checks.routing.observation import (
     Adapters,
     ClassObservation,
@@ -36,7 +41,7 @@ from kar_checks.checks.routing.observation import (
     Status,
     Unready,
 )
-from kar_checks.checks.ruling import Ruling
+from kar_checks.checks.ruling import Ruling, not_recorded
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
@@ -81,7 +86,7 @@ def _rule(
     check: str, seen: ClassObservation | Fault, observed: RoutingObservation, profile: Profile
 ) -> Ruling:
     if isinstance(seen, Fault):
-        return error(seen)
+        return hindered(error(seen), observed.around)
     if not seen.accepted:
         return undecided("class_not_accepted", "no controller accepts the class")
     if ruling := mutated(observed.mutations) or without_gateway(seen.gateway):
@@ -89,9 +94,11 @@ def _rule(
     part, rule = _RULES[check]
     found = getattr(seen, part)
     if isinstance(found, Fault):
-        return error(found)
+        return hindered(error(found), observed.around)
+    waits = [waited(seen.settled, "the pool's route was made")] if seen.settled else []
+    waits += [waited(one, f"the route {host} was made") for host, one in seen.others.items()]
     if check != "routing.pool_status" and seen.settled and (ruling := unsettled(seen.settled)):
-        return ruling
+        return replace(hindered(ruling, observed.around), facts=waits)
     if check == "routing.failure_mode" and observed.picker == "built-in":
         return Ruling(
             Outcome.NOT_APPLICABLE,
@@ -101,7 +108,8 @@ def _rule(
         )
     if found is None:
         return NOT_MEASURED
-    return rule(found, seen, profile)
+    ruling = hindered(rule(found, seen, profile), observed.around)
+    return replace(ruling, facts=[*ruling.facts, *waits])
 
 
 # -- what is said ---------------------------------------------------------------------------
@@ -150,6 +158,8 @@ def _pool_status(found: Status, seen: ClassObservation, _: Profile) -> Ruling:
             "errors, and nothing at a server",
             facts,
         )
+    if ruling := _refused(traffic, found.bad_control, facts):
+        return ruling
     return passed(
         "status_is_true",
         f"a good pool is accepted, and one without its picker is reported ({resolved.reason}) and "
@@ -157,6 +167,30 @@ def _pool_status(found: Status, seen: ClassObservation, _: Profile) -> Ruling:
         "a good pool refused, or a bad one resolved or answering",
         facts,
     )
+
+
+def _refused(sample: Sample, control: Sample | None, facts: list[Fact]) -> Ruling | None:
+    """Ask whether errors are refusals: a gateway that is out of order gives them to everybody."""
+    if control is None:
+        return not_recorded("requests to a Service before the same servers at the same time")
+    facts.append(
+        Fact(
+            name="a Service before the same servers, meanwhile",
+            value=told(control.tallies),
+            expected="answers",
+            source="the control: what is refused is the pool, and not everybody",
+        )
+    )
+    if ruling := unanswered(control):
+        return replace(ruling, facts=facts)
+    if not all(one.status >= 400 for one in sample.tallies):
+        return undecided(
+            "not_refused",
+            f"the pool neither answers nor refuses: {told(sample.tallies)}",
+            "look at the gateway's log",
+            facts,
+        )
+    return None
 
 
 def _said(what: str, parent: Parent) -> list[Fact]:
@@ -266,7 +300,9 @@ def _measured(phase: Phase) -> Ruling | None:
     sample = phase.sample
     if ruling := unanswered(sample) or disagreeing(sample):
         return ruling
-    if phase.decisions is not None and phase.decisions != sample.sent:
+    # A request that was sent again, for its kept connection was closed, may have been picked twice.
+    most = sample.sent + sample.again
+    if phase.decisions is not None and not sample.sent <= phase.decisions <= most:
         return undecided(
             "picks_differ",
             f"{phase.name}: {sample.sent} requests were sent, and the picker counts "
@@ -530,6 +566,8 @@ def _failure_mode(found: Failure, _: ClassObservation, __: Profile) -> Ruling:
             "errors, and nothing at a server",
             facts,
         )
+    if ruling := _refused(closed, found.control_after, facts):
+        return ruling
     if opened.good() < opened.sent:
         return failed(
             "open_pool_refuses",
@@ -547,11 +585,39 @@ def _failure_mode(found: Failure, _: ClassObservation, __: Profile) -> Ruling:
     )
 
 
+# -- outages --------------------------------------------------------------------------------
+
+
+def _steady(found: Steady, seen: ClassObservation, profile: Profile) -> Ruling:
+    others = [
+        (one.began, bad)
+        for one in _over_the_pool(seen)
+        if one.began is not None
+        for bad in one.failures
+    ]
+    return steady.rule(found, others, profile, "the pool's route")
+
+
+def _over_the_pool(seen: ClassObservation) -> list[Sample]:
+    """Return the samples of which every request had to be answered, over the steady route."""
+    found: list[Sample] = []
+    if isinstance(seen.load, Load):
+        found += [one.sample for one in (*seen.load.phases, *seen.load.held)]
+    if isinstance(seen.prefixes, Prefixes):
+        found += [seen.prefixes.first, seen.prefixes.repeats]
+    if isinstance(seen.adapters, Adapters):
+        found += [one.sample for one in seen.adapters.phases]
+    if isinstance(seen.unready, Unready):
+        found.append(seen.unready.before)
+    return found
+
+
 _RULES: dict[str, tuple[str, Callable[..., Ruling]]] = {
     "routing.pool_status": ("status", _pool_status),
     "routing.follows_load": ("load", _follows_load),
     "routing.prefix_affinity": ("prefixes", _prefix_affinity),
     "routing.adapter_affinity": ("adapters", _adapter_affinity),
     "routing.avoids_unready": ("unready", _avoids_unready),
+    "routing.steady": ("steady", _steady),
     "routing.failure_mode": ("failure", _failure_mode),
 }

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.ingress.records import GatewaySeen, Parent, Sample, Settled
+from kar_checks.checks.ingress.records import (
+    GatewaySeen,
+    Parent,
+    Sample,
+    Settled,
+    Surroundings,
+)
+from kar_checks.checks.ingress.steady import Steady
 from kar_checks.model import Fault, Observation, Record
 
 
@@ -15,6 +22,8 @@ class Status(Record):
     bad: list[Parent] | None
     """``None`` where no pool refers to a picker."""
     bad_traffic: Sample | None = None
+    bad_control: Sample | None = None
+    """Requests to a Service before the same servers, at the same time."""
 
 
 class Phase(Record):
@@ -82,6 +91,8 @@ class Failure(Record):
     open_before: Sample
     close_after: Sample | None = None
     open_after: Sample | None = None
+    control_after: Sample | None = None
+    """Requests to a Service before the same servers, at the same time as the two."""
 
 
 class ClassObservation(Record):
@@ -92,11 +103,14 @@ class ClassObservation(Record):
     gateway: GatewaySeen | None = None
     settled: Settled | None = None
     """Until the pool's servers answered steadily."""
+    others: dict[str, Settled] = {}
+    """The same over the other routes: of the Service (``plain``) and of the ``open`` pool."""
     status: Status | Fault | None = None
     load: Load | Fault | None = None
     prefixes: Prefixes | Fault | None = None
     adapters: Adapters | Fault | None = None
     unready: Unready | Fault | None = None
+    steady: Steady | Fault | None = None
     failure: Failure | Fault | None = None
 
 
@@ -109,3 +123,4 @@ class RoutingObservation(Observation):
     """The picker's image, or ``built-in``."""
     wanted: str
     classes: dict[str, ClassObservation | Fault]
+    around: Surroundings | None = None

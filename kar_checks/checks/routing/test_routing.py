@@ -39,6 +39,11 @@ def test_a_server_that_is_not_ready_gets_nothing(routing: Observation, verdict: 
     verdict(routing)
 
 
+@pytest.mark.check("routing.steady")
+def test_a_pool_is_served_all_the_time(routing: Observation, verdict: Verdict) -> None:
+    verdict(routing)
+
+
 @pytest.mark.check("routing.failure_mode")
 def test_a_pool_fails_open_or_closed_as_it_says(routing: Observation, verdict: Verdict) -> None:
     verdict(routing)

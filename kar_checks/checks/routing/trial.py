@@ -2,18 +2,31 @@
 
 What is changed is only what the servers report; what is counted is who answers. So a difference
 between phases has one cause. Classes are assessed one after the other, for they share the servers.
+
+While a change converges, a steady client asks over the pool: an outage between samples is seen.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from kar_checks.checks.ingress.records import Sample, Settled
-from kar_checks.checks.ingress.site import PORT, Site, accepted, classes, pools_served
+from kar_checks.checks.ingress.records import Sample, Settled, Surroundings
+from kar_checks.checks.ingress.site import (
+    COMPLETION,
+    PATH,
+    PORT,
+    Site,
+    accepted,
+    classes,
+    pools_served,
+)
 from kar_checks.checks.ingress.site import manifests as site_manifests
+from kar_checks.checks.ingress.steady import Steady, Watch, watch, watched
 from kar_checks.checks.routing import measures
 from kar_checks.checks.routing.figures import draw
 from kar_checks.checks.routing.observation import (
@@ -53,14 +66,15 @@ SLOW: Object = {"delay": 2.0}
 ADAPTER = "kar-adapter"
 HAS_ADAPTER: Object = {"adapters": [ADAPTER]}
 _POOL = {"kar-checks.dev/pool": "routing"}
-_PATH = "/v1/completions"
-_UNIQUE = '{"model": "kar-model", "prompt": "{r} {n}", "max_tokens": 4}'
+_PLAIN = "routing-plain"
+"""A Service before the same servers; its route is the control where a pool is to refuse."""
+_UNIQUE = str(COMPLETION["body"])
 _ADAPTED = _UNIQUE.replace("kar-model", ADAPTER)
 _LONG = '{"model": "kar-model", "prompt": "{p} {n}", "max_tokens": 4}'
-_JSON = {"content-type": "application/json"}
 _CONTROL_REQUESTS = 60
 _FEW = 20
 PREFIXES, REPEATS = 8, 18
+_WATCH_SECONDS = 10.0
 _HELD_RATE = 50
 _HELD_REQUESTS = 150
 
@@ -78,11 +92,15 @@ def run(trial: Trial) -> RoutingObservation:
     served = pools_served(trial)
     found = classes(trial) if served else {}
     seen: dict[str, ClassObservation | Fault] = {}
+    around: Surroundings | None = None
     if found:
         site = Site(trial, TOPIC)
+        site.expose(_PLAIN, _POOL)
         site.start(dict.fromkeys(SERVERS, _POOL))
         for name, stored in found.items():
             seen |= trial.side_by_side({name: partial(_assess, site, name, stored, built_in)})
+        with contextlib.suppress(HarnessError):
+            around = site.surroundings()
     return RoutingObservation(
         trial=TOPIC,
         evidence=Evidence.SYNTHETIC,
@@ -94,6 +112,7 @@ def run(trial: Trial) -> RoutingObservation:
         picker=picker,
         wanted=profile.text("gateway.class"),
         classes=seen,
+        around=around,
     )
 
 
@@ -117,14 +136,15 @@ def _assess(site: Site, name: str, stored: Object, built_in: bool) -> ClassObser
     if not ready.programmed:
         return seen
     place.address = ready.address
-    settled = place.settle()
-    seen = seen.model_copy(update={"settled": settled})
+    settled, others = place.settle()
+    seen = seen.model_copy(update={"settled": settled, "others": others})
     parts: dict[str, tuple[str, Callable[[], object]]] = {
         "status": ("routing.pool_status", place.status),
         "load": ("routing.follows_load", place.load),
         "prefixes": ("routing.prefix_affinity", place.prefixes),
         "adapters": ("routing.adapter_affinity", place.adapters),
         "unready": ("routing.avoids_unready", place.unready),
+        "steady": ("routing.steady", partial(place.steady, settled)),
         "failure": ("routing.failure_mode", place.failure),
     }
     for part, (check, measure) in parts.items():
@@ -147,6 +167,7 @@ class _Place:
         self.controller = controller
         self.built_in = built_in
         self.address = ""
+        self.watches: list[Watch] = []
         self.picker: Picker | None = None
         seed = self.trial.profile.text("routing.seed") or secrets.token_hex(4)
         self.seed = seed
@@ -154,6 +175,12 @@ class _Place:
 
     def build(self) -> None:
         """Make pools, picker and routes."""
+        self.site.route(
+            self.gateway,
+            "plain",
+            _host("plain"),
+            [{"backendRefs": [{"name": _PLAIN, "port": PORT}]}],
+        )
         pool = f"{self.gateway}-pool"
         picker = f"{self.gateway}-picker"
         self._pool("close", pool, picker, "FailClose")
@@ -184,34 +211,36 @@ class _Place:
         }
         self.site.route(self.gateway, host, _host(host), [{"backendRefs": [backend]}])
 
-    def settle(self) -> Settled:
-        """Wait until the pool's servers answer steadily."""
-        return self.site.settle(
-            self.address, _host("close"), _PATH, method="POST", body=_UNIQUE, headers=_JSON
-        )
+    def settle(self) -> tuple[Settled, dict[str, Settled]]:
+        """Wait until the pool's servers answer steadily, and those of the other routes do."""
+        hosts = ["close", "plain", *([] if self.built_in else ["open"])]
+        with ThreadPoolExecutor(max_workers=len(hosts)) as threads:
+            found = {
+                host: threads.submit(self.site.settle, self.address, _host(host), PATH)
+                for host in hosts
+            }
+        others = {host: one.result() for host, one in found.items()}
+        return others.pop("close"), others
+
+    def _asking(self, count: int, *, host: str = "close", **task: object) -> Object:
+        return {"host": _host(host), "path": PATH, "count": count, "timeout": 15, **task}
 
     def ask(
         self,
         count: int,
         *,
         host: str = "close",
-        body: str = _UNIQUE,
         more: dict[str, str] | None = None,
         **task: object,
     ) -> Sample:
         """Send completions to a pool, with ``more`` headers."""
-        return self.site.sample(
-            self.address,
-            _host(host),
-            _PATH,
-            count,
-            headers={**_JSON, **(more or {})},
-            seconds=60,
-            timeout=15,
-            method="POST",
-            body=body,
-            **task,
-        )
+        asked = self._asking(count, host=host, headers=more or {}, **task)
+        return self.site.samples(self.address, [asked])[0]
+
+    def together(self, *hosts: str) -> list[Sample]:
+        """Send a few completions to several hosts at the same time."""
+        asked = [self._asking(_FEW, host=host, workers=_FEW) for host in hosts]
+        return self.site.samples(self.address, asked, together=True)
 
     # -- what is said -----------------------------------------------------------------------
 
@@ -228,9 +257,8 @@ class _Place:
         if self.built_in:
             return seen
         bad = self.site.parents(kind, f"{self.gateway}-lost", self.controller, "ResolvedRefs")
-        return seen.model_copy(
-            update={"bad": bad, "bad_traffic": self.ask(_FEW, host="lost", workers=_FEW)}
-        )
+        traffic, control = self.together("lost", "plain")
+        return seen.model_copy(update={"bad": bad, "bad_traffic": traffic, "bad_control": control})
 
     # -- causes -----------------------------------------------------------------------------
 
@@ -284,8 +312,35 @@ class _Place:
 
     def _converge(self) -> None:
         """Give the picker the stated time; nothing that could be watched tells what it knows."""
-        if self.trial.cluster.stopping.wait(self.trial.number("routing.convergence_seconds")):
+        seconds = self.trial.number("routing.convergence_seconds")
+        if "routing.steady" in self.trial.selected:
+            self._watch(seconds)
+        elif self.trial.cluster.stopping.wait(seconds):
             raise HarnessError(Reason.INTERRUPTED, "interrupted")
+
+    def _watch(self, seconds: float) -> None:
+        """Ask over the pool at a steady rate, beside all counts of picks."""
+        rate = self.trial.number("gateway.steady_rate")
+        task: Object = {
+            **COMPLETION,
+            **self._asking(max(1, round(seconds * rate))),
+            "do": "ask",
+            "address": self.address,
+            "port": 80,
+            "rate": rate,
+            "fresh": True,
+        }
+        done = self.site.do(task, seconds)
+        self.watches.append(watch(done["began"], rate, done["answers"]))
+
+    def steady(self, settled: Settled) -> Steady:
+        """Return what was seen while changes converged, and go on until it is long enough."""
+        wanted = self.trial.number("gateway.steady_seconds")
+        while (left := wanted - sum(map(watched, self.watches))) > 0:
+            self._watch(min(left + 1, _WATCH_SECONDS))
+            if self.trial.cluster.stopping.is_set():
+                raise HarnessError(Reason.INTERRUPTED, "interrupted")
+        return Steady(settled=settled, watches=self.watches)
 
     def prefixes(self) -> Prefixes:
         """Send long prefixes, each once and then several times."""
@@ -343,13 +398,16 @@ class _Place:
             open_before=self.ask(_FEW, host="open"),
         )
         gone = self.trial.workspace.delete(kinds.POD, picker.name)
-        self._converge()
+        if self.trial.cluster.stopping.wait(self.trial.number("routing.convergence_seconds")):
+            raise HarnessError(Reason.INTERRUPTED, "interrupted")
         still = self.trial.cluster.find(kinds.POD, picker.name, self.trial.namespace)
+        closed, opened, control = self.together("close", "open", "plain")
         return seen.model_copy(
             update={
                 "gone": gone and still is None,
-                "close_after": self.ask(_FEW, workers=_FEW),
-                "open_after": self.ask(_FEW, host="open", workers=_FEW),
+                "close_after": closed,
+                "open_after": opened,
+                "control_after": control,
             }
         )
 

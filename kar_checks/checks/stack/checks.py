@@ -9,6 +9,8 @@ _NEEDS = Needs(
     rights=(
         Right(("create", "get", "list", "watch", "delete"), "", "pods"),
         Right(("get",), "", "pods/log"),
+        # The client waits between its requests until the interfaces of the stack were read.
+        Right(("create", "get"), "", "pods/exec"),
         Right(("create", "get", "delete"), "", "configmaps"),
         Right(("create", "get", "delete"), "", "secrets"),
         # The stack is looked at and never changed: its pods, their logs, their interfaces.
@@ -54,12 +56,14 @@ TOPIC = Topic(
         Check(
             id="stack.transferred",
             title="The KV state moves from prefill to decode",
-            proves="Long prompts that nobody has sent before were computed by prefill pods and "
-            "their state arrived in decode pods, with a grade of proof: the engines' own token "
-            "accounts, bytes that the pods' interfaces carried, and our request ids in the logs of "
-            "exactly one pod of each phase.",
+            proves="Prompts that nobody has sent before were computed by prefill pods and the "
+            "state of every one arrived in decode pods, with a grade of proof: the engines' own "
+            "token accounts; bytes that the interfaces of both sides carried beyond what they "
+            "carry without requests, more for long prompts than for short ones, and as many as "
+            "the engines count or the connections between the pods carried; and our request ids "
+            "in the logs of exactly one pod of each phase.",
             fails_when="Decode computed the prompts itself although every request was answered, "
-            "or the engines claim bytes that the interfaces did not carry.",
+            "or the interfaces did not carry what the engines claim, or hardly more than text.",
             budget_seconds=300,
         ),
     ),

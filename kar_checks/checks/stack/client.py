@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kar_checks.checks.stack.endpoints import together
 from kar_checks.checks.stack.engines import Sample, known
-from kar_checks.checks.stack.observation import Answer, Batch, Counters
+from kar_checks.checks.stack.observation import Answer, Batch, Counters, Step
 from kar_checks.checks.trial import manifest
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
@@ -18,6 +19,11 @@ from kar_checks.profile import Profile
 
 NAME = "kar-stack-client"
 PROBE = "stack_client"
+STEPS = "/scratch"
+"""Where the client stops for whoever reads along."""
+WAIT_SECONDS = 15
+"""How long one question for the next stop lasts: shorter than the patience of any proxy."""
+MOMENTS = ("first", "quiet", "before", "after")
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ def config(profile: Profile, *, run: str, pods: Sequence[Address]) -> Object:
         "warm_up": int(number("stack.warm_up")),
         "at_once": int(number("stack.at_once")),
         "words": int(number("stack.prompt_words")),
+        "short_words": max(1, int(number("stack.prompt_words") * number("stack.short_share"))),
+        "steps": STEPS,
         "answer_tokens": int(number("stack.answer_tokens")),
         "request_seconds": number("stack.request_seconds"),
         "quiet_seconds": number("stack.quiet_seconds"),
@@ -66,6 +74,12 @@ def config(profile: Profile, *, run: str, pods: Sequence[Address]) -> Object:
         "metadata": {"name": NAME},
         "data": {"config.json": json.dumps(content)},
     }
+
+
+def next_step(number: int) -> list[str]:
+    """Return the command that lets the client go on, and waits for its stop of that number."""
+    words = ["python3", "-I", "-S", f"/probe/{PROBE}.py", "step"]
+    return [*words, str(number), STEPS, str(WAIT_SECONDS)]
 
 
 def secret(token: str) -> Object:
@@ -97,43 +111,53 @@ class Told:
 
 def read(lines: Iterable[dict[str, Any]], quiet_seconds: float) -> Told:
     """Sort the client's lines into records."""
-    counters: dict[tuple[str, str], Counters] = {}
-    versions: dict[str, str] = {}
-    answers: list[Answer] = []
-    warm: list[dict[str, Any]] = []
-    path, model, problem = "", "", ""
+    found: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
-        event = line.get("event")
-        if event == "counters":
-            counters[line["moment"], line["pod"]] = Counters(
-                at=line["at"],
-                endpoint=line["endpoint"],
-                families=line["families"],
-                samples=[
-                    Sample(name=name, labels=labels, value=value)
-                    for name, labels, value in line["samples"]
-                ],
-            )
-        elif event == "version":
-            versions[line["pod"]] = line["text"]
-        elif event == "serves":
-            path, model = line["path"], line["model"]
-        elif event == "warm_up":
-            warm.append(line)
-        elif event == "answer":
-            answers.append(
-                Answer.model_validate(
-                    {key: line[key] for key in Answer.model_fields if key in line}
-                )
-            )
-        elif event == "problem":
-            problem = line["text"]
+        found.setdefault(str(line.get("event")), []).append(line)
+    warm, steps = found.get("warm_up", []), found.get("step", [])
+    serves = found.get("serves", [{"path": "", "model": ""}])[-1]
+    alone = any(not one["waited"] for one in steps)
     batch = Batch(
-        path=path,
-        model=model,
+        path=serves["path"],
+        model=serves["model"],
         warm_up=len(warm),
         warm_up_tokens=sum(one.get("prompt_tokens") or 0 for one in warm),
         quiet_seconds=quiet_seconds,
-        answers=answers,
+        answers=[
+            Answer.model_validate({key: line[key] for key in Answer.model_fields if key in line})
+            for line in found.get("answer", [])
+        ],
+        steps=[
+            Step.model_validate({"did": one["did"], "requests": one["requests"]}) for one in steps
+        ],
+        steps_why_not="the client did not wait until the interfaces were read" if alone else "",
     )
-    return Told(batch=batch, counters=counters, versions=versions, problem=problem)
+    return Told(
+        batch=batch,
+        counters=_counters(found.get("counters", [])),
+        versions={one["pod"]: one["text"] for one in found.get("version", [])},
+        problem=found["problem"][-1]["text"] if "problem" in found else "",
+    )
+
+
+def _counters(lines: list[dict[str, Any]]) -> dict[tuple[str, str], Counters]:
+    """Return the counters by moment and pod; what two endpoints of a pod tell counts once."""
+    by_pod: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        by_pod.setdefault(line["pod"], []).append(line)
+    out: dict[tuple[str, str], Counters] = {}
+    for pod, moments in by_pod.items():
+        readings = [
+            {
+                endpoint: [
+                    Sample(name=name, labels=labels, value=value) for name, labels, value in samples
+                ]
+                for endpoint, samples in one["by_endpoint"].items()
+            }
+            for one in moments
+        ]
+        for one, samples in zip(moments, together(readings), strict=True):
+            out[one["moment"], pod] = Counters(
+                at=one["at"], endpoint=one["endpoint"], families=one["families"], samples=samples
+            )
+    return out

@@ -28,8 +28,11 @@ class Metric(Record):
     """One name of a quantity; of its samples those with these ``labels`` are summed."""
 
     metric: str
+    """As the engine itself calls it, with the first of its prefixes."""
     labels: dict[str, str] = {}
     factor: float = 1
+    part: bool = False
+    """Whether it tells a part of the quantity only, so that more may be right, too."""
 
 
 class Engine(Record):
@@ -38,9 +41,21 @@ class Engine(Record):
     name: str
     title: str
     prefixes: list[str]
+    """How its metrics begin: by itself, then as others pass them on."""
+    bare: list[str] = []
+    """Metrics that some releases export without any prefix."""
     version: str = ""
     """A path at which it tells its version."""
     quantities: dict[Quantity, list[Metric]]
+
+    def names(self, metric: str) -> list[str]:
+        """Return every name that a metric of this engine has somewhere, its own first."""
+        rest = metric.removeprefix(self.prefixes[0])
+        return [prefix + rest for prefix in self.prefixes] + [rest] * (rest in self.bare)
+
+    def exports(self, name: str) -> bool:
+        """Say whether a metric, or the beginning of its name, is one of this engine's."""
+        return name in self.bare or name.startswith(tuple(self.prefixes))
 
 
 class Simulator(Record):
@@ -51,6 +66,8 @@ class Simulator(Record):
     """Parts of image references."""
     words: list[str]
     """Parts of what it answers at the version path, or of its command."""
+    flags: list[str]
+    """Options that no real engine has."""
 
 
 class Known(Record):
@@ -69,10 +86,11 @@ class Known(Record):
     def metrics(self) -> list[str]:
         """Return every metric that is read, so that a probe need not print all of them."""
         names = {
-            one.metric
+            name
             for engine in self.engines
             for given in engine.quantities.values()
             for one in given
+            for name in engine.names(one.metric)
         }
         return sorted({*names, self.start})
 
@@ -110,32 +128,40 @@ def is_worker(labels: Mapping[str, str]) -> bool:
 def engines_of(families: Iterable[str]) -> list[Engine]:
     """Return the engines whose metrics are among these families, in the order of the data."""
     names = list(families)
-    return [
-        one
-        for one in known().engines
-        if any(name.startswith(prefix) for name in names for prefix in one.prefixes)
-    ]
+    return [one for one in known().engines if any(map(one.exports, names))]
 
 
 def quantities(families: Iterable[str], samples: Iterable[Sample]) -> dict[Quantity, float]:
     """Return what a pod's samples say, by quantity; what it does not export is absent."""
     given = list(samples)
     out: dict[Quantity, float] = {}
+    for quantity, (name, one) in _told(families, given).items():
+        # A labelled series that has not been counted yet is absent; its metric is not.
+        values = [
+            sample.value
+            for sample in given
+            if sample.name == name and one.labels.items() <= sample.labels.items()
+        ]
+        out[quantity] = sum(values) * one.factor
+    return out
+
+
+def told_in_part(quantity: Quantity, families: Iterable[str], samples: Iterable[Sample]) -> bool:
+    """Say whether what a pod tells of a quantity may be a part of it only."""
+    found = _told(families, list(samples)).get(quantity)
+    return found is not None and found[1].part
+
+
+def _told(families: Iterable[str], samples: list[Sample]) -> dict[Quantity, tuple[str, Metric]]:
+    """Return by which metric each quantity is told, and under which name."""
+    there = {one.name for one in samples}
+    out: dict[Quantity, tuple[str, Metric]] = {}
     for engine in engines_of(families):
         for quantity, metrics in engine.quantities.items():
-            if quantity in out:
-                continue
             for one in metrics:
-                values = [
-                    sample.value
-                    for sample in given
-                    if sample.name == one.metric and one.labels.items() <= sample.labels.items()
-                ]
-                # A labelled series that has not been counted yet is absent; its metric is not.
-                there = any(sample.name == one.metric for sample in given)
-                if there:
-                    out[quantity] = sum(values) * one.factor
-                    break
+                name = next((name for name in engine.names(one.metric) if name in there), "")
+                if quantity not in out and name:
+                    out[quantity] = name, one
     return out
 
 

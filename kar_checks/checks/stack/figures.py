@@ -170,7 +170,7 @@ def _answers(seen: StackObservation) -> Figure:
                     Span(
                         start=one.at - begun,
                         end=one.at - begun + one.seconds,
-                        state="waits" if one.status == 200 and one.text else "failed",
+                        state="waits" if one.answered else "failed",
                     )
                 ],
             )

@@ -1,16 +1,18 @@
 """The verdicts on the user's own stack: observation and profile in, findings out. Pure.
 
 What may have spoiled the batch (nobody answered, a pod restarted, somebody else's requests) goes
-before every claim; then whether decode worked alone, which is the most common lie; then what the
-engines claim and no interface carried; then the grade of proof.
+before every claim; then whether decode worked alone, which is the most common lie; then whether the
+servers are a simulator; then what no interface carried; then the grade of proof.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import median
 from typing import cast
 
-from kar_checks.checks.ruling import Ruling
+from kar_checks.checks.ruling import Ruling, not_recorded, unless_beside
+from kar_checks.checks.stack.carried import Moved
 from kar_checks.checks.stack.observation import StackObservation, StackPod
 from kar_checks.checks.stack.proof import (
     Carried,
@@ -24,12 +26,17 @@ from kar_checks.checks.stack.proof import (
 from kar_checks.model import Fact, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
+_COUNTED = ("bytes_not_carried", "nothing_moved", "decode_only")
+"""Failures by counters, to which the requests of another run may have added."""
+
 
 def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     """Judge one check."""
     observed = cast("StackObservation", seen)
     proof = Proof(observed, profile)
     ruling = _RULES[check](observed, proof, profile)
+    if ruling.reason in _COUNTED:
+        ruling = unless_beside(ruling, seen)
     return [
         ruling.finding(
             check,
@@ -52,7 +59,7 @@ def _served(seen: StackObservation, proof: Proof, _: Profile) -> Ruling:
             "look whether the URL is reached from a pod in the cluster, and give --target-model",
         )
     total, good = len(answers), len(proof.answered)
-    bad = [one for one in answers if one.status != 200 or not one.text]
+    bad = [one for one in answers if not one.answered]
     if not bad:
         return Ruling(
             Outcome.PASS,
@@ -80,7 +87,7 @@ def _served(seen: StackObservation, proof: Proof, _: Profile) -> Ruling:
 
 
 def _problem(seen: StackObservation) -> str:
-    bad = next(one for one in seen.batch.answers if one.status != 200 or not one.text)
+    bad = next(one for one in seen.batch.answers if not one.answered)
     status = f"HTTP {bad.status}" if bad.status else "no answer"
     return f"{status} {bad.problem}".strip()[:200]
 
@@ -136,8 +143,16 @@ def _worked(proof: Proof, group: list[StackPod]) -> bool:
 def _transferred(seen: StackObservation, proof: Proof, profile: Profile) -> Ruling:
     if ruling := _spoiled(seen, proof, profile) or _decode_only(proof):
         return ruling
+    if proof.signs:
+        return _undecided(
+            "simulator",
+            f"this is a simulator, whose KV transfer is invented: {proof.simulator}",
+            "assess a stack with a real engine",
+        )
     carried = proof.bytes
     if carried.verdict is Carried.NO:
+        if not proof.seen_by_decode:
+            return _elsewhere(proof)
         if carried.claimed:
             return Ruling(
                 Outcome.FAIL,
@@ -154,13 +169,8 @@ def _transferred(seen: StackObservation, proof: Proof, profile: Profile) -> Ruli
             would_change=f"at least {profile.number('stack.floor_bytes'):g} bytes for each prompt "
             "token between prefill and decode",
         )
-    if proof.simulator:
-        return _undecided(
-            "simulator",
-            f"this is a simulator, whose KV transfer is invented ({proof.simulator}), and no bytes "
-            "were seen to move",
-            "assess a stack with a real engine",
-        )
+    if carried.verdict is Carried.UNRECORDED:
+        return not_recorded("what the interfaces carried for each request, and without any")
     if proof.accounts is False:
         return _undecided(
             "accounts_disagree",
@@ -220,23 +230,79 @@ def _spoiled(seen: StackObservation, proof: Proof, profile: Profile) -> Ruling |
 
 def _decode_only(proof: Proof) -> Ruling | None:
     share = proof.remote_share
-    if share is None or share >= 1 - proof.tolerance:
-        return None
-    if share <= proof.tolerance:
-        return Ruling(
-            Outcome.FAIL,
-            "decode_only",
-            f"all {len(proof.answered)} requests were answered, and decode did the prefill itself: "
-            f"{_accounts(proof) or 'the prefill pods finished no request'}",
-            would_change="prompts that prefill pods compute",
+    if (received := proof.prefilled_elsewhere) is not None:
+        return _undecided(
+            "not_these_pods",
+            f"decode received {size(received)} while it served {len(proof.answered)} requests, and "
+            f"{_names(proof.prefill)} neither sent it nor saw the requests: other pods do the "
+            "prefill",
+            "name the prefill pods that decode uses by --target-prefill",
         )
+    if proof.unseen_by_decode:
+        return _elsewhere(proof)
+    if share is not None and share < 1 - proof.tolerance:
+        if proof.uncounted:
+            return _undecided(
+                "counters_incomplete",
+                f"the logs of {_names(proof.uncounted)} have our request ids, and the counters "
+                "that were found there do not have the requests: servers in these pods tell their "
+                "metrics elsewhere",
+                "declare the ports of all servers with metrics in the pods' containers",
+            )
+        if not proof.seen_by_decode:
+            return _elsewhere(proof)
+        if share <= proof.tolerance:
+            return Ruling(
+                Outcome.FAIL,
+                "decode_only",
+                f"all {len(proof.answered)} requests were answered, and decode did the prefill "
+                f"itself: {_accounts(proof) or 'the prefill pods finished no request'}",
+                would_change="prompts that prefill pods compute",
+            )
+        return _partly(
+            f"{share:.0%} of the prompts came from prefill, the rest decode computed itself: "
+            f"{_accounts(proof)}"
+        )
+    if short := proof.fell_short:
+        number = sum(len(one.asked) for one in short)
+        total = sum(len(one.asked) for one in proof.carriage.moved)
+        return _partly(
+            f"{number} of {total} requests, the warm-up included, moved less KV state than others "
+            f"of their length ({_each(short)}), whatever the engines count: decode computed the "
+            "rest itself"
+        )
+    return None
+
+
+def _elsewhere(proof: Proof) -> Ruling:
+    """Return that others answered: what these pods did says nothing about the stack."""
+    reached = proof.reached
+    told = (
+        "nothing shows that the decode pods saw any of them"
+        if reached is None
+        else f"the decode pods saw {reached:.0%} of them"
+    )
+    return _undecided(
+        "not_these_pods",
+        f"all {len(proof.answered)} requests were answered, and {told} ({_names(proof.decode)}): a "
+        "cache before the stack answered, or the URL leads to other pods",
+        "name the pods behind the URL by --target-namespace, --target-prefill and --target-decode, "
+        "and give an address behind the cache",
+    )
+
+
+def _partly(summary: str) -> Ruling:
     return _undecided(
         "partly_decode_only",
-        f"{share:.0%} of the prompts came from prefill, the rest decode computed itself: "
-        f"{_accounts(proof)}",
+        summary,
         "raise the length of the prompts by --set stack.prompt_words=… if the router decides by "
-        "it, and look whether prefill has enough room",
+        "it, and look whether prefill has enough room and whether transfers fail",
     )
+
+
+def _each(moved: Sequence[Moved]) -> str:
+    low, high = min(one.likely for one in moved), max(one.likely for one in moved)
+    return size(high) if size(low) == size(high) else f"{size(low)} to {size(high)}"
 
 
 # -- words and facts --------------------------------------------------------------------------
@@ -247,7 +313,9 @@ def _proved(proof: Proof) -> str:
     if proof.bytes.verdict is Carried.YES:
         claimed = proof.bytes.claimed
         said = f"{size(claimed)} claimed and " if claimed else ""
-        parts.append(f"{said}{_moved(proof)} carried by the interfaces")
+        gained = proof.carriage.gained
+        more = f", {size(gained)} for each further prompt token" if gained else ""
+        parts.append(f"{said}{_moved(proof)} carried by the interfaces{more}")
     if proof.ids_agree:
         parts.append(
             f"{proof.ids} of {len(proof.answered)} request ids in the logs of exactly one pod of "
@@ -263,6 +331,11 @@ def _missing(proof: Proof) -> str:
         out.append("the engines keep no token accounts")
     if proof.bytes.verdict is Carried.UNSEEN:
         out.append(f"bytes were not seen to move ({proof.bytes.why})")
+    if proof.bytes.verdict is Carried.UNATTRIBUTED:
+        out.append(
+            f"{_moved(proof)} that the interfaces carried cannot be attributed to the prompts "
+            f"({proof.bytes.why})"
+        )
     if not proof.ids_agree:
         out.append(
             f"{proof.ids} of {len(proof.answered)} request ids were found in the logs of both "
@@ -344,8 +417,10 @@ def _grade_facts(proof: Proof) -> list[Fact]:
             f"{size(carried.claimed) if carried.claimed else 'nothing'} claimed, "
             f"{_moved(proof)} carried" + (f" ({carried.why})" if carried.why else ""),
             expected="carried",
-            source="/proc/net/dev (and RDMA ports) of the pods, warm-up included",
+            source="/proc/net/dev (and RDMA ports) of the pods around each request, warm-up "
+            "included, less what they carry without requests",
         ),
+        *_carriage_facts(proof),
         Fact(
             name="request ids",
             value=f"{proof.ids} of {len(proof.answered)}",
@@ -355,6 +430,31 @@ def _grade_facts(proof: Proof) -> list[Fact]:
     ]
     if proof.simulator:
         out.append(Fact(name="signs of a simulator", value=proof.simulator, expected="none"))
+    return out
+
+
+def _carriage_facts(proof: Proof) -> list[Fact]:
+    found = proof.carriage
+    alone = {
+        "short": [one for one in found.moved if one.alone and one.asked[0].short],
+        "long": [one for one in found.moved if one.alone and not one.asked[0].short],
+    }
+    out = [
+        Fact(
+            name=f"carried for one {word} prompt",
+            value=f"{_each(windows)} ({len(windows)} requests)",
+            source=f"prompts of about {median(one.asked[0].tokens for one in windows):,.0f} tokens",
+        )
+        for word, windows in alone.items()
+        if windows
+    ]
+    if found.beside:
+        told = ", ".join(
+            f"{'decode' if side == 'received' else 'prefill'} {side} {size(one.rate)} "
+            f"(± {size(one.spread)})"
+            for side, one in found.beside.items()
+        )
+        out.append(Fact(name="carried a second without requests", value=told))
     return out
 
 

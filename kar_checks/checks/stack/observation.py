@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from kar_checks.checks.stack.engines import Role, Sample
 from kar_checks.model import Observation, Record
 
@@ -24,6 +26,33 @@ class Traffic(Record):
     received: int
     sent: int
     devices: list[str]
+    at: float | None = None
+    """When they were read, in seconds since the node's start."""
+    peers: dict[str, tuple[int, int]] | None = None
+    """(received, sent) bytes of its open TCP connections with other pods of the stack, by name;
+    ``None`` where connections cannot be read."""
+
+
+class Asked(Record):
+    """One request of a step."""
+
+    status: int
+    words: int
+    prompt_tokens: int | None = None
+    short: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the prompt; of a server that does not count them, at least its words."""
+        return self.prompt_tokens or self.words
+
+
+class Step(Record):
+    """What was done between two readings of all interfaces."""
+
+    did: Literal["nothing", "asked", "other"]
+    """``other`` has traffic of ours that is no request: scrapes."""
+    requests: list[Asked] = []
 
 
 class LogCount(Record):
@@ -52,6 +81,8 @@ class StackPod(Record):
     commands: list[str] = []
     """The words of its containers' commands that name a program."""
     host_network: bool = False
+    flags: list[str] = []
+    """Options of its containers that only a simulator has."""
     devices: list[str] = []
     """Extended resources and claims through which bytes may move past the pod's interfaces."""
     restarts: int
@@ -69,6 +100,8 @@ class StackPod(Record):
     traffic_before: Traffic | None = None
     traffic_after: Traffic | None = None
     traffic_why_not: str = ""
+    readings: list[Traffic] = []
+    """One for each of the batch's steps: what was carried until its end."""
     log: LogCount | None = None
     version: str = ""
     """What it answers at its engine's version path; ``404`` and the like if it does not."""
@@ -88,7 +121,14 @@ class Answer(Record):
     """The beginning of what was generated."""
     prompt_tokens: int | None = None
     """As the server counts them."""
+    generated_tokens: int | None = None
+    """As the server counts them: a model that only thinks may generate no text."""
     problem: str = ""
+
+    @property
+    def answered(self) -> bool:
+        """Whether something was generated."""
+        return self.status == 200 and bool(self.text or self.generated_tokens)
 
 
 class Batch(Record):
@@ -101,6 +141,11 @@ class Batch(Record):
     quiet_seconds: float
     """How long the stack was watched without a request of ours."""
     answers: list[Answer] = []
+    steps: list[Step] = []
+    """In order; the first only says where the first reading was. Empty if nobody could read along,
+    and in runs of version 0.1."""
+    steps_why_not: str = ""
+    """Why the interfaces were not read between the requests."""
 
 
 class StackObservation(Observation):

@@ -4,8 +4,10 @@ Three independent kinds of proof make the grade:
 
 * **accounting**: prefill computed about as many prompt tokens as were sent, and decode received
   about as many from elsewhere instead of computing them;
-* **bytes**: the interfaces carried what the engines claim to have moved, or, where no engine
-  counts bytes, more for each prompt token than its text could ever take;
+* **bytes**: the interfaces of both sides carried more for each prompt token than its text could
+  ever take, long prompts more than short ones, beyond what they carry without requests; and it is
+  known that it went from prefill to decode: the engines count as much, or the connections between
+  their pods carried it;
 * **request ids**: each id is in the log of exactly one pod of each phase.
 
 What is not exported is missing: it proves nothing, and refutes nothing.
@@ -13,12 +15,20 @@ What is not exported is missing: it proves nothing, and refutes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cached_property
 
-from kar_checks.checks.stack.engines import Quantity, engines_of, known, quantities, started
+from kar_checks.checks.stack.carried import Carriage, Moved
+from kar_checks.checks.stack.engines import (
+    Quantity,
+    engines_of,
+    known,
+    quantities,
+    started,
+    told_in_part,
+)
 from kar_checks.checks.stack.observation import Counters, StackObservation, StackPod
 from kar_checks.model import Evidence
 from kar_checks.profile import Profile
@@ -55,25 +65,25 @@ class Carried(StrEnum):
     NO = "not carried"
     UNSEEN = "not seen"
     """They cannot be read, or bytes may have moved past them."""
+    UNATTRIBUTED = "not attributed"
+    """Bytes were carried, and nothing shows that they were the state of our prompts."""
+    UNRECORDED = "not recorded"
+    """Version 0.1 read the interfaces before and after all requests only."""
 
 
 @dataclass(frozen=True)
 class Bytes:
-    """Claimed and carried bytes, from before the first request to after the last."""
+    """Claimed and carried bytes of all our requests, the warm-up included."""
 
     claimed: float | None
-    received: int | None
-    """By the interfaces of decode pods; ``None`` if one of them cannot be read."""
-    sent: int | None
-    """By the interfaces of prefill pods."""
+    moved: float | None
+    """What both sides carried, less what they carry without requests; ``None`` if unreadable."""
     verdict: Carried
     why: str = ""
 
-    @property
-    def moved(self) -> int | None:
-        """The smaller of what one side sent and the other received; ``None`` if unreadable."""
-        found = [one for one in (self.received, self.sent) if one is not None]
-        return min(found) if found else None
+
+_TEXT = 2
+"""Bytes that a word of a prompt has at least."""
 
 
 class Proof:
@@ -86,7 +96,9 @@ class Proof:
         self.prefill = [one for one in seen.pods if one.role == "prefill"]
         # A pod of both phases decodes, too; that it may also prefill is another matter.
         self.decode = [one for one in seen.pods if one.role in ("decode", "both")]
-        self.answered = [one for one in seen.batch.answers if one.status == 200 and one.text]
+        self.answered = [one for one in seen.batch.answers if one.answered]
+        self.carriage = Carriage(seen, self.prefill, self.decode, profile)
+        self._beyond = profile.number("stack.more_than_claimed")
 
     # -- counters -----------------------------------------------------------------------------
 
@@ -123,6 +135,76 @@ class Proof:
             return handled / len(self.answered)
         return None
 
+    def counted(self, pods: Sequence[StackPod]) -> float | None:
+        """Share of the requests or prompt tokens that pods counted; ``None`` if they count none."""
+        handled = self.total(pods, "requests")
+        tokens = [self.total(pods, one) for one in ("computed", "received")]
+        told = [one for one in tokens if one is not None]
+        found = [
+            *([handled / len(self.answered)] if handled is not None and self.answered else []),
+            *([sum(told) / self.tokens] if told and self.tokens else []),
+        ]
+        return max(found) if found else None
+
+    def logged(self, pods: Sequence[StackPod]) -> float:
+        """Share of the request ids in the logs of pods; they may be hidden: 0 is no proof."""
+        there = sum(bool(_with_id(pods, one.number)) for one in self.answered)
+        return there / len(self.answered) if self.answered else 0.0
+
+    @cached_property
+    def reached(self) -> float | None:
+        """Share of the requests that the decode pods are known to have seen; ``None``: unknown."""
+        counted, logged = self.counted(self.decode), self.logged(self.decode)
+        return max(counted or 0, logged) if counted is not None or logged else None
+
+    @cached_property
+    def uncounted(self) -> list[StackPod]:
+        """Pods whose logs have our requests although their counters do not.
+
+        Those of a phase; prefill only where decode keeps no account of what it received.
+        """
+        most = 1 - self.tolerance
+        groups = [self.decode]
+        if self.total(self.decode, "received") is None:
+            groups.append(self.prefill)
+        return [
+            one
+            for group in groups
+            if (counted := self.counted(group)) is not None and counted < most <= self.logged(group)
+            for one in group
+        ]
+
+    @cached_property
+    def prefilled_elsewhere(self) -> int | None:
+        """Bytes that decode received of other pods than the named prefill pods; else ``None``.
+
+        Those neither counted nor logged the requests, and sent less than any state takes.
+        """
+        received, sent = self.carriage.carried("received"), self.carriage.carried("sent")
+        saw = max(self.counted(self.prefill) or 0, self.logged(self.prefill))
+        found = [request for one in self.carriage.moved for request in one.asked]
+        wanted = self._floor * sum(one.tokens for one in found)
+        if received is None or sent is None or saw >= 1 - self.tolerance or not wanted:
+            return None
+        return received if sent < wanted <= received else None
+
+    @property
+    def seen_by_decode(self) -> bool:
+        """Whether the decode pods are known to have seen about all requests."""
+        return self.reached is not None and self.reached >= 1 - self.tolerance
+
+    @cached_property
+    def unseen_by_decode(self) -> bool:
+        """Whether the decode pods received less than the prompts themselves, and nothing counts."""
+        received = self.carriage.carried("received")
+        words = sum(request.words for one in self.carriage.moved for request in one.asked)
+        return not self.reached and received is not None and received < _TEXT * words
+
+    @cached_property
+    def fell_short(self) -> list[Moved]:
+        """The requests whose state did not all move; none where it may take other ways."""
+        return [] if self._past_the_interfaces() else self.carriage.fell_short
+
     @cached_property
     def accounts(self) -> bool | None:
         """Whether the engines' token accounts agree; ``None`` if they keep none."""
@@ -141,31 +223,83 @@ class Proof:
 
     @cached_property
     def bytes(self) -> Bytes:
-        """What was claimed, what was carried, and whether they agree."""
+        """What was claimed, what was carried, and whether that was the state of our prompts."""
         claims = [
             claim
             for pods in (self.decode, self.prefill)
             if (claim := _sum_since_first(pods)) is not None
         ]
         claimed = max(claims) if claims else None
-        received = _carried(self.decode, "received")
-        sent = _carried(self.prefill, "sent")
-        readable = [one for one in (received, sent) if one is not None]
+        if not self.seen.batch.steps:
+            return self._bytes_of_old(claimed)
+        found = self.carriage.moved
+        if not found or self.seen.batch.steps_why_not:
+            whys = [one.traffic_why_not for one in self.seen.pods if one.traffic_why_not]
+            why = next(iter(whys), self.seen.batch.steps_why_not)
+            return Bytes(claimed, None, Carried.UNSEEN, why)
+        moved = sum(one.likely for one in found)
+        verdict, why = self._carried(claimed)
+        return Bytes(claimed, moved, verdict, why)
+
+    def _carried(self, claimed: float | None) -> tuple[Carried, str]:
+        """Say what the interfaces prove, and why no more."""
+        found = self.carriage.moved
+        most = sum(one.most for one in found)
+        tokens = sum(request.tokens for one in found for request in one.asked)
+        wanted = (1 - self.tolerance) * claimed if claimed else self._floor * tokens
+        if most < wanted:
+            why = self._past_the_interfaces()
+            return (Carried.UNSEEN, why) if why else (Carried.NO, "")
+        # Some of it may have moved through memory or a device, some not.
+        if self.carriage.fell_short:
+            return Carried.UNSEEN, self._past_the_interfaces() or "not for every request"
+        if self.carriage.grows is False:
+            return Carried.UNATTRIBUTED, "short and long prompts made the interfaces carry the same"
+        if self.carriage.grows is None:
+            why = "what they carry without requests varies more than what a longer prompt adds"
+            return Carried.UNATTRIBUTED, why
+        if self._as_claimed(claimed) or self._between_phases():
+            return Carried.YES, ""
+        if claimed:
+            why = "the engines count another amount, and so do the open connections between their"
+        else:
+            why = "no engine counts bytes, and no open connection carried them between their"
+        return Carried.UNATTRIBUTED, f"{why} pods"
+
+    def _as_claimed(self, claimed: float | None) -> bool:
+        """Say whether the engines count about what the interfaces carried."""
+        if not claimed:
+            return False
+        # Ranks of an engine on several pods exchange more than KV state, and some engines count
+        # a part only: there the interfaces may carry more.
+        partly = any(
+            told_in_part("bytes", one.after.families, one.after.samples) for one in self.seen.pods
+        )
+        most = float("inf") if partly or any(one.worker for one in self.seen.pods) else claimed
+        moved = sum(one.likely for one in self.carriage.moved)
+        noise = self.carriage.noise
+        enough = moved + noise >= (1 - self.tolerance) * claimed
+        return enough and moved - noise <= (1 + self._beyond) * most and noise < claimed / 2
+
+    def _between_phases(self) -> bool:
+        """Say whether connections between prefill and decode pods carried about all of it."""
+        moved = sum(one.likely for one in self.carriage.moved)
+        between = self.carriage.with_peers
+        return between is not None and between >= (1 - self.tolerance) * moved > 0
+
+    def _bytes_of_old(self, claimed: float | None) -> Bytes:
+        """Judge totals: they can refute a claim, and prove none."""
+        sides = [_carried(self.decode, "received"), _carried(self.prefill, "sent")]
+        readable = [one for one in sides if one is not None]
         if not readable:
             why = next((one.traffic_why_not for one in self.seen.pods if one.traffic_why_not), "")
-            return Bytes(claimed, received, sent, Carried.UNSEEN, why)
-        moved = min(readable)
-        if claimed:
-            if moved >= (1 - self.tolerance) * claimed:
-                return Bytes(claimed, received, sent, Carried.YES)
-            if why := self._past_the_interfaces():
-                return Bytes(claimed, received, sent, Carried.UNSEEN, why)
-            return Bytes(claimed, received, sent, Carried.NO)
+            return Bytes(claimed, None, Carried.UNSEEN, why)
         tokens = (self.tokens or 0) + self.seen.batch.warm_up_tokens
-        if tokens and moved >= self._floor * tokens:
-            return Bytes(claimed, received, sent, Carried.YES)
+        wanted = (1 - self.tolerance) * claimed if claimed else self._floor * tokens
+        if min(readable) >= wanted:
+            return Bytes(claimed, min(readable), Carried.UNRECORDED)
         why = self._past_the_interfaces()
-        return Bytes(claimed, received, sent, Carried.UNSEEN if why else Carried.NO, why)
+        return Bytes(claimed, min(readable), Carried.UNSEEN if why else Carried.NO, why)
 
     def _past_the_interfaces(self) -> str:
         devices = sorted({device for one in self.seen.pods for device in one.devices})
@@ -204,18 +338,21 @@ class Proof:
         return Grade.IDS if self.ids_agree else Grade.NONE
 
     @cached_property
-    def simulator(self) -> str:
-        """Why the servers are taken for a simulator; empty if they are not.
+    def signs(self) -> list[str]:
+        """What makes the servers look like a simulator. No bytes that moved make up for it."""
+        return sorted({sign for pod in self.seen.pods for sign in signs_of(pod)})
 
-        A name alone condemns nobody: if the bytes really moved, whatever moved them is no mock of
-        a transfer. Nor is a claim without readable interfaces an invention.
+    @cached_property
+    def simulator(self) -> str:
+        """Why the transfer is taken for an invention; empty if it is not.
+
+        A claim without readable interfaces is none.
         """
-        if self.bytes.verdict is Carried.YES:
-            return ""
+        if self.signs:
+            return "; ".join(self.signs)
         if self.bytes.claimed and self.bytes.verdict is Carried.NO:
             return "the engines claim bytes that no interface carried"
-        signs = sorted({sign for pod in self.seen.pods for sign in signs_of(pod)})
-        return "; ".join(signs)
+        return ""
 
     @property
     def engines(self) -> str:
@@ -257,10 +394,13 @@ def signs_of(pod: StackPod) -> list[str]:
         told = [pod.version, *pod.commands]
         if any(part in word for word in told for part in one.words):
             out.append(f"a server calls itself {one.name}")
-    # What only borrows an engine's metrics does not serve its version path; a framework around
-    # the engine may not serve it either.
+        flags = sorted(set(pod.flags) & set(one.flags))
+        out += [f"{', '.join(flags)} are options of {one.name}"] * bool(flags)
+    # What only borrows an engine's metrics does not serve its version path. A framework around the
+    # engine may not serve it either; then it adds metrics, or changes their names.
     engines = engines_of(pod.after.families)
-    if len(engines) == 1 and engines[0].version and pod.version == "404":
+    own = len(engines) == 1 and engines[0].prefixes[0] in pod.after.families
+    if own and engines[0].version and pod.version == "404":
         one_engine = engines[0]
         out.append(
             f"a server exports metrics of {one_engine.title} and serves no {one_engine.version}"

@@ -21,6 +21,9 @@ _NEEDS = Needs(
             ("list", "create", "get", "delete"), _DRA, "deviceclasses", cluster=True, optional=True
         ),
         Right(("list",), _CNI, "network-attachment-definitions", cluster=True, optional=True),
+        Right(("list",), _DRA, "resourceclaims", cluster=True, optional=True),
+        Right(("list",), "", "pods", cluster=True, optional=True),
+        Right(("list",), _DRA, "devicetaintrules", cluster=True, optional=True),
         # To see which nodes have a network that tells the scheduler nothing.
         Right(("create", "get"), "", "pods/exec", optional=True),
     ),

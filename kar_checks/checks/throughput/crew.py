@@ -15,7 +15,7 @@ from typing import Any
 
 from kar_checks.checks.networking.attach import Interface, Network, bare
 from kar_checks.checks.trial import Trial, manifest
-from kar_checks.cluster import kinds, pods
+from kar_checks.cluster import kinds, kueue, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError, classify
 from kar_checks.cluster.kinds import Kind
@@ -85,7 +85,10 @@ class Crew:
                 made = self._await_agents("")
                 self._ask(self.network, made)
             else:
-                made = self._await_agents(str(self._create(kinds.JOB, job)["metadata"]["uid"]))
+                stored = self._create(kinds.JOB, job)
+                if not kueue.queue_of(stored) and (error := kueue.holds_job(stored)):
+                    raise error
+                made = self._await_agents(str(stored["metadata"]["uid"]), held=suspended(stored))
             self.injected = _injected([conductor, *made])
             return self._results(conductor, seconds)
         finally:
@@ -140,10 +143,10 @@ class Crew:
                     "measure less (throughput.cells, throughput.seconds), or raise the budget",
                 )
 
-    def _await_agents(self, job: str) -> list[Object]:
+    def _await_agents(self, job: str, *, held: bool = False) -> list[Object]:
         """Wait until all agents run, and return them; one that can never start ends it at once.
 
-        ``job`` is the UID of theirs, if they have one.
+        ``job`` is the UID of theirs, if they have one; ``held`` says that it waits for quota.
         """
         trial = self.trial
         labels = f"{_GROUP}={self.group},kar-checks.dev/role=agent"
@@ -167,7 +170,7 @@ class Crew:
                     raise error
                 if self._all_run(seen):
                     return list(seen.values())
-            if not seen:
+            if not seen and not held:
                 break
         raise self._why_not(job, seen)
 
@@ -187,6 +190,8 @@ class Crew:
             if self.host_network and reason is Reason.REFUSED_BY_POLICY:
                 advice = _HOST_ADVICE
             return HarnessError(reason, f"the agents were refused: {told}", advice)
+        if not seen and (error := self._held()):
+            return error
         states = [f"{name} {pods.describe(one)}" for name, one in sorted(seen.items())]
         waiting = [one for one in states if not one.endswith("Running")]
         running = len(states) - len(waiting)
@@ -195,6 +200,16 @@ class Crew:
             f"{running} of {len(self.nodes)} agents run: {'; '.join(waiting[:4]) or 'no pods'}",
             "choose nodes with room by --node-selector and --toleration",
         )
+
+    def _held(self) -> HarnessError | None:
+        """Return the error of a Job of ours that is suspended."""
+        for kind, name in self._made:
+            if kind != kinds.JOB:
+                continue
+            found = self.trial.cluster.find(kind, name, self.trial.namespace)
+            if found and (error := kueue.holds_job(found)):
+                return error
+        return None
 
     def _leave(self) -> None:
         """Delete what was made, and wait for the Job's pods: nothing may disturb what comes next.
@@ -225,6 +240,11 @@ def _injected(crew: Sequence[Object]) -> list[str]:
             if one["name"] not in ("agent", "conductor"):
                 found[str(one["name"])] = None
     return list(found)
+
+
+def suspended(job: Object) -> bool:
+    """Say whether a Job makes no pods for now."""
+    return bool((job.get("spec") or {}).get("suspend"))
 
 
 def hostname(node: Object) -> str:

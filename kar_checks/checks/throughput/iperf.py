@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -18,6 +19,8 @@ from kar_checks.checks.throughput.observation import Cell, Direction, TcpRun, Ud
 from kar_checks.model import Record
 
 Answer = dict[str, Any]
+_UNKNOWN = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+"""What reading a result of an unknown form ends in."""
 
 
 class Numbers(Record):
@@ -37,22 +40,23 @@ def tcp_run(answer: Answer, cell: Cell, repeat: int, *, judged: bool, evidence: 
         total = found.json["end"]
         reverse = cell.direction == "reverse"
         back: Answer = total.get("sum_received_bidir_reverse") or {}
+        cpu = found.remote_cpu_total if reverse else found.local_cpu_total
         if cell.direction == "both" and not back:
             raise ValueError("iperf3 did not measure the other direction")
         return empty.model_copy(
             update={
                 "received": _positive(found.received_bps),
                 "received_back": _positive(back["bits_per_second"]) if back else None,
-                "sent_bytes": int(found.sent_bytes),
-                "retransmits": found.retransmits,
-                "seconds": float(total["sum_sent"]["seconds"]),
+                "sent_bytes": int(_least_zero("bytes sent", found.sent_bytes)),
+                "retransmits": _count_or_none(found.retransmits),
+                "seconds": _least_zero("seconds", total["sum_sent"]["seconds"]),
                 "intervals": _intervals(found.json["intervals"]),
-                "sender_cpu": found.remote_cpu_total if reverse else found.local_cpu_total,
+                "sender_cpu": _figure_or_none(cpu),
                 "throttled": throttled(answer, "server" if reverse else "client"),
                 "iperf3": str(found.version),
             }
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except _UNKNOWN as error:
         return empty.model_copy(update={"error": _words(error)})
 
 
@@ -61,20 +65,19 @@ def udp_run(answer: Answer, direction: Direction, repeat: int, *, evidence: str)
     empty = UdpRun(direction=direction, repeat=repeat, evidence=evidence)
     try:
         found = _read(answer)
-        if int(found.packets) <= 0:
-            raise ValueError("iperf3 sent no packet")
+        packets, lost = _datagrams(found.packets, found.lost_packets)
         receiver = "client" if direction == "reverse" else "server"
         return empty.model_copy(
             update={
-                "packets": int(found.packets),
-                "lost": int(found.lost_packets),
-                "jitter_ms": float(found.jitter_ms),
+                "packets": packets,
+                "lost": lost,
+                "jitter_ms": _least_zero("ms of jitter", found.jitter_ms),
                 # A client that is woken late at the end counts more seconds than it sent for.
-                "sent": int(found.packets) * UDP_BYTES * 8 / UDP_SECONDS,
+                "sent": packets * UDP_BYTES * 8 / UDP_SECONDS,
                 "overrun": _risen(answer, receiver, "udp_overrun"),
             }
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except _UNKNOWN as error:
         return empty.model_copy(update={"error": _words(error)})
 
 
@@ -98,11 +101,15 @@ def payload(answer: Answer) -> int | None:
         return len(answer["samples_us"]) * LATENCY_BYTES
     if "sizes" in answer:
         return sum(int(one["bytes"]) for one in answer["sizes"] if one["answered"])
-    total: Answer = (answer.get("json") or {}).get("end") or {}
-    if "packets" in (total.get("sum") or {}):
-        return (int(total["sum"]["packets"]) - int(total["sum"]["lost_packets"])) * UDP_BYTES
-    if "sum_received" in total:
-        return int(total["sum_received"]["bytes"])
+    try:
+        total: Answer = (answer.get("json") or {}).get("end") or {}
+        if "packets" in (total.get("sum") or {}):
+            packets, lost = _datagrams(total["sum"]["packets"], total["sum"]["lost_packets"])
+            return (packets - lost) * UDP_BYTES
+        if "sum_received" in total:
+            return int(_least_zero("bytes received", total["sum_received"]["bytes"]))
+    except _UNKNOWN:
+        return None
     return None
 
 
@@ -150,16 +157,59 @@ def _read(answer: Answer) -> Any:
 
 def _positive(value: Any) -> float:
     number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"iperf3 reports {number} bit/s")
     if number <= 0:
         raise ValueError("nothing was received")
     return number
+
+
+def _least_zero(what: str, value: Any) -> float:
+    """Return a figure that is never negative.
+
+    Raises:
+        TypeError, ValueError: it is, or it is no number.
+    """
+    number = float(value)
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"iperf3 reports {number:g} {what}")
+    return number
+
+
+def _datagrams(packets: Any, lost: Any) -> tuple[int, int]:
+    """Return how many were sent, and how many of them were lost.
+
+    iperf3 has reported fewer lost than none, where datagrams came in another order around the end
+    of what it leaves out: nobody knows then how many were lost.
+
+    Raises:
+        OverflowError, TypeError, ValueError: such numbers cannot be.
+    """
+    sent, missing = int(packets), int(lost)
+    if sent <= 0:
+        raise ValueError("iperf3 sent no packet")
+    if not 0 <= missing <= sent:
+        raise ValueError(f"iperf3 reports {missing} of {sent} packets as lost")
+    return sent, missing
+
+
+def _figure_or_none(value: Any) -> float | None:
+    """Return a figure beside the result; ``None`` if it cannot be."""
+    known = isinstance(value, int | float) and math.isfinite(value) and value >= 0
+    return float(value) if known else None
+
+
+def _count_or_none(value: Any) -> int | None:
+    found = _figure_or_none(value)
+    return None if found is None else int(found)
 
 
 def _intervals(found: list[Answer]) -> list[tuple[float, float]]:
     """Return the series after the warm-up, which starts at zero."""
     kept = [cast("Answer", one["sum"]) for one in found]
     kept = [one for one in kept if not one.get("omitted")]
-    return [(round(float(one["end"]), 3), round(float(one["bits_per_second"]))) for one in kept]
+    both = [(float(one["end"]), float(one["bits_per_second"])) for one in kept]
+    return [(round(at, 3), round(speed)) for at, speed in both if math.isfinite(at + speed)]
 
 
 def _words(error: Exception) -> str:

@@ -8,10 +8,11 @@ nothing makes a pass mean: this was measured validly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from kar_checks.checks.ruling import Ruling
+from kar_checks.checks.ruling import Ruling, unless_beside
 from kar_checks.checks.throughput import statistics
 from kar_checks.checks.throughput.observation import (
     BASELINE,
@@ -36,6 +37,8 @@ _LEAST_COUNTED = 0.9
 """Of a payload; what a counter misses beyond that took another interface."""
 _RATE_REACHED = 0.9
 _MOST_NAMED = 8
+_SHARED = ("below_floor", "loses_packets", "above_ceiling", "node_below_share")
+"""Failures by figures that another run's traffic makes worse."""
 
 
 def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
@@ -44,6 +47,8 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
     found: list[Finding] = []
     for name, network in observed.networks.items():
         ruling = _rule(check, network, profile)
+        if ruling.reason in _SHARED:
+            ruling = unless_beside(ruling, seen)
         where: list[Fact] = []
         if isinstance(network, NetworkSeen):
             where = _where(network, observed.seed)
@@ -133,14 +138,15 @@ def _astray(seen: NetworkSeen) -> Ruling | None:
                 f"the pod on {end.node} got no IP address on the network: iperf3 needs one",
                 "give the network addresses, or name them by networking.subnet",
             )
-        if told is None:
+        if told is None or not (told.addresses or told.name):
             return _undecided(
                 "not_told",
                 f"nothing tells which interface the pod on {end.node} got: {end.interface} "
                 f"({end.address}) may be another network's",
                 "look at the driver's or the plugin's logs on that node",
             )
-        if end.address not in told.addresses or told.name not in ("", end.interface):
+        stray = bool(told.addresses) and end.address not in told.addresses
+        if stray or told.name not in ("", end.interface):
             return _undecided(
                 "another_interface",
                 f"{told.source} says {told.name} {', '.join(told.addresses)}, and on {end.node} "
@@ -229,7 +235,7 @@ def _record(profile: Profile) -> str:
 
 
 def _cell(cell: Cell, runs: Sequence[TcpRun], seen: NetworkSeen, profile: Profile) -> Ruling:
-    valid = [one for one in runs if not one.error and one.received is not None]
+    valid = [one for one in runs if not one.error and _above_zero(one.received)]
     errors = list(dict.fromkeys(one.error for one in runs if one.error))
     if not valid:
         return Ruling(
@@ -400,7 +406,12 @@ def _udp(seen: NetworkSeen, profile: Profile) -> Ruling:
     if not seen.udp:
         return _not_measured()
     errors = list(dict.fromkeys(one.error for one in seen.udp if one.error))
-    valid = [one for one in seen.udp if not one.error]
+    valid = [one for one in seen.udp if not one.error and _possible(one)]
+    errors += [
+        f"iperf3 reports {one.lost} of {one.packets} packets as lost"
+        for one in seen.udp
+        if not one.error and not _possible(one)
+    ]
     if not valid:
         return _failed("no run of iperf3 with UDP succeeded", errors)
     asked = seen.udp_rate
@@ -474,6 +485,15 @@ def _udp(seen: NetworkSeen, profile: Profile) -> Ruling:
         would_change="a ceiling in the profile (throughput.udp_loss_ceiling_percent) below it",
         facts=facts,
     )
+
+
+def _above_zero(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and value > 0
+
+
+def _possible(run: UdpRun) -> bool:
+    """Say whether a run's numbers can be; version 0.1 stored what iperf3 reported."""
+    return run.packets is not None and run.lost is not None and 0 <= run.lost <= run.packets != 0
 
 
 def _overrun(runs: Sequence[UdpRun]) -> str:

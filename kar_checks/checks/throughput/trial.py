@@ -14,11 +14,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from kar_checks.checks.networking import obstacles
 from kar_checks.checks.networking.attach import Network
-from kar_checks.checks.networking.find import Published, find, read
-from kar_checks.checks.networking.observation import Attempt, PodOnNetwork
+from kar_checks.checks.networking.find import find, read, with_holders
+from kar_checks.checks.networking.multus import AttachedNetwork
+from kar_checks.checks.networking.observation import Attempt, Measured, PodOnNetwork
+from kar_checks.checks.networking.offer import Published, offer
 from kar_checks.checks.networking.stage import Stage
-from kar_checks.checks.networking.trial import offer
+from kar_checks.checks.ruling import Ruling
 from kar_checks.checks.throughput import figures, iperf, measures
 from kar_checks.checks.throughput.agenda import RESERVE, Agenda, all_rounds, networks_wanted
 from kar_checks.checks.throughput.crew import Crew, hostname
@@ -55,8 +58,8 @@ class Ground:
     nodes: dict[str, Object]
     network: Network | None = None
     """Of a secondary one: how pods get onto it."""
-    steers: bool = True
-    """Only these nodes get pods that ask for it."""
+    published: Published | None = None
+    """What the cluster says about secondary networks."""
     host: bool = False
 
 
@@ -120,14 +123,9 @@ def _grounds(trial: Trial, looked_at: list[str], more: list[str]) -> Iterator[Gr
         found = find(trial, published)
         more += found.more
         for index, network in enumerate(found.networks):
-            offered = offer(network, published)
-            yield Ground(
-                network.name,
-                f"net{index}",
-                {one: nodes[one] for one in offered.capable},
-                network,
-                steers=offered.steers,
-            )
+            left = offer(network, published).free or []
+            mine = {one: nodes[one] for one in left}
+            yield Ground(network.name, f"net{index}", mine, network, published)
     if "host" in wanted:
         yield Ground(BASELINE, "host", nodes, host=True)
 
@@ -141,13 +139,14 @@ def _published(trial: Trial, looked_at: list[str]) -> Published:
             raise
         published = Published(looked_at=[f"not looked for: {error.fault.message}"])
     looked_at += published.looked_at
+    looked_at += [f"left out: {one}" for one in published.left_out]
     return published
 
 
 def _measure(trial: Trial, ground: Ground, seed: int) -> NetworkSeen | Unmeasured:
     nodes = ground.nodes
-    if ground.network:
-        found = _reachable(trial, ground, ground.network, seed)
+    if ground.network and ground.published:
+        found = _reachable(trial, ground, ground.network, ground.published, seed)
         if isinstance(found, Unmeasured):
             return found
         nodes = found
@@ -226,11 +225,12 @@ def _agenda(trial: Trial, ground: Ground, seed: int, nodes: int) -> Agenda:
 
 
 def _reachable(
-    trial: Trial, ground: Ground, network: Network, seed: int
+    trial: Trial, ground: Ground, network: Network, published: Published, seed: int
 ) -> dict[str, Object] | Unmeasured:
     """Return the nodes on which pods get onto a secondary network.
 
-    Where nothing tells the scheduler, it is tried with pods that do nothing else.
+    Where nothing tells the scheduler, or the network is another namespace's, it is tried with pods
+    that do nothing else.
     """
     if not network.has_interface:
         return Unmeasured(
@@ -240,37 +240,81 @@ def _reachable(
             help="an RDMA device is used by verbs programs, as the topic networking does; describe "
             "its interface by a NetworkAttachmentDefinition, if it has one",
         )
+    seen = offer(network, published)
+    if found := obstacles.unavailable(seen):
+        return _unmeasured(found)
+    if len(ground.nodes) < 2:
+        return _unmeasured(obstacles.one_node(seen))
+    foreign = isinstance(network, AttachedNetwork) and network.namespace != trial.namespace
+    return (
+        _tried(trial, ground, network, seen, seed) if foreign or not seen.steers else ground.nodes
+    )
+
+
+def _tried(
+    trial: Trial, ground: Ground, network: Network, seen: Measured, seed: int
+) -> dict[str, Object] | Unmeasured:
+    """Return those of some nodes on which pods do get onto a network."""
+    trial.report(f"{network.name}: trying which nodes have it")
     nodes = ground.nodes
-    tried = ""
-    if not ground.steers:
-        trial.report(f"{network.name}: trying which nodes have it")
-        names = _agenda(trial, ground, seed, len(nodes)).candidates(list(nodes))
-        stage = Stage(trial, network, ground.group)
-        try:
-            numbers = sorted(nodes)
-            parts: dict[str, PodOnNetwork | Attempt | Fault] = trial.side_by_side(
-                {
-                    name: partial(
-                        stage.attach,
-                        f"try{numbers.index(name) + 1}",
-                        numbers.index(name) + 1,
-                        [],
-                        hostname(nodes[name]),
-                    )
-                    for name in names
-                }
-            )
-        finally:
-            stage.close()
-        nodes = {one: nodes[one] for one in names if isinstance(parts[one], PodOnNetwork)}
-        tried = f" of {len(names)} that were tried"
-    if len(nodes) < 2:
-        return Unmeasured(
-            word="too_few_nodes",
-            text=f"{len(nodes)} nodes{tried} have {network.name}: it takes two",
-            help="see the checks of the topic networking for why",
+    names = _agenda(trial, ground, seed, len(nodes)).candidates(list(nodes))
+    stage = Stage(trial, network, ground.group)
+    numbers = sorted(nodes)
+    try:
+        parts: dict[str, PodOnNetwork | Attempt | Fault] = trial.side_by_side(
+            {
+                name: partial(
+                    stage.attach,
+                    f"try{numbers.index(name) + 1}",
+                    numbers.index(name) + 1,
+                    [],
+                    hostname(nodes[name]),
+                )
+                for name in names
+            }
         )
-    return nodes
+    finally:
+        stage.close()
+    got = [one for one in names if isinstance(parts[one], PodOnNetwork)]
+    if len(got) >= 2:
+        return {one: nodes[one] for one in got}
+    if ground.published:
+        fresh = offer(network, with_holders(trial, ground.published))
+        seen = seen.model_copy(update={"free": fresh.free, "held": fresh.held})
+    why = _why_not(seen, list(parts.values()))
+    if why and not got:
+        return _unmeasured(why)
+    told = f"{len(got)} nodes of {len(names)} that were tried have {network.name}: it takes two"
+    return Unmeasured(
+        word="too_few_nodes",
+        text=f"{told}; {why.summary}" if why else told,
+        help="see the checks of the topic networking for why",
+    )
+
+
+def _why_not(seen: Measured, parts: list[PodOnNetwork | Attempt | Fault]) -> Ruling | None:
+    """Return the obstacle that kept pods from a network, if it is one that is known.
+
+    Raises:
+        HarnessError: a pod could not be started for a reason that is no network's.
+    """
+    attempts = [one for one in parts if isinstance(one, Attempt)]
+    pods = [one for one in parts if isinstance(one, PodOnNetwork)]
+    seen = seen.model_copy(update={"attempts": attempts, "pods": pods})
+    for one in parts:
+        if isinstance(one, Fault):
+            if one.reason is not Reason.REFUSED_BY_POLICY:
+                raise HarnessError(one.reason, one.message, one.help)
+            return obstacles.refused(seen.model_copy(update={"refused": one}))
+    for one in attempts:
+        found = (obstacles.unattached if one.node else obstacles.unallocated)(seen, one)
+        if found:
+            return found
+    return None
+
+
+def _unmeasured(found: Ruling) -> Unmeasured:
+    return Unmeasured(word=found.reason, text=found.summary, help=found.help)
 
 
 def _carried(steps: list[Line], answers: dict[str, Line], ends: list[End]) -> list[Carried]:

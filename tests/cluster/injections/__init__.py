@@ -35,6 +35,9 @@ SHORT_WINDOWS = (
     "gang.incomplete_seconds=6",
 )
 
+#: What a resize spoils shows itself soon; only the honest run holds as long as it should.
+SHORT_HOLD = ("--set", "resize.hold_seconds=5")
+
 _FOUND: dict[str, Injection] = {}
 
 

@@ -137,6 +137,97 @@ def counters_claim_more(_: LocalCluster, cluster: Cluster) -> AbstractContextMan
 
 
 @injection(words=_SMALL)
+def most_transfers_break(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
+    """Prefill loses the state of three of four requests, and those are refused with an error."""
+    return _program(
+        cluster,
+        (
+            "if held is None:",
+            'if held is None or int(held.request_id.rpartition("-")[2]) % 4:',
+        ),
+    )
+
+
+_LEAKS: tuple[_Change, ...] = (
+    ('"tp_size": 1,', '"tp_size": 1, "secret": self.secret.hex(),'),
+    # Nobody comes for what is held.
+    ("self._held[handle] = Held(request_id, blocks, until, pause)", "self._room.release()"),
+)
+_COMPUTES = (
+    '{0}keys = block_keys(bytes.fromhex(params["secret"]), tokens, self.shape.block_tokens)\n'
+    "{0}for key, size in zip(keys, self.shape.block_sizes(len(tokens))):\n"
+    "{0}    reader.read(derive_block(key, size))\n"
+)
+
+
+@injection(words=_SMALL)
+def secret_leaks(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
+    """Prefill gives its secret away: decode computes the state itself, and nothing moves."""
+    return _program(
+        cluster,
+        *_LEAKS,
+        (
+            "            got = self.pull(len(tokens), params, reader)\n",
+            _COMPUTES.format(" " * 12) + "            got = 0\n",
+        ),
+    )
+
+
+@injection(words=_SMALL)
+def secret_leaks_and_bytes_are_claimed(
+    _: LocalCluster, cluster: Cluster
+) -> AbstractContextManager[None]:
+    """Decode computes the state itself, and both sides count as if it had moved."""
+    return _program(
+        cluster,
+        *_LEAKS,
+        (
+            "            got = self.pull(len(tokens), params, reader)\n",
+            _COMPUTES.format(" " * 12) + "            got = len(tokens) * self.shape.token_bytes\n",
+        ),
+        (
+            "        self._sweep()\n",
+            "        self._sweep()\n"
+            "        size = len(tokens) * self.shape.token_bytes\n"
+            '        self.metrics.add("kar:kv_bytes_sent_total", size)\n',
+        ),
+    )
+
+
+_ASKS = "            params = self.ask_prefill(prefiller, path, request_id, body)\n"
+_AGAIN = (
+    _ASKS,
+    f"{_ASKS}            self.pull(len(tokens), params, Reader())\n{_ASKS}",
+)
+
+
+@injection(words=_SMALL)
+def everything_moves_twice(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
+    """Decode has each prompt prefilled and its state sent twice, and counts it once."""
+    return _program(cluster, _AGAIN)
+
+
+@injection(words=_SMALL)
+def state_is_sent_twice(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
+    """Prefill sends each block twice, and neither side counts nor logs the second one."""
+    return _program(
+        cluster,
+        (
+            "                        self.wfile.write(block)\n",
+            "                        self.wfile.write(block * 2)\n",
+        ),
+        ("str(sum(map(len, held.blocks)))", "str(2 * sum(map(len, held.blocks)))"),
+        (
+            "                    reader.read(block)\n",
+            "                    reader.read(block)\n"
+            "                    rest = memoryview(bytearray(size))\n"
+            "                    while rest:\n"
+            "                        rest = rest[response.readinto(rest):]\n",
+        ),
+    )
+
+
+@injection(words=_SMALL)
 def roles_swapped(_: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
     """The labels say prefill of decode, and decode of prefill."""
     other = {"prefill": "decode", "decode": "prefill"}

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from kar_checks.cluster import kinds, wait
 from kar_checks.cluster.client import MERGE, Cluster, Object
+from kar_checks.cluster.errors import ApiError
 from kar_checks.cluster.kinds import Kind
 from localcluster import LocalCluster
 from tests.cluster.injections import injection
 from tests.cluster.injections.standin import CLASS, WORDS, condition, standin
 
 _ADDONS = ("endpoint-picker",)
-_WORDS = (*WORDS, "--set", "gateway.long_answer_seconds=2")
+_WORDS = (
+    *WORDS,
+    *("--set", "gateway.long_answer_seconds=2"),
+    *("--set", "gateway.steady_seconds=8"),
+)
 _stand_in = injection(addons=_ADDONS, words=_WORDS)
 
 
@@ -32,6 +39,40 @@ def a_fault_for_each_question(local: LocalCluster, _: Cluster) -> AbstractContex
 
 
 @_stand_in
+def good_only_for_gets(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
+    """Of POSTs the weights are ignored, each is delivered twice, and bodies are cut at 1 MiB;
+    events go on in pairs, a second late; values of headers are matched without regard to case."""
+    return standin(local, "first_for_post, doubled, cut, paired, caseless")
+
+
+@injection(addons=_ADDONS, words=(*_WORDS, "--set", "gateway.steady_seconds=24"))
+def out_of_order_now_and_then(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
+    """In 2 s of every 10 s everything is answered by 503."""
+    return standin(local, "outages")
+
+
+@injection(
+    addons=_ADDONS,
+    words=(
+        *_WORDS,
+        *("--set", "gateway.settle_seconds=20"),
+        *("--set", "gateway.requests=200"),
+        *("--set", "gateway.rule_requests=24"),
+    ),
+)
+def slow_but_right(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
+    """Each request takes 0.4 s, names of headers go on in small letters, bodies in chunks; only a
+    claim is not kept."""
+    return standin(local, "lower, pieces, slow", ("HTTPRouteRequestTimeout",))
+
+
+@_stand_in
+def redirects_to_https(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
+    """The entry point answers everything with a redirection to https."""
+    return standin(local, "https")
+
+
+@_stand_in
 def plain_web_server(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """What answers at the address is a web server that says 200 to everything."""
     return standin(local, "plain", ("HTTPRouteRequestTimeout",))
@@ -45,8 +86,8 @@ def changes_not_followed(local: LocalCluster, _: Cluster) -> AbstractContextMana
 
 @_stand_in
 def missing_backend_resolved(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
-    """Every route is said to be fine."""
-    return standin(local, "lying")
+    """Every route is said to be fine, and names of headers are matched by case."""
+    return standin(local, "lying, cased_names")
 
 
 @_stand_in
@@ -86,6 +127,42 @@ def classes_that_do_not_work(local: LocalCluster, cluster: Cluster) -> Iterator[
             yield
     finally:
         cluster.delete(kinds.GATEWAY_CLASS, "unwilling")
+
+
+@injection(addons=("gateway", "network-policy"), words=("--set", "gateway.settle_seconds=10"))
+@contextmanager
+def new_namespaces_deny(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """A controller puts a policy that lets nobody in into every new namespace."""
+    named = (one["metadata"]["name"] for one in cluster.list(kinds.NAMESPACE).items)
+    # That of the row was made a moment ago, and the run will find the policy in it.
+    known = {one for one in named if not one.startswith("row-")}
+    stopping = threading.Event()
+
+    def generate() -> None:
+        while not stopping.wait(0.1):
+            for one in cluster.list(kinds.NAMESPACE).items:
+                name = one["metadata"]["name"]
+                if name in known or one["metadata"].get("deletionTimestamp"):
+                    continue
+                known.add(name)
+                with contextlib.suppress(ApiError):
+                    cluster.create(kinds.NETWORK_POLICY, _DENY, name)
+
+    thread = threading.Thread(target=generate, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(10)
+
+
+_DENY: Object = {
+    "apiVersion": kinds.NETWORK_POLICY.api_version,
+    "kind": kinds.NETWORK_POLICY.kind,
+    "metadata": {"name": "deny-in"},
+    "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+}
 
 
 @injection()

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from kar_checks.cluster import kinds
+from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.connect import connect
 from kar_checks.cluster.errors import ApiError
 from kar_checks.cluster.kinds import Kind
-from localcluster import LocalCluster
+from localcluster import PROBE_IMAGES, LocalCluster
 from localcluster.shell import run
 from tests.cluster.injections import injection
 from tests.cluster.injections.waiting import wait
@@ -191,6 +191,248 @@ def _bind(own: Cluster, pod: Object) -> None:
         "target": target,
     }
     own.call("POST", kinds.POD.path(namespace, name, "binding"), body=body)
+
+
+# -- networks that are not for us -----------------------------------------------------------
+
+_TEAM = "team-a"
+_TAINT = {"key": "kar-checks.test/nic", "value": "present", "effect": "NoSchedule"}
+_NIC_CLASS = "kar-checks-test-nic"
+_POISON_CLASS = "kar-checks-test-poison"
+_POISON = ("null", "[]", "{", '{"plugins": ["a"]}', '{"type": "macvlan", "ipam": "dhcp"}', "{}")
+
+
+@contextmanager
+def _tainted(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Give both nodes that have the second network a taint, as nodes with accelerators have."""
+    names = [one.name for one in local.nodes[:2]]
+    try:
+        for name in names:
+            body = {"spec": {"taints": [_TAINT]}}
+            cluster.patch(kinds.NODE, name, body, content_type=_MERGE)
+        yield
+    finally:
+        for name in names:
+            cluster.patch(kinds.NODE, name, {"spec": {"taints": None}}, content_type=_MERGE)
+
+
+@injection(addons=("dranet",))
+def devices_on_tainted_nodes(local: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
+    """A driver offers devices on nodes alone that pods of ours may not use."""
+    return _tainted(local, cluster)
+
+
+@injection(addons=("multus",), words=("--set", "networking.attach_seconds=8"))
+def definition_for_tainted_nodes(
+    local: LocalCluster, cluster: Cluster
+) -> AbstractContextManager[None]:
+    """What a definition needs is on nodes alone that pods of ours may not use."""
+    return _tainted(local, cluster)
+
+
+@injection(addons=("dranet",), words=("--set", "throughput.networks=secondary"))
+@contextmanager
+def others_hold_every_device(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Pods of another team have the interfaces of both nodes, by claims of theirs."""
+    with (
+        _team(cluster),
+        _device_class(cluster, _NIC_CLASS, _WITH_INTERFACE),
+        _holding(cluster, [one.name for one in local.nodes[:2]]),
+    ):
+        yield
+
+
+@injection(addons=("dranet",))
+@contextmanager
+def another_holds_one_device(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """A pod of another team has the interface of one node; and a class makes no sense.
+
+    What it reads no device has, which is an error of the scheduler for each pod that uses it.
+    """
+    reads = 'device.driver == "dra.net" && device.attributes["dra.net"].no == "a"'
+    with (
+        _team(cluster),
+        _device_class(cluster, _POISON_CLASS, reads),
+        _device_class(cluster, _NIC_CLASS, _WITH_INTERFACE),
+        _holding(cluster, [local.nodes[0].name]),
+    ):
+        yield
+
+
+_WITH_INTERFACE = 'device.driver == "dra.net" && "ifName" in device.attributes["dra.net"]'
+
+
+@contextmanager
+def _team(cluster: Cluster) -> Iterator[None]:
+    """Give the cluster the namespace of somebody else."""
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _TEAM}}
+    cluster.create(kinds.NAMESPACE, space)
+    try:
+        yield
+    finally:
+        cluster.delete(kinds.NAMESPACE, _TEAM)
+        wait(f"the end of {_TEAM}", lambda: cluster.find(kinds.NAMESPACE, _TEAM) is None)
+
+
+@contextmanager
+def _device_class(cluster: Cluster, name: str, expression: str) -> Iterator[None]:
+    body: Object = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "DeviceClass",
+        "metadata": {"name": name},
+        "spec": {"selectors": [{"cel": {"expression": expression}}]},
+    }
+    cluster.create(kinds.DEVICE_CLASS, body)
+    try:
+        yield
+    finally:
+        cluster.delete(kinds.DEVICE_CLASS, name)
+
+
+@contextmanager
+def _holding(cluster: Cluster, nodes: list[str]) -> Iterator[None]:
+    """Let a pod of the team hold the interface of each of these nodes."""
+    for node in nodes:
+        for kind, body in _user(node):
+            cluster.create(kind, body, _TEAM)
+    try:
+        for node in nodes:
+            wait(
+                f"the pod on {node}",
+                lambda name=node: pods.ready(cluster.get(kinds.POD, f"train-{name}", _TEAM)),
+            )
+        yield
+    finally:
+        for node in nodes:
+            cluster.delete(kinds.POD, f"train-{node}", _TEAM)
+        wait("the end of the pods", lambda: not cluster.list(kinds.POD, _TEAM).items)
+        wait("the slices", lambda: len(offering(cluster)) == 2, seconds=120)
+
+
+def _user(node: str) -> list[tuple[Kind, Object]]:
+    request = {"name": "nic", "exactly": {"deviceClassName": _NIC_CLASS}}
+    claim: Object = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {"name": f"nic-{node}"},
+        "spec": {"devices": {"requests": [request]}},
+    }
+    container: Object = {
+        "name": "train",
+        "image": PROBE_IMAGES["python"],
+        "command": ["sleep", "600"],
+        "resources": {"claims": [{"name": "nic"}], "requests": {"cpu": "10m"}},
+    }
+    body: Object = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"train-{node}"},
+        "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "resourceClaims": [{"name": "nic", "resourceClaimName": f"nic-{node}"}],
+            "containers": [container],
+        },
+    }
+    return [(kinds.RESOURCE_CLAIM, claim), (kinds.POD, body)]
+
+
+_DPDK = "intel.com/sriov_dpdk"
+_RDMA = "rdma/hca_a"
+
+
+@injection()
+def devices_for_programs(local: LocalCluster, cluster: Cluster) -> AbstractContextManager[None]:
+    """A device plugin gives pods what a program drives by itself: they have no interface of it."""
+    return _offered(local, cluster, _DPDK)
+
+
+@injection()
+@contextmanager
+def pods_ask_for_every_device(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Pods of another team ask for all that a device plugin offers."""
+    names = [one.name for one in local.nodes[:2]]
+    with _offered(local, cluster, _RDMA), _team(cluster):
+        for name in names:
+            (_, body) = _user(name)[1]
+            del body["spec"]["resourceClaims"]
+            amount = {_RDMA: "1"}
+            body["spec"]["containers"][0]["resources"] = {"requests": amount, "limits": amount}
+            cluster.create(kinds.POD, body, _TEAM)
+        for name in names:
+            wait(
+                f"the pod on {name}",
+                lambda name=name: pods.bound(cluster.get(kinds.POD, f"train-{name}", _TEAM)),
+            )
+        yield
+
+
+@contextmanager
+def _offered(local: LocalCluster, cluster: Cluster, resource: str) -> Iterator[None]:
+    """Let two nodes offer one device each, as if a plugin had told their kubelets."""
+
+    def offer(amount: str | None) -> None:
+        for node in local.nodes[:2]:
+            told = {"status": {side: {resource: amount} for side in ("capacity", "allocatable")}}
+            cluster.patch(kinds.NODE, node.name, told, subresource="status", content_type=_MERGE)
+
+    offer("1")
+    try:
+        yield
+    finally:
+        offer(None)
+
+
+@injection(addons=("multus",))
+@contextmanager
+def definitions_make_no_sense(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Somebody has written definitions that no plugin could be called with."""
+    with _team(cluster):
+        for number, config in enumerate(_POISON):
+            _define(cluster, f"poison-{number}", config)
+        yield
+
+
+@injection(
+    addons=("multus",),
+    words=(
+        "--set",
+        "networking.attach_seconds=8",
+        "--set",
+        f"networking.network=nad:{_TEAM}/net1",
+    ),
+)
+@contextmanager
+def definition_of_another_tenant(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """Multus keeps the namespaces apart, and the only definition is somebody else's."""
+    edit = f"{{}} {_MULTUS_FILE}"
+    apart = edit.format('sed -i \'s/"type": *"multus"/&, "namespaceIsolation": true/\'')
+    joined = edit.format("sed -i 's/, \"namespaceIsolation\": true//'")
+    net1 = cluster.get(kinds.NETWORK_ATTACHMENT, "net1", "default")
+    with _team(cluster):
+        _define(cluster, "net1", net1["spec"]["config"])
+        try:
+            for node in local.nodes:
+                node.exec(["sh", "-c", apart])
+                node.exec(["grep", "-q", "namespaceIsolation", _MULTUS_FILE])
+            yield
+        finally:
+            for node in local.nodes:
+                node.exec(["sh", "-c", joined])
+
+
+_MULTUS_FILE = "/etc/cni/net.d/00-multus.conflist"
+
+
+def _define(cluster: Cluster, name: str, config: str) -> None:
+    body: Object = {
+        "apiVersion": kinds.NETWORK_ATTACHMENT.api_version,
+        "kind": kinds.NETWORK_ATTACHMENT.kind,
+        "metadata": {"name": name},
+        "spec": {"config": config},
+    }
+    cluster.create(kinds.NETWORK_ATTACHMENT, body, _TEAM)
 
 
 # -- inside of pods -------------------------------------------------------------------------

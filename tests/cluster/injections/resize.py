@@ -16,7 +16,7 @@ from kar_checks.cluster import kinds, quantity
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.connect import connect
 from localcluster import ClusterError, LocalCluster
-from tests.cluster.injections import injection
+from tests.cluster.injections import SHORT_HOLD, injection
 from tests.cluster.injections.webhook import webhook
 
 LABELS = "app.kubernetes.io/name=kar-resize"
@@ -25,6 +25,12 @@ _VALUES = (
     *("cpu.cfs_quota_us", "cpu.shares", "memory.limit_in_bytes"),
     "memory.memsw.limit_in_bytes",  # version 1 lets no memory limit exceed it
 )
+_POD_FILES = {
+    "memory": ("memory.limit_in_bytes", "memory.max"),
+    "weight": ("cpu.shares", "cpu.weight"),
+}
+_FREEZERS = {"freezer.state": ("FROZEN", "THAWED"), "cgroup.freeze": ("1", "0")}
+_BACK_SECONDS = 2.0
 _WATCH_SECONDS = 600
 _POLL_SECONDS = 0.02
 _HANG_SECONDS = 100
@@ -70,7 +76,7 @@ def _being_resized(pod: Object) -> bool:
     return int(meta["generation"]) > 1 and "deletionTimestamp" not in meta
 
 
-@injection()
+@injection(words=SHORT_HOLD)
 @contextmanager
 def kernel_written_back(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """Somebody on the node keeps writing the first values into the kernel's files."""
@@ -97,17 +103,210 @@ def kernel_written_back(local: LocalCluster, _: Cluster) -> Iterator[None]:
                     if path.read_text() != value:
                         path.write_text(value.strip())
 
-    thread = threading.Thread(target=write_back, daemon=True)
+    with _beside(write_back, ended), _on_every_pod(local, note):
+        yield
+
+
+@contextmanager
+def _beside(work: Callable[[], None], ended: threading.Event) -> Iterator[None]:
+    """Run ``work`` in a thread until ``ended`` is set at the end."""
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        with _on_every_pod(local, note):
-            yield
+        yield
     finally:
         ended.set()
         thread.join(10)
 
 
-@injection()
+@contextmanager
+def _pod_group_stays(local: LocalCluster, what: str) -> Iterator[None]:
+    """The group above each container keeps its first values; the container's own files do not."""
+    first: dict[Path, str] = {}
+    ended = threading.Event()
+
+    def note(_: Cluster, pod: Object) -> None:
+        for container in [] if _being_resized(pod) else _containers(pod):
+            for name in _POD_FILES[what]:
+                for path in _node(local, pod).container_cgroup_files(
+                    pod["metadata"]["uid"], container["containerID"], name
+                ):
+                    above = path.parent.parent / name
+                    first.setdefault(above, above.read_text().strip())
+
+    def write_back() -> None:
+        while not ended.wait(_POLL_SECONDS):
+            for path, value in list(first.items()):
+                with contextlib.suppress(OSError):  # the pod may have gone
+                    if path.read_text().strip() != value:
+                        path.write_text(value)
+
+    with _beside(write_back, ended), _on_every_pod(local, note):
+        yield
+
+
+@injection(words=SHORT_HOLD)
+@contextmanager
+def pod_memory_limit_stays(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """The pod's own memory limit stays as it was: the container's new one cannot be used up."""
+    with _pod_group_stays(local, "memory"):
+        yield
+
+
+@injection(words=SHORT_HOLD)
+@contextmanager
+def pod_weight_stays(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """The pod's own CPU weight stays as it was: beside other pods the request changes nothing."""
+    with _pod_group_stays(local, "weight"):
+        yield
+
+
+@injection(words=SHORT_HOLD)
+@contextmanager
+def containers_run_part_time(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """Resized containers are stopped for 85 ms of every 100 ms; no file that they see shows it.
+
+    A quota of the pod that stayed behind does the same. Version 1 refuses to set one below a
+    container's, so that this is how it can be shown there.
+    """
+    ended = threading.Event()
+    files: dict[Path, tuple[str, str]] = {}
+
+    def note(_: Cluster, pod: Object) -> None:
+        for container in _containers(pod) if _being_resized(pod) else []:
+            for name, words in _FREEZERS.items():
+                for path in _node(local, pod).container_cgroup_files(
+                    pod["metadata"]["uid"], container["containerID"], name
+                ):
+                    files[path] = words
+
+    def put(which: int) -> None:
+        for path, words in list(files.items()):
+            with contextlib.suppress(OSError):  # the container may have gone
+                path.write_text(words[which])
+
+    def cycle() -> None:
+        while not ended.wait(0.085):
+            put(1)
+            time.sleep(0.015)
+            put(0)
+        put(1)
+
+    with _beside(cycle, ended), _on_every_pod(local, note):
+        yield
+
+
+@contextmanager
+def _old_values_return(local: LocalCluster, *, above: bool) -> Iterator[None]:
+    """Each changed file gets its former value again after 2 s, once; ``above``: of the pod only."""
+    ended = threading.Event()
+    places: dict[tuple[str, str, str], Path] = {}
+    held: dict[tuple[str, str, str], str] = {}
+    due: dict[tuple[str, str, str], tuple[float, str]] = {}
+
+    def note(_: Cluster, pod: Object) -> None:
+        uid = str(pod["metadata"]["uid"])
+        for container in _containers(pod):
+            for name in _VALUES:
+                for path in _node(local, pod).container_cgroup_files(
+                    uid, container["containerID"], name
+                ):
+                    key = ("pod" if above else container["name"], uid, name)
+                    places[key] = path.parent.parent / name if above else path
+
+    def write_back() -> None:
+        while not ended.wait(_POLL_SECONDS):
+            for key, path in list(places.items()):
+                with contextlib.suppress(OSError):  # the container may have gone
+                    value = path.read_text().strip()
+                    if key in due and time.monotonic() > due[key][0]:
+                        path.write_text(due[key][1])
+                        held[key] = due.pop(key)[1]
+                    elif held.setdefault(key, value) != value:
+                        due[key] = (time.monotonic() + _BACK_SECONDS, held[key])
+                        held[key] = value
+
+    with _beside(write_back, ended), _on_every_pod(local, note):
+        yield
+
+
+@injection(words=("--set", "resize.hold_seconds=6"))
+@contextmanager
+def old_values_return(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """Something on the node writes the containers' old values back 2 s after a resize."""
+    with _old_values_return(local, above=False):
+        yield
+
+
+@injection(words=("--set", "resize.hold_seconds=8"))
+@contextmanager
+def old_pod_values_return(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """Something on the node writes the old values of the pods' groups back 2 s after a resize."""
+    with _old_values_return(local, above=True):
+        yield
+
+
+@injection(words=("--set", "resize.hold_seconds=6"))
+@contextmanager
+def status_goes_back(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """Another writer of pod statuses puts the first resources back 2 s after a resize."""
+    first: dict[str, list[Object]] = {}
+    timers: list[threading.Timer] = []
+
+    def note(own: Cluster, pod: Object) -> None:
+        uid = str(pod["metadata"]["uid"])
+        told = (pod.get("status") or {}).get("containerStatuses") or []
+        if not _being_resized(pod):
+            first[uid] = told
+        elif uid in first and [one.get("resources") for one in told] != [
+            one.get("resources") for one in first[uid]
+        ]:
+            body: Object = {
+                "status": {"containerStatuses": first.pop(uid), "observedGeneration": 1}
+            }
+            meta = pod["metadata"]
+
+            def patch() -> None:
+                own.patch(kinds.POD, meta["name"], body, meta["namespace"], subresource="status")
+
+            timers.append(threading.Timer(_BACK_SECONDS, patch))
+            timers[-1].start()
+
+    try:
+        with _on_every_pod(local, note):
+            yield
+            for timer in timers:
+                timer.join()
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+@injection(words=SHORT_HOLD)
+@contextmanager
+def first_process_escapes(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """A container's first process leaves its control group, whose files go on to look right."""
+    done: set[str] = set()
+
+    def move(_: Cluster, pod: Object) -> None:
+        uid = str(pod["metadata"]["uid"])
+        if not _being_resized(pod) or uid in done:
+            return
+        done.add(uid)
+        node = _node(local, pod)
+        for container in _containers(pod):
+            pid = node.container_pid1(container["containerID"])
+            for name in ("memory.limit_in_bytes", "cpu.shares", "memory.max"):
+                for path in node.container_cgroup_files(uid, container["containerID"], name):
+                    outside = path.parent.parent.parent  # of all Burstable pods
+                    with contextlib.suppress(OSError):
+                        (outside / "cgroup.procs").write_text(str(pid))
+
+    with _on_every_pod(local, move):
+        yield
+
+
+@injection(words=SHORT_HOLD)
 @contextmanager
 def container_killed_during_resize(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """The first process of each container is killed as soon as its pod is resized."""
@@ -126,7 +325,7 @@ def container_killed_during_resize(local: LocalCluster, _: Cluster) -> Iterator[
         yield
 
 
-@injection()
+@injection(words=SHORT_HOLD)
 @contextmanager
 def pod_replaced_during_resize(local: LocalCluster, _: Cluster) -> Iterator[None]:
     """Each pod is deleted as soon as it is resized, and one of the same name takes its place."""
@@ -190,7 +389,7 @@ def _ours(request: Object) -> bool:
     return labels.get("app.kubernetes.io/name") == "kar-resize"
 
 
-@injection()
+@injection(words=SHORT_HOLD)
 @contextmanager
 def resize_policy_ignored(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """A webhook turns RestartContainer into NotRequired when pods are created."""
@@ -219,7 +418,7 @@ def resize_policy_ignored(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
         yield
 
 
-@injection()
+@injection(words=SHORT_HOLD)
 @contextmanager
 def resize_clamped(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """A webhook turns requests that must be refused into no change, so that they are accepted."""
@@ -245,7 +444,7 @@ def resize_clamped(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
         yield
 
 
-@injection()
+@injection(words=SHORT_HOLD)
 @contextmanager
 def observed_generation_pinned(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """A webhook keeps status.observedGeneration of the trial's pods at 1."""
@@ -265,7 +464,7 @@ def observed_generation_pinned(_: LocalCluster, cluster: Cluster) -> Iterator[No
         yield
 
 
-@injection()
+@injection(words=SHORT_HOLD)
 @contextmanager
 def resize_refused_by_policy(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """A policy forbids large resizes, in words that name neither QoS classes nor nodes.

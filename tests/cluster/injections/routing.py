@@ -19,7 +19,10 @@ from tests.cluster.injections import injection
 from tests.cluster.injections.standin import WORDS, standin
 
 _ADDONS = ("endpoint-picker",)
-_QUICK = ("--set", "routing.convergence_seconds=1")
+_QUICK = (
+    *("--set", "routing.convergence_seconds=1"),
+    *("--set", "gateway.steady_seconds=8"),
+)
 _STANDIN = (*WORDS, *_QUICK)
 _built_in = injection(addons=_ADDONS, words=(*_STANDIN, "--set", "routing.picker=built-in"))
 _RANDOM = CONFIG.replace("max-score-picker", "random-picker")
@@ -94,6 +97,19 @@ def picker_is_never_asked(local: LocalCluster, _: Cluster) -> AbstractContextMan
 def picks_without_readiness(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """A gateway that picks by itself and well, but for servers that are not ready."""
     return standin(local, "unready_too")
+
+
+@injection(
+    addons=_ADDONS,
+    words=(
+        *_STANDIN,
+        *("--set", "routing.picker=built-in"),
+        *("--set", "gateway.steady_seconds=24"),
+    ),
+)
+def pool_out_of_order_now_and_then(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
+    """In 2 s of every 10 s everything is answered by 503."""
+    return standin(local, "outages")
 
 
 @_built_in

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import queue
 import random
 import re
 import threading
+import time
 import urllib.request
 import zlib
 from collections import Counter
@@ -39,12 +41,17 @@ _LOAD = re.compile(
     r"^vllm:(num_requests_waiting|kv_cache_usage_perc)\{[^}]*\} (\S+)$", re.MULTILINE
 )
 _CHUNK = 16384
+_SLOW_SECONDS = 0.4
 
 
 class Standin:
     """The gateway's state. ``fault`` is empty for an honest one.
 
-    Those that touch different questions may come together: first, shadowed, leaky, collecting.
+    Those that touch different questions may come together: first, shadowed, leaky, collecting, and
+    of those for POST only: first_for_post, doubled, cut, paired, caseless.
+
+    Some are no faults: lower (names of headers in small letters), pieces (bodies go on in chunks
+    of odd sizes, and answers with a length) and slow (each request takes a while).
     """
 
     def __init__(self, cluster: Cluster, fault: str) -> None:
@@ -128,7 +135,7 @@ class Standin:
 
     def _route_status(self, route: Object) -> None:
         space = route["metadata"]["namespace"]
-        resolved = self.fault == "lying" or all(
+        resolved = "lying" in self.fault or all(
             (space, backend["name"])
             in (self.pools if backend.get("kind") == kinds.INFERENCE_POOL.kind else self.services)
             for rule in route["spec"]["rules"]
@@ -190,13 +197,17 @@ class Standin:
 
     # -- data plane -------------------------------------------------------------------------
 
+    def out_of_order(self) -> bool:
+        """Say whether it is in those 2 s of every 10 s in which it refuses everything."""
+        return "outages" in self.fault and time.monotonic() % 10 < 2
+
     def find(self, host: str, path: str, headers: Any) -> Object | None:
         """Return the rule for a request, with its route's namespace."""
         for route in list(self.routes.values()):
             if host in route["spec"]["hostnames"]:
                 rules = route["spec"]["rules"]
                 for rule in rules[::-1] if "shadowed" in self.fault else rules:
-                    if _matches(rule, path, headers):
+                    if _matches(rule, path, headers, self.fault):
                         return {"namespace": route["metadata"]["namespace"], **rule}
         for route in list(self.routes.values()) if "leaky" in self.fault else []:
             rule = {"namespace": route["metadata"]["namespace"], **route["spec"]["rules"][0]}
@@ -248,12 +259,15 @@ class Standin:
             for pod in self.pods.get(space, [])
         )
 
-    def address(self, rule: Object, body: bytes = b"", client: str = "") -> tuple[str, int] | None:
+    def address(
+        self, rule: Object, body: bytes = b"", client: str = "", method: str = "GET"
+    ) -> tuple[str, int] | None:
         """Return where a request that matched a rule goes."""
         backends: list[Object] = rule["backendRefs"]
         weights = [int(one.get("weight", 1)) for one in backends]
         chosen = random.choices(backends, weights)[0]  # noqa: S311 - no secret
-        if "first" in self.fault:
+        words = self.fault.split(", ")
+        if "first" in words or ("first_for_post" in words and method == "POST"):
             chosen = backends[0]
         if chosen.get("kind") == kinds.INFERENCE_POOL.kind:
             pool = self.pools.get((rule["namespace"], chosen["name"]))
@@ -286,15 +300,24 @@ def _without_times(said: Any) -> Any:
     return said
 
 
-def _matches(rule: Object, path: str, headers: Any) -> bool:
+def _matches(rule: Object, path: str, headers: Any, fault: str) -> bool:
     for match in rule.get("matches") or [{}]:
         wanted = match.get("path") or {"value": "/"}
         pairs = match.get("headers") or []
         if path.startswith(wanted["value"]) and all(
-            headers.get(one["name"]) == one["value"] for one in pairs
+            _has(headers, one["name"], one["value"], fault) for one in pairs
         ):
             return True
     return False
+
+
+def _has(headers: Any, name: str, value: str, fault: str) -> bool:
+    if "cased_names" in fault:
+        return any((one, found) == (name, value) for one, found in headers.items())
+    found = headers.get(name)
+    if "caseless" in fault:
+        return found is not None and found.lower() == value.lower()
+    return bool(found == value)
 
 
 def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
@@ -307,9 +330,19 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
             if standin.fault == "plain":
                 self._short(200, b"hello from a web server")
                 return
+            if standin.out_of_order():
+                self._short(503, b"")
+                return
+            if "slow" in standin.fault:
+                time.sleep(_SLOW_SECONDS)
+            if "https" in standin.fault:
+                self._short(301, b"", f"https://{self.headers.get('host', '')}{self.path}")
+                return
             host = self.headers.get("host", "").partition(":")[0]
             rule = standin.find(host, self.path, self.headers)
-            address = standin.address(rule, body, self.client_address[0]) if rule else None
+            address = (
+                standin.address(rule, body, self.client_address[0], self.command) if rule else None
+            )
             if rule is None or address is None:
                 self._short(404 if rule is None else 503, b"")
                 return
@@ -318,21 +351,35 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             self.do_GET()
 
-        def _short(self, status: int, body: bytes) -> None:
+        def _short(self, status: int, body: bytes, location: str = "") -> None:
             self.send_response(status)
+            if location:
+                self.send_header("location", location)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
         def _forward(self, rule: Object, address: tuple[str, int], body: bytes) -> None:
-            headers = {k: v for k, v in self.headers.items() if k.lower() != "transfer-encoding"}
+            dropped = ("transfer-encoding", "content-length")
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in dropped}
+            if "lower" in standin.fault:
+                headers = {k.lower(): v for k, v in headers.items()}
+            if "cut" in standin.fault:
+                body = body[: 2**20]
             for one in rule.get("filters") or []:
                 for pair in one.get("requestHeaderModifier", {}).get("set", []):
                     headers[pair["name"]] = pair["value"]
             connection = http.client.HTTPConnection(*address, timeout=90)
             standin.in_flight[address[0]] += 1
             try:
-                connection.request(self.command, self.path, body or None, headers)
+                if "doubled" in standin.fault and self.command == "POST":
+                    # By another connection, and nobody waits for its answer.
+                    again = threading.Thread(
+                        target=_send_again, args=(address, self.path, body, dict(headers))
+                    )
+                    again.start()
+                sent: Any = _pieces(body) if "pieces" in standin.fault and body else body or None
+                connection.request(self.command, self.path, sent, headers)
                 response = connection.getresponse()
                 self._pass_on(response)
             except OSError:
@@ -347,8 +394,19 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
                 if name.lower() in ("x-kar-pod", "x-kar-revision", "content-type"):
                     other = "gateway-blue" if standin.fault == "impostor" else value
                     self.send_header(name, other if name.lower() == "x-kar-pod" else value)
+            if "pieces" in standin.fault and response.getheader("content-length"):
+                text = response.read()
+                self.send_header("content-length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+                return
             self.send_header("transfer-encoding", "chunked")
             self.end_headers()
+            if "paired" in standin.fault and response.getheader("content-type", "").endswith(
+                "event-stream"
+            ):
+                self._in_pairs(response)
+                return
             held = b""
             while piece := response.read1(_CHUNK):
                 held += piece
@@ -359,10 +417,48 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(held), held))
             self.wfile.write(b"0\r\n\r\n")
 
+        def _in_pairs(self, response: http.client.HTTPResponse) -> None:
+            """Pass events on two by two, a second late."""
+            held: list[bytes] = []
+            due: queue.Queue[tuple[float, bytes]] = queue.Queue()
+
+            def write() -> None:
+                while (one := due.get())[1]:
+                    time.sleep(max(0.0, one[0] - time.monotonic()))
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(one[1]), one[1]))
+
+            writer = threading.Thread(target=write)
+            writer.start()
+            while piece := response.read1(_CHUNK):
+                held.append(piece)
+                if len(held) == 2:
+                    due.put((time.monotonic() + 1, b"".join(held)))
+                    held = []
+            if held:
+                due.put((time.monotonic() + 1, b"".join(held)))
+            due.put((0, b""))
+            writer.join()
+            self.wfile.write(b"0\r\n\r\n")
+
         def log_message(self, *_: object) -> None:
             pass
 
     return Handler
+
+
+def _send_again(address: tuple[str, int], path: str, body: bytes, headers: dict[str, str]) -> None:
+    connection = http.client.HTTPConnection(*address, timeout=90)
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("POST", path, body or None, headers)
+        connection.getresponse().read()
+    connection.close()
+
+
+def _pieces(body: bytes) -> Iterator[bytes]:
+    """Yield a body in pieces, which go on as chunks."""
+    size = max(7, len(body) // 13)
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
 
 
 class _Server(ThreadingHTTPServer):

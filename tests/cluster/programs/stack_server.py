@@ -2,14 +2,19 @@
 
 ``prefill`` and ``decode`` answer at once and export vLLM's metrics. Decode asks the prefill at
 ``PREFILL`` first, or without one says that it computed the prompt itself. It claims ``CLAIMS``
-bytes of KV state for each request, and pulls ``MOVES`` bytes; ``FAILS`` answers with errors, and
-a prefill dies after it handed over ``DIES_AFTER`` times.
+bytes of KV state for each request and ``CLAIMS_TOKEN`` for each token, and pulls ``MOVES`` and
+``MOVES_TOKEN``; of the requests that ``RECOMPUTES`` names (``after N``, ``odd``, ``long N``) it
+pulls nothing, and claims as ever. ``FAILS`` answers with errors, and a prefill dies after it handed
+over ``DIES_AFTER`` times.
 ``legs`` stands before two servers of an engine (``PREFILL`` and ``DECODE``) and sends each request
-to both, as llm-d's sidecar does.
+to both, as llm-d's sidecar does. ``cache`` answers by itself, or every second time asks ``DECODE``.
+``chatter`` is a sidecar at a port of its own, which pulls ``SIZE`` bytes from the one at ``PEER``
+every ``BEAT`` seconds, whatever else happens.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -27,7 +32,11 @@ ROLE = sys.argv[1]
 PREFILL, DECODE = os.environ.get("PREFILL", ""), os.environ.get("DECODE", "")
 CLAIMS, MOVES = int(os.environ.get("CLAIMS", "0")), int(os.environ.get("MOVES", "0"))
 FAILS = "FAILS" in os.environ
+CLAIMS_TOKEN = int(os.environ.get("CLAIMS_TOKEN", "0"))
+MOVES_TOKEN = int(os.environ.get("MOVES_TOKEN", "0"))
+RECOMPUTES = os.environ.get("RECOMPUTES", "none 0").split()
 DIES_AFTER = int(os.environ.get("DIES_AFTER", "0"))
+PEER, CHATTER_PORT = os.environ.get("PEER", ""), 9000
 
 _counts: Counter[str] = Counter()
 _lock = threading.Lock()
@@ -66,17 +75,17 @@ class Handler(BaseHTTPRequestHandler):
         """Answer the questions of a client, of a scraper and of a decode."""
         if self.path == "/health":
             self.tell(200, b"ok\n")
-        elif self.path == "/kv":
-            self.tell(200, os.urandom(MOVES))
+        elif self.path.startswith("/kv/"):
+            self.tell(200, bytes(int(self.path.removeprefix("/kv/"))))
             with _lock:
                 _counts["kv"] += 1
             if _counts["kv"] == DIES_AFTER:
                 threading.Timer(1.5, os._exit, [1]).start()
         elif self.path == "/v1/models":
             self.tell(200, {"data": [{"id": "none"}]})
-        elif self.path == "/version" and ROLE != "legs":
+        elif self.path == "/version" and ROLE in ("prefill", "decode"):
             self.tell(200, {"version": "0.11.0"})
-        elif self.path == "/metrics" and ROLE != "legs":
+        elif self.path == "/metrics" and ROLE in ("prefill", "decode"):
             with _lock:
                 lines = [f"{name} {value}" for name, value in sorted(_counts.items())]
             lines += [f"process_start_time_seconds {STARTED:.3f}", ""]
@@ -93,6 +102,8 @@ class Handler(BaseHTTPRequestHandler):
             self.tell(502, {"error": "nobody is behind this"})
         elif ROLE == "legs":
             self.tell(*legs(self.path, body, request_id))
+        elif ROLE == "cache":
+            self.tell(*cache(self.path, body, request_id))
         else:
             self.tell(200, serve(self.path, body, request_id))
 
@@ -111,13 +122,47 @@ def serve(path: str, body: Any, request_id: str) -> Any:
     source = "local_compute"
     if PREFILL:
         ask(PREFILL, "POST", path, body, request_id)
-        ask(PREFILL, "GET", "/kv")
+        with _lock:
+            _counts["asked"] += 1
+            number = _counts["asked"]
+        if not recomputes(number, tokens):
+            ask(PREFILL, "GET", f"/kv/{MOVES + MOVES_TOKEN * tokens}")
         source = "external_kv_transfer"
     with _lock:
         _counts['vllm:request_success_total{finished_reason="length"}'] += 1
         _counts[f'vllm:prompt_tokens_by_source_total{{source="{source}"}}'] += tokens
-        _counts["vllm:nixl_bytes_transferred_sum"] += CLAIMS
+        _counts["vllm:nixl_bytes_transferred_sum"] += CLAIMS + CLAIMS_TOKEN * tokens
     return {"choices": [{"text": "as you say"}], "usage": {"prompt_tokens": tokens}}
+
+
+def recomputes(number: int, tokens: int) -> bool:
+    """Tell whether decode computes this request by itself, whatever it says."""
+    return {
+        "after": lambda limit: number > limit,
+        "odd": lambda _: number % 2 == 1,
+        "long": lambda limit: tokens > limit,
+        "none": lambda _: False,
+    }[RECOMPUTES[0]](int(RECOMPUTES[-1]) if len(RECOMPUTES) > 1 else 0)
+
+
+def cache(path: str, body: Any, request_id: str) -> tuple[int, Any]:
+    """Answer without anybody's help, or every second time with decode's."""
+    with _lock:
+        _counts["asked"] += 1
+        hit = not DECODE or _counts["asked"] % 2
+    if not hit:
+        return ask(DECODE, "POST", path, body, request_id)
+    usage = {"prompt_tokens": len(body["prompt"].split())}
+    return 200, {"choices": [{"text": "as always"}], "usage": usage}
+
+
+def chatter() -> None:
+    """Exchange bytes with the sidecar at ``PEER``, for ever."""
+    size, beat = int(os.environ.get("SIZE", "0")), float(os.environ.get("BEAT", "1"))
+    while True:
+        with contextlib.suppress(OSError):
+            ask(PEER, "GET", f"/kv/{size}")
+        time.sleep(beat)
 
 
 def legs(path: str, body: Any, request_id: str) -> tuple[int, bytes]:
@@ -132,4 +177,6 @@ def legs(path: str, body: Any, request_id: str) -> tuple[int, bytes]:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
-    Server(("", PORT), Handler).serve_forever()
+    if PEER:
+        threading.Thread(target=chatter, daemon=True).start()
+    Server(("", CHATTER_PORT if ROLE == "chatter" else PORT), Handler).serve_forever()

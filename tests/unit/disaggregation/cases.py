@@ -18,6 +18,7 @@ from kar_checks.checks.disaggregation.observation import (
     RequestSeen,
     Scaling,
 )
+from kar_checks.checks.pulse import Beat, Pulsed
 from kar_checks.model import Evidence, Fault, Reason
 
 MOMENT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -25,6 +26,12 @@ SHAPE = Shape(layers=32, kv_heads=8, head_dim=128, dtype_bytes=2, block_tokens=1
 TOKENS = 512
 SIZE = TOKENS * SHAPE.token_bytes
 FAULT = Fault(reason=Reason.IMAGE_UNAVAILABLE, message="no image")
+
+
+def pulsed(seconds: float, *moments: float) -> Pulsed:
+    """The time that a NetworkPolicy had, with pulses all through it or at these moments."""
+    beats = [Beat(asked=one, answered=one) for one in moments or (-1, 1, 3, 5)]
+    return Pulsed(began=0, ended=seconds, beats={"the scheduler x": beats}, lost=0)
 
 
 def request(number: int, **changes: Any) -> RequestSeen:
@@ -163,7 +170,7 @@ def seen(**changes: Any) -> DisaggregationObservation:
         main=MAIN,
         straight=STRAIGHT,
         without_prefill=WITHOUT_PREFILL,
-        policy=Policy(enforced=False, seconds=4.2),
+        policy=Policy(enforced=False, seconds=4.2, window=pulsed(4.2)),
         concurrent=MAIN,
         streamed=STREAMED,
         corrupted=CORRUPTED,

@@ -11,7 +11,7 @@ from kar_checks import profile
 from kar_checks.checks.disaggregation.checks import TOPIC
 from kar_checks.checks.disaggregation.judge import _RULES, judge
 from kar_checks.checks.disaggregation.observation import DisaggregationObservation, Policy
-from kar_checks.model import Evidence, Finding, Mutation
+from kar_checks.model import Evidence, Finding, Mutation, OtherRun
 from tests.unit.disaggregation import cases
 from tests.unit.disaggregation.cases import (
     ANSWERED,
@@ -31,6 +31,7 @@ from tests.unit.disaggregation.cases import (
     local,
     moved,
     pod,
+    pulsed,
     refused,
     request,
     seen,
@@ -90,6 +91,48 @@ def test_another_program_in_the_pods_proves_nothing(check: str, field: str) -> N
 def test_other_changes_do_no_harm(field: str) -> None:
     changed = [Mutation(object="Pod/d1", field=field, sent="a", stored="b")]
     assert rule("separate_pods", seen(mutations=changed)).outcome == "pass"
+
+
+SURVIVORS = [request(0), request(1), *(refused(n, "kv_transfer_failed") for n in range(2, 16))]
+"""Two of sixteen were answered: the transfers of the others broke."""
+TIMED_OUT = [*(request(number) for number in range(4)), request(4, status=0, error="timed out")]
+
+
+@pytest.mark.parametrize(
+    ("check", "requests", "expected"),
+    [
+        ("separate_pods", SURVIVORS, "inconclusive not_all_answered"),
+        ("state_transferred", SURVIVORS, "fail transfer_failed"),
+        ("request_ids", SURVIVORS, "inconclusive not_all_answered"),
+        ("correct_output", SURVIVORS, "fail no_answer"),
+        ("concurrency", SURVIVORS, "fail no_answer"),
+        ("separate_pods", TIMED_OUT, "inconclusive not_all_answered"),
+        ("state_transferred", TIMED_OUT, "inconclusive not_all_answered"),
+        ("request_ids", TIMED_OUT, "inconclusive not_all_answered"),
+    ],
+)
+def test_the_answered_requests_do_not_speak_for_the_others(
+    check: str, requests: list[Any], expected: str
+) -> None:
+    found = rule(check, seen(main=batch(*requests), concurrent=batch(*requests)))
+    assert f"{found.outcome} {found.reason}" == expected
+    if check == "state_transferred":
+        assert f"{len(requests)} requests" in found.summary
+
+
+def twice(number: int, *phases: str) -> Any:
+    sound = request(number)
+    return request(number, phases=[*sound.phases, *(sound.of(one)[0] for one in phases)])
+
+
+@pytest.mark.parametrize("again", [("prefill",), ("handover",), ("prefill", "handover")])
+@pytest.mark.parametrize("check", ["request_ids", "concurrency"])
+def test_a_request_that_was_worked_on_twice_is_not_followed(
+    check: str, again: tuple[str, ...]
+) -> None:
+    requests = batch(request(0), twice(1, *again))
+    found = rule(check, seen(main=requests, concurrent=requests))
+    assert (found.outcome, found.reason) == ("fail", "moved_twice")
 
 
 UNANSWERED = batch(refused(0), refused(1))
@@ -154,6 +197,13 @@ CONTROL_BLIND = STRAIGHT.model_copy(update={"counters": []})
         ({"main": MAIN, "interface": "eth0"}, "pass transferred"),
         (carried(5 * SIZE, 2 * SIZE), "fail interface_disagrees"),
         (carried(0, 5 * SIZE), "fail interface_disagrees"),
+        ({"main": counted(decode={"received": 8.0 * SIZE})}, "fail moved_twice"),
+        ({"main": counted(prefill={"sent": 8.0 * SIZE})}, "fail moved_twice"),
+        (carried(8 * SIZE, 4 * SIZE), "fail moved_twice"),
+        (carried(4 * SIZE, 8 * SIZE), "fail moved_twice"),
+        (carried(5 * SIZE, 5 * SIZE), "pass transferred"),
+        ({"straight": batch(refused(10), refused(11))}, "inconclusive control_unanswered"),
+        ({"straight": batch()}, "inconclusive control_unanswered"),
         ({"straight": CONTROL_MOVED}, "inconclusive control_transferred"),
         ({"straight": CONTROL_PREFILLED}, "inconclusive control_transferred"),
         ({"straight": CONTROL_BLIND}, "inconclusive control_transferred"),
@@ -213,6 +263,13 @@ def control(part: str, *requests: Any) -> dict[str, Any]:
         ({"main": batch(request(0), local(1))}, "fail wrong_answer"),
         ({"main": UNANSWERED}, "fail no_answer"),
         ({"main": batch()}, "inconclusive nothing_sent"),
+        ({"main": NONE_MOVED}, "fail right_without_transfer"),
+        ({"main": counted(decode={"received": 3.0 * SIZE})}, "fail right_without_transfer"),
+        (carried(5 * SIZE, 0), "fail right_without_transfer"),
+        ({"main": counted(decode={"cached_tokens": 9.0})}, "inconclusive served_from_cache"),
+        ({"main": counted(decode={"reset": True})}, "inconclusive counters_reset"),
+        ({"main": MAIN.model_copy(update={"interfaces": []})}, "inconclusive metric_missing"),
+        (control("straight"), "inconclusive control_unanswered"),
         (control("straight", request(10)), "inconclusive control_answered_right"),
         (control("straight", refused(10)), "inconclusive control_unanswered"),
         (control("without_prefill", request(20)), "inconclusive control_answered_right"),
@@ -222,6 +279,16 @@ def control(part: str, *requests: Any) -> dict[str, Any]:
             "inconclusive control_answered_right",
         ),
         ({"policy": Policy(enforced=True, seconds=1, request=refused(70))}, "pass right"),
+        (
+            {"policy": Policy(enforced=True, seconds=1, request=request(70), held=False)},
+            "inconclusive policy_did_not_hold",
+        ),
+        # Who enforces policies was not told of ours while the API server hung.
+        (
+            {"policy": Policy(enforced=False, seconds=9, window=pulsed(9, 0, 8))},
+            "inconclusive window_too_short",
+        ),
+        ({"policy": Policy(enforced=False, seconds=4.2)}, "inconclusive not_recorded"),
     ],
 )
 def test_correct_output(changes: dict[str, Any], expected: str) -> None:
@@ -229,11 +296,20 @@ def test_correct_output(changes: dict[str, Any], expected: str) -> None:
     assert f"{found.outcome} {found.reason}" == expected
 
 
+def test_pace_beside_another_run_fails_nobody() -> None:
+    slow = {"disaggregation.max_transfer_seconds": 0.001}
+    limits = profile.load(None, [f"{key}={value}" for key, value in slow.items()])
+    alone = seen()
+    beside = alone.model_copy(update={"beside": [OtherRun(id="20261101-000000-aaaa")]})
+    found = [judge("disaggregation.state_transferred", one, limits)[0] for one in (alone, beside)]
+    assert [one.reason for one in found] == ["too_slow", "other_run"]
+
+
 def test_it_is_told_whether_policies_are_enforced() -> None:
     enforced = Policy(enforced=True, seconds=1, request=refused(70))
     told = [
         rule("correct_output", seen(policy=one)).facts[-1].value
-        for one in (enforced, Policy(enforced=False, seconds=4))
+        for one in (enforced, Policy(enforced=False, seconds=4.2, window=pulsed(4.2)))
     ]
     assert [one.startswith("enforced") for one in told] == [True, False]
 
@@ -245,6 +321,15 @@ def test_every_control_that_was_answered_right_is_named() -> None:
         "requests without a prefill pod and with prefill shut off by a NetworkPolicy were answered "
         "right, too"
     )
+
+
+def decoded(number: int, size: int) -> Any:
+    sound = request(number)
+    phases = [
+        one.model_copy(update={"bytes": size}) if one.phase == "decode" else one
+        for one in sound.phases
+    ]
+    return request(number, phases=phases)
 
 
 LATE = [request(0), request(1, text=request(0).text), request(2, text=request(1).text)]
@@ -260,6 +345,9 @@ ALONE = [request(number, at=100.0 + 2 * number) for number in range(4)]
         ([request(0), request(1, error="the stream ended before [DONE]")], "fail no_answer"),
         ([request(0), without(1, "decode")], "fail id_in_several"),
         (ALONE, "inconclusive not_concurrent"),
+        ([request(0), decoded(1, SIZE // 2)], "fail bytes_missing"),
+        ([request(0), decoded(1, 0)], "fail bytes_missing"),
+        ([request(0), decoded(1, 2 * SIZE)], "fail moved_twice"),
     ],
 )
 def test_concurrency(requests: list[Any], expected: str) -> None:
@@ -295,6 +383,7 @@ def scaled(*requests: Any) -> dict[str, Any]:
     ("changes", "expected"),
     [
         ({"served_seconds": None}, "fail new_pod_not_used"),
+        ({"added_served": 0}, "fail new_pod_not_used"),
         (scaled(local(70)), "fail wrong_answer"),
         (scaled(refused(70)), "fail no_answer"),
         ({"batch": batch(*ANSWERED)}, "inconclusive too_few_requests"),

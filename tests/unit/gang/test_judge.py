@@ -26,7 +26,8 @@ from kar_checks.checks.gang.observation import (
     Window,
     Witness,
 )
-from kar_checks.model import Evidence, Fault, Finding, Reason, Record
+from kar_checks.checks.pulse import Beat, Pulsed
+from kar_checks.model import Evidence, Fault, Finding, OtherRun, Reason, Record
 
 CHECKS = [one.id for one in TOPIC.checks]
 MOMENT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -37,17 +38,37 @@ def bound(*ranks: int, at: float = 5.0) -> list[BoundPod]:
     return [BoundPod(name=f"gang-{rank}", at=at + rank / 100) for rank in ranks]
 
 
+def pulsed(began: float, ended: float, *, silent: tuple[float, float] = (0, 0)) -> Pulsed:
+    """A time with a pulse every 2 s, but for those that would have come in ``silent``."""
+    moments = [began - 1 + 2 * number for number in range(int(ended - began) // 2 + 3)]
+    beats = [Beat(asked=one, answered=one) for one in moments if not silent[0] < one < silent[1]]
+    return Pulsed(began=began, ended=ended, beats={"the scheduler x": beats}, lost=0)
+
+
+def watched(began: float, ended: float, **more: Any) -> Window:
+    return Window(
+        **{
+            "began": began,
+            "ended": ended,
+            "watched": True,
+            "bound": [],
+            "pulse": pulsed(began, ended),
+            **more,
+        }
+    )
+
+
 REFUSED = Refusal(refused=True, condition="Initially=False, Unschedulable", events=["no room"])
 SILENT = Refusal(refused=False)
 BROKEN = Refusal(refused=False, scheduler_error=True, condition="False, SchedulerError: oops")
-WINDOW = Window(began=1, ended=32, watched=True, bound=[])
+WINDOW = watched(1, 32)
 WITNESS = Witness(asked=2, bound=2, seconds=0.1)
 LATE_WITNESS = Witness(asked=2, bound=2, seconds=5.1)
 NO_WITNESS = Witness(asked=2, bound=0)
 START = Start(room_at=4, size=4, bound=bound(0, 1, 2, 3), met=4, completed=4)
-PARTIAL = Start(room_at=4, size=4, bound=bound(0, 2, 3))
-NEVER = Start(room_at=4, size=4, bound=[], witness=Witness(asked=4, bound=4, seconds=0.2))
-IDLE = Start(room_at=4, size=4, bound=[], witness=Witness(asked=4, bound=0))
+PARTIAL = Start(room_at=4, size=4, bound=bound(0, 2, 3), waited=pulsed(4, 35))
+NEVER = PARTIAL.model_copy(update={"bound": [], "witness": Witness(asked=4, bound=4, seconds=0.2)})
+IDLE = NEVER.model_copy(update={"witness": Witness(asked=4, bound=0)})
 IMAGE = Fault(reason=Reason.IMAGE_UNAVAILABLE, message="no image")
 NO_IMAGE = START.model_copy(update={"met": 0, "completed": 0, "fault": IMAGE})
 APART = START.model_copy(update={"met": 3})
@@ -68,7 +89,7 @@ INCOMPLETE = Incomplete(
     arena=ARENA,
     groups=[],
     size=4,
-    window=Window(began=0, ended=11, watched=True, bound=[]),
+    window=watched(0, 11),
     start=START,
 )
 FIRST = Start(room_at=4, size=3, bound=bound(0, 1, 2), met=3, completed=3)
@@ -76,19 +97,21 @@ CONTEST = Contest(
     arena=ARENA,
     groups=[],
     size=3,
-    waiting=Window(began=0, ended=1, watched=True, bound=[]),
+    waiting=watched(0, 1),
     refusals={"one": REFUSED, "other": REFUSED},
     first=FIRST,
     first_name="one",
     held=8,
+    beside=watched(5, 13),
     witness=Witness(asked=1, bound=1, seconds=0.1),
     second=FIRST,
 )
 FOREIGN = Disturbance(at=7, reason="foreign_pod", text="the pod a/b was placed on n1")
 
 
-def only(check: str, backends: dict[str, Any]) -> Finding:
+def only(check: str, backends: dict[str, Any], *others: OtherRun) -> Finding:
     seen = GangObservation(
+        beside=list(others),
         trial="gang",
         evidence=Evidence.SYNTHETIC,
         started=MOMENT,
@@ -122,7 +145,7 @@ def verdict(check: str, scenario: str, part: Record | None) -> tuple[str, str]:
         # A pod that was seen to be bound counts, whatever else was missed.
         ({"window": {"bound": bound(1), "watched": False}}, ("fail", "bound_without_room")),
         ({"window": {"watched": False}}, ("inconclusive", "window_not_watched")),
-        ({"window": {"ended": 30.5}}, ("inconclusive", "window_too_short")),
+        ({"window": {"pulse": pulsed(1, 30.5)}}, ("inconclusive", "window_too_short")),
         ({"refusal": SILENT}, ("inconclusive", "not_attributed")),
         (
             {"refusal": REFUSED.model_copy(update={"events": []})},
@@ -150,7 +173,10 @@ def test_all_or_nothing(change: dict[str, Any], expected: tuple[str, str]) -> No
 
 
 TAKEN = Disturbance(at=2, reason="preempted", text="Kueue took back the quota of our Workload g")
-STUCK = CONTEST.model_copy(update={"first": None, "second": None, "stuck": bound(0)})
+TRIED = pulsed(4, 35)
+STUCK = CONTEST.model_copy(
+    update={"first": None, "second": None, "stuck": bound(0), "tried": TRIED}
+)
 
 
 @pytest.mark.parametrize(
@@ -236,20 +262,20 @@ def test_every_start(
         (
             "gang.incomplete_waits",
             "incomplete",
-            {"window": Window(began=0, ended=11, watched=False, bound=[])},
+            {"window": watched(0, 11, watched=False)},
             "window_not_watched",
         ),
         (
             "gang.incomplete_waits",
             "incomplete",
-            {"window": Window(began=0, ended=9, watched=True, bound=[])},
+            {"window": watched(0, 9)},
             "window_too_short",
         ),
         ("gang.two_gangs", "contest", {"disturbances": [FOREIGN]}, "foreign_pod"),
         (
             "gang.two_gangs",
             "contest",
-            {"waiting": Window(began=0, ended=1, watched=False, bound=[])},
+            {"waiting": watched(0, 1, watched=False)},
             "window_not_watched",
         ),
         (
@@ -264,13 +290,19 @@ def test_every_start(
             {"refusals": {"one": BROKEN, "other": REFUSED}},
             "scheduler_error",
         ),
-        ("gang.two_gangs", "contest", {"held": 5}, "window_too_short"),
+        ("gang.two_gangs", "contest", {"beside": watched(5, 10)}, "window_too_short"),
+        (
+            "gang.two_gangs",
+            "contest",
+            {"beside": watched(5, 13, watched=False)},
+            "window_not_watched",
+        ),
         ("gang.two_gangs", "contest", {"witness": NO_WITNESS}, "witness_did_not_bind"),
         ("gang.two_gangs", "contest", {"second": None}, "not_observed"),
         (
             "gang.two_gangs",
             "contest",
-            {"first": None, "second": None, "witness": NO_WITNESS},
+            {"first": None, "second": None, "witness": NO_WITNESS, "tried": TRIED},
             "witness_did_not_bind",
         ),
     ],
@@ -281,6 +313,92 @@ def test_what_leaves_a_check_undecided(
     base = {"squeeze": SQUEEZE, "fits": FITS, "incomplete": INCOMPLETE, "contest": CONTEST}
     changed = base[scenario].model_copy(update=part)
     assert verdict(check, scenario, changed) == ("inconclusive", expected)
+
+
+NEITHER: dict[str, Any] = {"first": None, "second": None, "tried": TRIED}
+DEAD = (6.0, 36.0)
+"""The API server, or the scheduler, hangs for 30 s."""
+
+
+@pytest.mark.parametrize(
+    ("check", "scenario", "part"),
+    [
+        (
+            "gang.all_or_nothing",
+            "squeeze",
+            {"window": watched(1, 45, pulse=pulsed(1, 45, silent=DEAD))},
+        ),
+        (
+            "gang.incomplete_waits",
+            "incomplete",
+            {"window": watched(4.4, 39, pulse=pulsed(4.4, 39, silent=DEAD))},
+        ),
+        (
+            "gang.two_gangs",
+            "contest",
+            {"beside": watched(5, 37, pulse=pulsed(5, 37, silent=DEAD))},
+        ),
+        *(
+            (check, scenario, {"start": start.model_copy(update={"waited": hung})})
+            for check, scenario in (
+                ("gang.release", "squeeze"),
+                ("gang.fits", "fits"),
+                ("gang.incomplete_waits", "incomplete"),
+            )
+            for start in (PARTIAL, NEVER)
+            for hung in (pulsed(4, 44, silent=DEAD),)
+        ),
+        ("gang.two_gangs", "contest", {**NEITHER, "tried": pulsed(4, 44, silent=DEAD)}),
+        (
+            "gang.two_gangs",
+            "contest",
+            {**NEITHER, "stuck": bound(0, 1), "tried": pulsed(4, 44, silent=DEAD)},
+        ),
+    ],
+)
+def test_time_without_pulse_is_neither_watched_nor_given_to_the_gang(
+    check: str, scenario: str, part: dict[str, Any]
+) -> None:
+    base = {"squeeze": SQUEEZE, "fits": FITS, "incomplete": INCOMPLETE, "contest": CONTEST}
+    changed = base[scenario].model_copy(update=part)
+    assert verdict(check, scenario, changed) == ("inconclusive", "window_too_short")
+
+
+@pytest.mark.parametrize(
+    ("check", "scenario", "part"),
+    [
+        ("gang.all_or_nothing", "squeeze", {"window": WINDOW.model_copy(update={"pulse": None})}),
+        (
+            "gang.incomplete_waits",
+            "incomplete",
+            {"window": INCOMPLETE.window.model_copy(update={"pulse": None})},
+        ),
+        ("gang.two_gangs", "contest", {"beside": None}),
+        ("gang.two_gangs", "contest", {**NEITHER, "stuck": bound(0, 1), "tried": None}),
+        ("gang.fits", "fits", {"start": PARTIAL.model_copy(update={"waited": None})}),
+        ("gang.release", "squeeze", {"start": NEVER.model_copy(update={"waited": None})}),
+    ],
+)
+def test_a_run_of_version_0_1_did_not_record_pulses(
+    check: str, scenario: str, part: dict[str, Any]
+) -> None:
+    base = {"squeeze": SQUEEZE, "fits": FITS, "incomplete": INCOMPLETE, "contest": CONTEST}
+    changed = base[scenario].model_copy(update=part)
+    assert verdict(check, scenario, changed) == ("inconclusive", "not_recorded")
+
+
+@pytest.mark.parametrize(
+    ("check", "scenario", "part"),
+    [
+        ("gang.fits", "fits", FITS.model_copy(update={"start": PARTIAL, "watched": False})),
+        ("gang.release", "squeeze", SQUEEZE.model_copy(update={"start": NEVER, "watched": False})),
+        ("gang.two_gangs", "contest", STUCK.model_copy(update={"watched": False})),
+    ],
+)
+def test_what_did_not_happen_beside_a_swallowed_watch_fails_nobody(
+    check: str, scenario: str, part: Record
+) -> None:
+    assert verdict(check, scenario, part) == ("inconclusive", "window_not_watched")
 
 
 def test_an_incomplete_gang_that_starts_fails() -> None:
@@ -294,24 +412,28 @@ def test_an_incomplete_gang_that_starts_fails() -> None:
     [
         ({}, ("pass", "started_together")),
         (
-            {"waiting": Window(began=0, ended=1, watched=True, bound=bound(0))},
+            {"waiting": watched(0, 1, bound=bound(0))},
             ("fail", "bound_without_room"),
         ),
-        ({"first": None, "second": None, "stuck": bound(0, 1)}, ("fail", "deadlock")),
-        ({"first": None, "second": None}, ("inconclusive", "witness_did_not_bind")),
+        ({**NEITHER, "stuck": bound(0, 1)}, ("fail", "deadlock")),
+        (NEITHER, ("inconclusive", "witness_did_not_bind")),
         (
-            {"first": None, "second": None, "witness": Witness(asked=4, bound=4, seconds=0.1)},
+            {**NEITHER, "witness": Witness(asked=4, bound=4, seconds=0.1)},
             ("fail", "never_started"),
         ),
         ({"overlap": bound(0)}, ("fail", "bound_without_room")),
         (
-            {"second": FIRST.model_copy(update={"bound": bound(0)})},
+            {"second": FIRST.model_copy(update={"bound": bound(0), "waited": TRIED})},
             ("fail", "partial_start"),
         ),
         (
             {
                 "second": Start(
-                    room_at=4, size=3, bound=[], witness=Witness(asked=3, bound=3, seconds=0.1)
+                    room_at=4,
+                    size=3,
+                    bound=[],
+                    witness=Witness(asked=3, bound=3, seconds=0.1),
+                    waited=TRIED,
                 )
             },
             ("fail", "never_started"),
@@ -320,10 +442,30 @@ def test_an_incomplete_gang_that_starts_fails() -> None:
     ],
 )
 def test_two_gangs(change: dict[str, Any], expected: tuple[str, str]) -> None:
-    if change == {"first": None, "second": None}:
+    if change == NEITHER:
         change = {**change, "witness": None}
     part = CONTEST.model_copy(update=change)
     assert verdict("gang.two_gangs", "contest", part) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("LocalQueue team", ("inconclusive", "other_run")),
+        ("ClusterQueue kar-1-fits", ("fail", "partial_start")),
+        ("n1", ("fail", "partial_start")),
+    ],
+)
+def test_only_a_queue_of_the_users_is_shared_with_other_runs(
+    place: str, expected: tuple[str, str]
+) -> None:
+    arena = ARENA.model_copy(update={"node": place})
+    part = FITS.model_copy(update={"start": PARTIAL, "arena": arena})
+    backend = BackendObservation(version="v1", fits=part)
+    finding = only("gang.fits", {"x": backend}, OtherRun(id="other"))
+    assert (finding.outcome.value, finding.reason) == expected
+    alone = only("gang.fits", {"x": backend})
+    assert alone.outcome.value == "fail"
 
 
 @pytest.mark.parametrize("check", CHECKS)

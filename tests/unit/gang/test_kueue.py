@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from kar_checks.checks.gang.observation import (
 )
 from kar_checks.checks.gang.pods import JOB_RANK_LABEL, Shape, job, pod, service
 from kar_checks.checks.gang.stage import Place, ProblemError
+from kar_checks.checks.pulse import Beat, Pulsed, Pulses
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
@@ -273,22 +275,44 @@ def test_preemption_is_told_once_and_by_its_owner(monkeypatch: pytest.MonkeyPatc
 def test_what_the_watch_has_not_shown_yet_is_asked_for_and_told_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    Follows.made = []
     monkeypatch.setattr("kar_checks.checks.gang.kueue.api.Follower", Follows)
-    asked: list[str] = []
-
-    def listed(kind: Any, namespace: str) -> Any:
-        asked.append(kind.path(namespace))
-        both = [{"kind": "Pod", "uid": uid} for uid in ("p", "q")]
-        meta = {**EVICTED["metadata"], "ownerReferences": both}
-        return SimpleNamespace(items=[{**EVICTED, "metadata": meta}])
-
-    cluster: Any = SimpleNamespace(list=listed)
-    workloads = api.Workloads(cluster, api.Api("v1beta2"), "n", 1)
+    both = [{"kind": "Pod", "uid": uid} for uid in ("p", "q")]
+    nothing: Any = None
+    workloads = api.Workloads(nothing, api.Api("v1beta2"), "n", 1)
+    Follows.made[0].server = [
+        {**EVICTED, "metadata": {**EVICTED["metadata"], "ownerReferences": both}}
+    ]
     assert workloads.losses(["p"], 0) == []
     workloads.sync()
     assert [one.reason for one in workloads.losses(["p", "q"], 0)] == ["preempted"]
     assert [one.reason for one in workloads.losses(["q"], 0)] == ["preempted"]
-    assert asked == ["/apis/kueue.x-k8s.io/v1beta2/namespaces/n/workloads"]
+
+
+def test_a_wait_ends_with_a_look_without_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    Follows.made = []
+    monkeypatch.setattr("kar_checks.checks.gang.kueue.api.Follower", Follows)
+    cluster: Any = SimpleNamespace(stopping=threading.Event())
+    workloads = api.Workloads(cluster, api.Api("v1beta2"), "n", 1)
+    Follows.made[0].server = [ADMITTED]
+    assert workloads.wait(lambda: api.admitted(workloads.of("p") or {}), 0.01)
+
+
+def test_only_the_watch_answers_a_pulse(monkeypatch: pytest.MonkeyPatch) -> None:
+    Follows.made = []
+    monkeypatch.setattr("kar_checks.checks.gang.kueue.api.Follower", Follows)
+    nothing: Any = None
+    answered: list[str] = []
+    pulse: Any = SimpleNamespace(answer=answered.append)
+    workloads = api.Workloads(nothing, api.Api("v1beta2"), "n", 1)
+    workloads.proves(pulse)
+    named = [{"kind": "Pod", "uid": "p", "name": "pulse-1"}]
+    missing = workload(QuotaReserved=("False", "Inadmissible", "LocalQueue none doesn't exist"))
+    missing["metadata"]["ownerReferences"] = named
+    unseen = {**missing, "status": {}}
+    for change, state in (("LISTED", missing), ("ADDED", unseen), ("MODIFIED", missing)):
+        Follows.made[0].note(change, state)
+        assert answered == (["pulse-1"] if (change, state) == ("MODIFIED", missing) else [])
 
 
 DELETED = Disturbance(at=3, reason="pod_deleted", text="our pod p was deleted by somebody")
@@ -311,11 +335,17 @@ def test_pods_that_kueue_ends_were_deleted_by_nobody_else(
         return [TAKEN] if owners & taken else []
 
     room = SimpleNamespace(
-        node="n1", settle=lambda _: None, free=lambda: 225, arm=lambda _: None, disarm=list
+        node="n1",
+        settle=lambda _: None,
+        free=lambda: 225,
+        arm=lambda _: None,
+        disarm=list,
+        misses=0,
     )
     synced: list[bool] = []
     workloads: Any = SimpleNamespace(losses=losses, sync=lambda: synced.append(True))
     own: Any = SimpleNamespace(
+        misses=0,
         losses=lambda names, _: [DELETED] * len(names),
         latest=lambda name: {"metadata": {"uid": f"uid-{name}"}},
         expect=lambda _: None,
@@ -327,7 +357,7 @@ def test_pods_that_kueue_ends_were_deleted_by_nobody_else(
             target=SimpleNamespace(image=lambda _: "image"), create=lambda _, body: stored(body)
         ),
     )
-    around = SimpleNamespace(since=lambda *_: [])
+    around = SimpleNamespace(since=lambda *_: [], misses=0)
     place: Any = Place(hostname="", room=cast("Any", room), around=cast("Any", around))
     stage = QuotaStage(
         "contest",
@@ -335,6 +365,7 @@ def test_pods_that_kueue_ends_were_deleted_by_nobody_else(
         Groups(api.Api("v1beta2"), workloads, "q"),
         place,
         own,
+        Pulses(default()),
         queue=Queue(name="q", free=225),
         workloads=workloads,
     )
@@ -447,8 +478,16 @@ class Follows:
     made: list[Follows]
 
     def __init__(self, _: object, kind: object, __: str, note: Any, **___: object) -> None:
-        self.note, self.complete, self.closed = note, True, False
+        self.note, self.closed = note, False
+        self.alive, self.misses = True, 0
+        self.server: list[Object] = []
         self.made.append(self)
+
+    def check(self) -> bool:
+        """Note what the watch has not shown."""
+        for item in self.server:
+            self.note("LISTED", item)
+        return not self.server
 
     def close(self) -> None:
         self.closed = True
@@ -497,7 +536,7 @@ def test_a_quota_that_is_changed_meanwhile_is_a_disturbance(room: QueueRoom) -> 
     note("MODIFIED", {**quota, "spec": {"quota": 2}})
     note("DELETED", {**quota, "spec": {"quota": 2}})
     assert len(room.disarm()) == 2
-    assert room.complete
+    assert (room.alive, room.misses) == (True, 0)
     room.close()
     assert all(one.closed for one in Follows.made)
 
@@ -509,7 +548,20 @@ def test_the_verdict_says_that_it_is_about_a_quota() -> None:
         size=4,
         fitting=2,
         control=2,
-        window=Window(began=0, ended=31, watched=True, bound=[]),
+        window=Window(
+            began=0,
+            ended=31,
+            watched=True,
+            bound=[],
+            pulse=Pulsed(
+                began=0,
+                ended=31,
+                beats={
+                    "Kueue": [Beat(asked=one, answered=one) for one in range(-1, 34, 2)],
+                },
+                lost=0,
+            ),
+        ),
         refusal=Refusal(
             refused=True,
             condition=f"QuotaReserved=False, Pending: {SENTENCE}",

@@ -68,7 +68,13 @@ class Feed:
     def __init__(self, *first: Object) -> None:
         self.first = first
         self.note: Callable[[str, Object], None] = lambda _change, _item: None
-        self.complete = True
+        self.alive = True
+        self.misses = 0
+        self.checked = 0
+
+    def check(self) -> bool:
+        self.checked += 1
+        return True
 
     def __call__(self, *given: Any, **_: Any) -> Feed:
         self.note = given[3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from scipy.stats import binomtest
 
 from kar_checks import profile
 from kar_checks.checks.ingress.figures import shares
@@ -18,6 +19,14 @@ def test_an_interval_is_exact_and_nothing_counted_says_nothing() -> None:
     assert interval(0, 0, 0.95) == (0, 1)
     assert interval(0, 10, 0.95) == pytest.approx((0, 0.3085), abs=1e-4)
     assert interval(5, 10, 0.95) == pytest.approx((0.1871, 0.8129), abs=1e-4)
+
+
+@pytest.mark.parametrize("of", [1, 7, 150])
+@pytest.mark.parametrize("confidence", [0.9, 0.9999])
+def test_an_interval_is_that_of_the_exact_test(of: int, confidence: float) -> None:
+    for hits in range(of + 1):
+        wanted = binomtest(hits, of).proportion_ci(confidence, method="exact")
+        assert interval(hits, of, confidence) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
 
 
 def test_the_chances_are_those_that_the_settings_promise() -> None:

@@ -64,7 +64,9 @@ class Night:
 
     def write(self, parent: Path) -> Past:
         run = Run.create(parent, self.info)
-        for topic, measures in self.measures.items():
+        rested_on = {one.trial for one in self.findings if one.trial}
+        for topic in sorted({*self.measures, *rested_on}):
+            measures = self.measures.get(topic, [])
             run.add_observation(
                 Observation(
                     trial=topic,

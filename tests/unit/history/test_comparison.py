@@ -13,7 +13,7 @@ from kar_checks.exits import Exit
 from kar_checks.history import comparison
 from kar_checks.history.comparison import Comparison, UnlikeError
 from kar_checks.history.runs import Past
-from kar_checks.model import Evidence, Finding, NodeInfo, Outcome
+from kar_checks.model import Evidence, Finding, NodeInfo, OtherRun, Outcome
 from kar_checks.report import compare_page
 from tests.unit.history.series import FORWARD, HERE, LATENCY, Night, night
 
@@ -226,7 +226,7 @@ def test_other_evidence_for_the_same_requirement_is_unlike(tmp_path: Path) -> No
 def test_clusters_of_one_name_and_runs_in_company_are_noted(tmp_path: Path) -> None:
     first, second, parent = two(tmp_path)
     second.environment(cluster="alpha")
-    second.info = second.info.model_copy(update={"beside": ["20261101-000000-aaaa"]})
+    second.info = second.info.model_copy(update={"beside": [OtherRun(id="20261101-000000-aaaa")]})
     found = of(first.write(parent), second.write(parent))
     assert [one.label for one in found.runs] == ["alpha (0000)", "alpha (0001)"]
     assert "2 different clusters are all called alpha" in found.notes[0]
@@ -255,8 +255,9 @@ def test_one_run_is_no_comparison(tmp_path: Path, again: int) -> None:
 
 
 def test_page_csv_and_json_tell_the_same(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(command, "judged", lambda run, _: (run.findings, False))
     first, second, parent = two(tmp_path)
     second.judged(MEMORY, Outcome.FAIL, "=HYPERLINK(<script>alert(1)</script>)")
     ids = [one.write(parent).id for one in (first, second)]

@@ -12,7 +12,7 @@ from kar_checks.exits import Exit
 from kar_checks.history import nightly
 from kar_checks.history.nightly import Series
 from kar_checks.history.runs import Past, load_all
-from kar_checks.model import Outcome
+from kar_checks.model import OtherRun, Outcome
 from kar_checks.store import StoreError
 from tests.unit.history.series import FORWARD, INFO, LATENCY, Night, night, series
 
@@ -199,7 +199,9 @@ def test_other_clusters_odd_clocks_and_company_are_told(tmp_path: Path) -> None:
                 update={"finished": made.info.started - timedelta(hours=1)}
             )
         if number == 2:
-            made.info = made.info.model_copy(update={"beside": ["20261101-000000-aaaa"]})
+            made.info = made.info.model_copy(
+                update={"beside": [OtherRun(id="20261101-000000-aaaa")]}
+            )
         if number == 3:
             made.info = made.info.model_copy(update={"finished": None})
 
@@ -226,11 +228,11 @@ def test_a_history_with_holes_is_told_and_used(tmp_path: Path) -> None:
     head = third.run.folder / "run.json"
     head.write_text(head.read_text("utf-8").replace('"schema_version": 1', '"schema_version": 9'))
     pasts, troubles = load_all(tmp_path)
-    assert len(pasts) == 1
-    assert len(troubles) == 3
+    assert len(pasts) == 2
+    assert len(troubles) == 2
     assert "run.json cannot be read" in troubles[0]
-    assert "resize.json cannot be read" in troubles[1]
-    assert "schema version 9" in troubles[2]
+    assert "schema version 9" in troubles[1]
+    assert "resize.json is not an observation" in pasts[0].run.damaged["resize"]
 
 
 def test_no_run_and_no_folder_are_sentences(tmp_path: Path) -> None:

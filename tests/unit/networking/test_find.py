@@ -17,9 +17,10 @@ from kar_checks.checks.networking.dra import (
     interface_of,
     network_drivers,
 )
-from kar_checks.checks.networking.find import Published, choose
+from kar_checks.checks.networking.find import choose
 from kar_checks.checks.networking.multus import AttachedNetwork, wants_addresses
 from kar_checks.checks.networking.multus import interface_of as attached_interface
+from kar_checks.checks.networking.offer import Published
 from kar_checks.checks.throughput import trial as throughput
 from kar_checks.checks.throughput.observation import Unmeasured
 from kar_checks.cluster.errors import HarnessError
@@ -96,7 +97,7 @@ def test_throughput_by_iperf3_needs_an_interface() -> None:
     found = devices_of_nodes(infiniband(slices()), "dra.net", NODES)
     network = DraNetwork("dra.net", "nics", STATIC, found)
     nothing: Any = None
-    reached = throughput._reachable(nothing, nothing, network, 0)
+    reached = throughput._reachable(nothing, nothing, network, nothing, 0)
     assert isinstance(reached, Unmeasured)
     assert reached.word == "no_ip_interface"
 

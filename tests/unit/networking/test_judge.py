@@ -20,16 +20,25 @@ from kar_checks.checks.networking.observation import (
 from kar_checks.model import Finding, Outcome
 
 RECORDED = (Path(__file__).parent / "recorded" / "observation.json").read_text()
+"""What version 0.1 stored."""
 Change = Callable[[dict[str, Any]], None]
 
 
 def verdict(check: str, *changes: Change) -> Finding:
     raw = json.loads(RECORDED)
+    raw["networks"]["dra.net"]["refusal"]["pulse"] = pulsed()
     for change in changes:
         change(raw)
     seen = NetworkingObservation.model_validate(raw)
     (finding,) = judge(f"networking.{check}", seen, profile.default())
     return finding
+
+
+def pulsed(*silent: float) -> dict[str, Any]:
+    """The window of the pod that has to wait, with a pulse every 2 s but for the ``silent``."""
+    moments = [one for one in (-1.0, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0) if one not in silent]
+    beats = {"the scheduler x": [{"asked": one, "answered": one} for one in moments]}
+    return {"began": 0, "ended": 10.1, "beats": beats, "lost": 0}
 
 
 def at(path: str, value: Any) -> Change:
@@ -109,6 +118,27 @@ def attempts(**changes: Any) -> Change:
     return change
 
 
+def looked(free: list[str] | None = None, **more: Any) -> Change:
+    """What was published about the network's devices: all are free, and nobody holds any."""
+
+    def change(raw: dict[str, Any]) -> None:
+        found = {"free": ["kar1", "kar2"] if free is None else free, "held": [], **more}
+        raw["networks"]["dra.net"].update(found)
+
+    return change
+
+
+def nodes(further: list[str], drivers: dict[str, str] | None = None) -> Change:
+    """Which device nodes the pods have beside those that every pod has."""
+
+    def change(raw: dict[str, Any]) -> None:
+        at("control/look/devices", ["null"])(raw)
+        both("look/devices", ["null", *further])(raw)
+        both("look/drivers", drivers or {})(raw)
+
+    return change
+
+
 FAULT = {"reason": "timeout", "message": "late"}
 
 CASES: list[tuple[str, list[Change], str, str]] = [
@@ -118,7 +148,8 @@ CASES: list[tuple[str, list[Change], str, str]] = [
     ("interface", [at("pods/1/told/mac", "00:00:00:00:00:01")], "fail", "interface_differs"),
     ("interface", [at("pods/1/told/addresses", ["192.0.2.1"])], "fail", "interface_differs"),
     ("interface", [both("told", None)], "inconclusive", "not_told"),
-    ("interface", [both("told", None), without_net1], "fail", "no_interface"),
+    ("interface", [both("told", None), without_net1], "inconclusive", "not_recorded"),
+    ("interface", [both("told", None), without_net1, nodes([])], "fail", "no_interface"),
     (
         "interface",
         [both("told", None), without_net1, both("look/infiniband", ["uverbs0"])],
@@ -129,6 +160,12 @@ CASES: list[tuple[str, list[Change], str, str]] = [
     (
         "interface",
         [attempts(node="", scheduler="cannot allocate all claims")],
+        "inconclusive",
+        "not_recorded",
+    ),
+    (
+        "interface",
+        [attempts(node="", scheduler="cannot allocate all claims"), looked()],
         "fail",
         "not_allocated",
     ),
@@ -159,11 +196,18 @@ CASES: list[tuple[str, list[Change], str, str]] = [
     ("placement", [at("refusal", FAULT)], "error", "timeout"),
     ("placement", [at("refusal/bound", "kar3")], "fail", "bound_without_network"),
     ("placement", [at("refusal/message", "1 Insufficient cpu")], "inconclusive", "not_attributed"),
-    ("placement", [at("refusal/seconds", 1.0)], "inconclusive", "window_too_short"),
+    ("placement", [at("refusal/pulse", pulsed(3.0, 5.0))], "inconclusive", "window_too_short"),
+    ("placement", [at("refusal/pulse", None)], "inconclusive", "not_recorded"),
+    (
+        "interface",
+        [attempts(node="", state="Pending", scheduler="")],
+        "inconclusive",
+        "scheduler_silent",
+    ),
     ("placement", [at("control/node", "kar1")], "inconclusive", "control_elsewhere"),
     ("placement", [at("pods/0/node", "kar3")], "fail", "landed_astray"),
     ("placement", [attempts()], "pass", "kept_from_incapable"),
-    ("placement", [attempts(node="", scheduler="claims")], "fail", "not_allocated"),
+    ("placement", [attempts(node="", scheduler="claims"), looked()], "fail", "not_allocated"),
     ("placement", [mutated], "inconclusive", "mutated"),
     ("data_path", [], "pass", "carried"),
     ("data_path", [both("node", "kar1")], "inconclusive", "same_node"),
@@ -193,9 +237,14 @@ def test_every_verdict(check: str, changes: list[Change], outcome: str, reason: 
 
 
 def test_a_network_that_offers_nothing_is_broken() -> None:
-    problem = {"reason": "no_device", "text": "nothing is offered"}
-    found = verdict("interface", at("problem", problem))
+    found = verdict("interface", looked([], capable=[], incapable=["kar1", "kar2", "kar3"]))
     assert (found.outcome, found.reason) == (Outcome.FAIL, "no_device")
+
+
+def test_an_old_run_does_not_tell_whether_others_had_the_devices() -> None:
+    problem = {"reason": "no_device", "text": "nothing is offered", "broken": True}
+    found = verdict("interface", at("problem", problem))
+    assert (found.outcome, found.reason) == (Outcome.INCONCLUSIVE, "not_recorded")
 
 
 def test_a_fault_is_an_error_for_every_check() -> None:

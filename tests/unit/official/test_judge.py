@@ -111,3 +111,12 @@ def test_where_the_suite_could_not_run(
 ) -> None:
     (found,) = rule(observed)
     assert (found.outcome.value, found.reason, found.variant) == (outcome, reason, variant)
+
+
+def test_a_policy_in_the_suites_namespaces_decides_nothing() -> None:
+    policies = ["NetworkPolicy deny-in"]
+    (found,) = rule(seen(of(done(PASS, FAIL, code=1).model_copy(update={"policies": policies}))))
+    assert (found.outcome.value, found.reason) == ("inconclusive", "network_policy")
+    assert "NetworkPolicy deny-in" in found.summary
+    (found,) = rule(seen(of(done(PASS).model_copy(update={"policies": policies}))))
+    assert found.outcome.value == "pass"

@@ -188,6 +188,9 @@ def test_a_server_that_stays_busy_is_an_error(
     [
         ("#!/bin/sh\necho nonsense\n", "printed no JSON: nonsense"),
         ("#!/bin/sh\n", "printed no JSON: nothing at all"),
+        ("#!/bin/sh\necho '{\"end\": nan}'\n", "printed no JSON: "),
+        ("#!/bin/sh\necho '[]'\n", "printed no JSON: []"),
+        ("#!/bin/sh\necho '{}'; echo '{}'\n", "printed more than one result"),
         ("#!/bin/sh\nexec sleep 30\n", "did not end within 0.3 s"),
     ],
 )
@@ -197,6 +200,11 @@ def test_what_is_no_result_is_an_error(
     program(tmp_path, monkeypatch, text)
     seconds = 0.3 if "sleep" in text else 20
     assert words in net_probe.iperf3({"host": "h", "args": [], "seconds": seconds})["error"]
+
+
+def test_warnings_beside_a_result_are_passed_over() -> None:
+    text = 'warning: UDP block size {1472}\n{"end": {}}\nwarning: ignored\n'
+    assert net_probe.result(text) == {"end": {}}
 
 
 def test_what_goes_wrong_is_the_answer() -> None:
@@ -231,7 +239,8 @@ class Agent(threading.Thread):
                     self.log.append(("begin", order["bind"], order["host"]))
                     time.sleep(0.02)
                     self.log.append(("end", order["bind"], order["host"]))
-                    speed = 0 if self.hello["name"] == "silent" else 5e9
+                    strange = {"silent": 0, "absurd": float("nan")}
+                    speed = strange.get(str(self.hello["name"]), 5e9)
                     answer = {"json": {"end": {"sum_received": {"bits_per_second": speed}}}}
                 stream.write(json.dumps(answer).encode() + b"\n")
                 stream.flush()
@@ -303,15 +312,18 @@ def test_an_agent_that_goes_or_has_no_address_is_an_error(
     assert "an agent was lost" in lines[5]["error"]
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("silent", "nothing was received"), ("absurd", "iperf3 reports nan bit/s")]
+)
 def test_a_pair_that_received_nothing_is_an_error_and_never_zero(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ["a", "silent"]
+    names = ["a", name]
     mesh = {"nodes": names, "rounds": [0], "order": ORDER}
     lines, _ = conducted({**PLAN, "expect": names, "mesh": mesh}, names, monkeypatch, capsys)
     (found,) = (one for one in lines if one["event"] == "round")
     assert found["pairs"] == []
-    assert found["errors"] == [[1, 0, None, "nothing was received"]]
+    assert found["errors"] == [[1, 0, None, words]]
 
 
 def test_pairs_of_a_round_measure_at_once_and_no_node_twice(

@@ -134,6 +134,25 @@ def test_the_pci_function_is_found_above_a_virtio_device() -> None:
     assert nic_probe.pci_address(Path("/sys/devices/vmbus")) == ""
 
 
+def test_device_nodes_are_listed_and_nothing_else(tmp_path: Path) -> None:
+    assert "null" in nic_probe.device_nodes()
+    (tmp_path / "vfio").mkdir()
+    (tmp_path / "vfio" / "file").touch()
+    (tmp_path / "stdout").symlink_to("/dev/null")
+    assert nic_probe.device_nodes(tmp_path) == []
+
+
+def test_the_driver_of_each_named_function_is_found(tmp_path: Path) -> None:
+    driver = tmp_path / "drivers" / "vfio-pci"
+    driver.mkdir(parents=True)
+    function = tmp_path / "devices" / "0000:3b:02.1"
+    function.mkdir(parents=True)
+    (function / "driver").symlink_to(driver)
+    texts = ["0000:3b:02.1,0000:3b:02.2", '{"0000:3b:02.1": {"vfio": {"mount": "/dev/vfio/12"}}}']
+    found = nic_probe.pci_drivers(texts, tmp_path / "devices")
+    assert found == {"0000:3b:02.1": "vfio-pci", "0000:3b:02.2": ""}
+
+
 def attribute(kind: int, value: bytes) -> bytes:
     length = 4 + len(value)
     return struct.pack("=HH", length, kind) + value + b"\0" * (-length % 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -17,6 +18,9 @@ from typing import Any
 
 import pytest
 
+from kar_checks.checks.stack import client
+from kar_checks.checks.stack.endpoints import together
+from kar_checks.checks.stack.engines import Sample, known, quantities
 from probes import stack_client
 
 PROBE = Path(__file__).parents[3] / "probes" / "stack_client.py"
@@ -24,10 +28,12 @@ TOKEN = "a-token-that-nobody-may-see"  # noqa: S105 - of this test
 
 
 class Stack(ThreadingHTTPServer):
-    """A stack of one server; ``chat`` serves chat completions only."""
+    """A stack of one server; ``chat`` serves chat completions only, with that message."""
 
     def __init__(self) -> None:
-        self.chat = False
+        self.chat: dict[str, Any] | None = None
+        self.usage: dict[str, Any] = {"prompt_tokens": 11, "completion_tokens": 4}
+        self.metrics = ""
         self.status = 200
         self.dots = 0
         self.asked: list[tuple[str, dict[str, str], Any]] = []
@@ -42,7 +48,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
-        if self.path == "/metrics":
+        if self.path == "/metrics" and self.server.metrics:
+            self.tell(200, self.server.metrics)
+        elif self.path == "/metrics":
             text = (
                 "# TYPE vllm:request_success_total counter\n"
                 f'vllm:request_success_total{{reason="a,\\"b}}"}} {self.server.served} 1700000000\n'
@@ -57,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append((self.path, dict(self.headers), body))
-        if self.server.chat and self.path != "/v1/chat/completions":
+        if self.server.chat is not None and self.path != "/v1/chat/completions":
             self.tell(404, "no such path")
         elif 300 <= self.server.status < 400:
             self.send_response(self.server.status)
@@ -69,9 +77,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.tell(self.server.status, f"you sent {sent} {'.' * self.server.dots}{sent}")
         else:
             self.server.served += 1
-            choice = {"message": {"content": "hello"}} if self.server.chat else {"text": "hello"}
-            usage = {"prompt_tokens": 11}
-            self.tell(200, json.dumps({"choices": [choice], "usage": usage}))
+            chat = self.server.chat
+            choice = {"text": "hello"} if chat is None else {"message": chat}
+            self.tell(200, json.dumps({"choices": [choice], "usage": self.server.usage}))
 
     def tell(self, status: int, text: str) -> None:
         self.send_response(status)
@@ -161,10 +169,146 @@ def test_counters_are_read_before_and_after(stack: Stack, tmp_path: Path) -> Non
 
 
 def test_chat_is_tried_where_completions_are_not_served(stack: Stack, tmp_path: Path) -> None:
-    stack.chat = True
+    stack.chat = {"content": "hello"}
     found = lines(stack, tmp_path)
     assert of(found, "serves")[0]["path"] == "/v1/chat/completions"
     assert {one["text"] for one in of(found, "answer")} == {"hello"}
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ({"content": None, "reasoning": "First I look at"}, "First I look at"),
+        ({"content": "", "reasoning_content": "Let me see"}, "Let me see"),
+        ({"content": None, "refusal": "I will not"}, "I will not"),
+        ({"content": "yes", "reasoning": "no"}, "yes"),
+        ({"content": None}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_model_that_spends_its_tokens_on_thinking_answers(
+    stack: Stack, tmp_path: Path, message: dict[str, Any], told: str
+) -> None:
+    stack.chat = message
+    found = client.read(lines(stack, tmp_path), 0).batch.answers
+    assert {one.text for one in found} == {told}
+    assert all(one.answered for one in found)
+    stack.usage = {}
+    found = client.read(lines(stack, tmp_path), 0).batch.answers
+    assert {one.answered for one in found} == {bool(told)}
+
+
+def test_it_stops_between_requests_until_somebody_has_read(stack: Stack, tmp_path: Path) -> None:
+    folder = tmp_path / "steps"
+    folder.mkdir()
+    process = started(stack, tmp_path, steps=str(folder), short_words=10)
+
+    def go_on(number: int) -> str:
+        words = [sys.executable, str(PROBE), "step", str(number), str(folder), "10"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+    served: list[int] = []
+    while go_on(len(served)) == "at":
+        served.append(stack.served)
+        time.sleep(0.05)
+        assert stack.served == served[-1]
+    out, _ = process.communicate(timeout=10)
+    told = client.read([json.loads(line) for line in out.splitlines()], 0).batch
+    assert not told.steps_why_not
+    assert [one.did for one in told.steps] == [
+        "other",
+        *["nothing"] * stack_client.QUIET_PARTS,
+        "other",
+        "asked",  # to warm up
+        "nothing",
+        "other",
+        *["asked"] * 4,  # three one by one, and two at once
+        "nothing",
+    ]
+    asked = [len(one.requests) for one in told.steps]
+    assert [after - before for before, after in itertools.pairwise(served)] == asked[1:]
+    short = {request.words for one in told.steps for request in one.requests if request.short}
+    assert short == {10}
+    sent = {len(body["prompt"].split()) - 5 for _, _, body in stack.asked}
+    assert sent == {10, 20}
+
+
+def test_without_anybody_who_reads_it_goes_on_alone(
+    stack: Stack,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(stack_client, "STEP_SECONDS", 0.1)
+    steps = stack_client.Steps(str(tmp_path))
+    for _ in range(2):
+        steps.stop("nothing")
+    steps.end()
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["waited"] for one in told] == [False, False]
+    assert client.read(told, 0).batch.steps_why_not
+
+
+def test_short_and_long_prompts_take_turns_and_change_places() -> None:
+    found = stack_client.plan(20, 4)
+    assert [len(one) for one in found] == [1] * 12 + [4, 4]
+    turns = [short for one in found for _, short in one]
+    assert [number for one in found for number, _ in one] == list(range(20))
+    assert turns.count(True) == 10
+    assert [short for one in found[:12] for _, short in one].count(True) == 6
+    assert turns[:4] == [True, False, False, True]
+    assert stack_client.plan(3, 1) == [[(0, True)], [(1, False)], [(2, False)]]
+
+
+def ranks(first: tuple[int, float], second: tuple[int, float], engines: str) -> dict[str, float]:
+    """Counted by two servers of one pod, each with (tokens, start of its process)."""
+    found: list[dict[str, list[Sample]]] = []
+    with Stack() as one, Stack() as other:
+        servers = (one, other)
+        for server in servers:
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        ports = [server.server_port for server in servers]
+        config = {"paths": ["/metrics"], "metrics": known().metrics(), "version": "/version"}
+        pod = stack_client.Pod({"name": "d", "address": "127.0.0.1", "ports": ports}, config)
+        for share in (0, 0, 1):
+            for server, (tokens, start), engine in zip(
+                servers, (first, second), engines, strict=True
+            ):
+                labels = f'engine="{engine}",source="local_compute"'
+                server.metrics = (
+                    f"vllm:prompt_tokens_by_source_total{{{labels}}} {tokens * share}\n"
+                    f"process_start_time_seconds {start}\n"
+                )
+            told = pod.counters()
+            found.append(
+                {
+                    place: [Sample(name=n, labels=labels, value=v) for n, labels, v in values]
+                    for place, values in told["by_endpoint"].items()
+                }
+            )
+        for server in servers:
+            server.shutdown()
+    last = together(found)[-1]
+    return dict(quantities(told["families"], last))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "engines", "expected"),
+    [
+        # Ranks of an engine: each counts its own.
+        ((100, 1.5), (300, 1.6), "01", 400),
+        ((100, 1.5), (300, 1.6), "00", 400),
+        ((100, 1.5), (100, 1.6), "00", 200),
+        ((100, 1.5), (100, 1.5), "01", 200),
+        ((0, 1.5), (300, 1.6), "00", 300),
+        # A sidecar passes on what the engine tells.
+        ((100, 1.5), (100, 1.5), "00", 100),
+    ],
+)
+def test_the_ranks_of_an_engine_are_summed_and_what_is_passed_on_counts_once(
+    first: tuple[int, float], second: tuple[int, float], engines: str, expected: float
+) -> None:
+    assert ranks(first, second, engines)["computed"] == expected
 
 
 def test_a_refusal_is_told_without_the_token(stack: Stack, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_names_are_the_same_in_every_run(tmp_path: Path) -> None:
 def test_outcomes_become_what_ci_knows(tmp_path: Path) -> None:
     root = parse("troubled", tmp_path)
     kinds = {
-        one.get("name"): [child.tag for child in one if child.tag != "properties"]
+        one.get("name"): [child.tag for child in one if child.tag != "system-out"]
         for one in root.iter("testcase")
     }
     assert kinds["resize.cpu_down"] == ["failure"]
@@ -51,10 +51,33 @@ def test_the_numbers_of_a_suite_are_those_of_its_cases(name: str, tmp_path: Path
             assert int(str(suite.get(attribute))) == sum(one.find(tag) is not None for one in cases)
 
 
-def test_the_requirement_stands_in_the_properties(tmp_path: Path) -> None:
-    case = parse("passed", tmp_path).find(".//testcase[@name='gang.control[native]']")
-    assert case is not None
-    given = {one.get("name"): one.get("value") for one in case.iter("property")}
+def test_the_requirement_is_a_property_of_the_suite(tmp_path: Path) -> None:
+    root = parse("passed", tmp_path)
+    suite = root.find("testsuite[@name='gang']")
+    assert suite is not None
+    given = {one.get("name"): one.get("value") for one in suite.iter("property")}
     assert given["kar.kar"] == "53"
     assert given["kar.level"] == "MUST"
-    assert given["kar.evidence"] == "synthetic"
+    told = suite.findtext("testcase[@name='gang.control[native]']/system-out")
+    assert told == "outcome: pass\nreason: as_expected\nevidence: synthetic"
+
+
+@pytest.mark.parametrize("name", ["passed", "troubled", "hostile"])
+def test_a_schema_of_1_0_accepts_where_things_are(name: str, tmp_path: Path) -> None:
+    """Such as that of Jenkins' xUnit plugin: properties first in a suite, none in a case."""
+    for suite in parse(name, tmp_path).iter("testsuite"):
+        assert next(child.tag for child in suite) == "properties"
+        assert {child.tag for child in suite} == {"properties", "testcase"}
+        for case in suite.iter("testcase"):
+            tags = [child.tag for child in case]
+            assert tags in (["system-out"], *([one, "system-out"] for one in _RESULTS))
+
+
+_RESULTS = ("skipped", "error", "failure")
+
+
+def test_the_times_of_the_cases_come_to_that_of_their_suite(tmp_path: Path) -> None:
+    for suite in parse("passed", tmp_path).iter("testsuite"):
+        times = [float(str(case.get("time"))) for case in suite.iter("testcase")]
+        assert min(times) > 0
+        assert sum(times) == pytest.approx(float(str(suite.get("time"))), abs=0.02)

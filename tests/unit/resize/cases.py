@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from kar_checks.checks.pulse import Beat, Pulsed
 from kar_checks.checks.resize import kernel, plans
 from kar_checks.checks.resize.observation import (
     Answer,
@@ -14,7 +16,10 @@ from kar_checks.checks.resize.observation import (
     Case,
     Condition,
     Container,
+    Contest,
     Ended,
+    Fill,
+    Hold,
     Kernel,
     Look,
     NodeSigns,
@@ -22,7 +27,9 @@ from kar_checks.checks.resize.observation import (
     ResizeObservation,
     Resources,
     Snapshot,
+    Spin,
     Step,
+    Use,
 )
 from kar_checks.cluster import quantity
 from kar_checks.model import Evidence, Fault, Mutation
@@ -134,17 +141,134 @@ def step(
 
 
 def case(name: str, *steps: Step, start: Snapshot | None = None, **changes: Any) -> Case:
+    """A case of this version: what it holds to the end fits, and so does what it measured."""
+    begin = start or snapshot(plans.SMALL, 1)
     fields: dict[str, Any] = {
+        "hold": held(begin, steps),
+        "uses": used(name, begin, steps),
+        "kernel_trace": traced(begin, steps),
         "name": name,
         "pod": f"resize-{name.replace('_', '-')}",
         "node": "n1",
         "kubelet": "v1.37.0",
         "kept": {plans.MAIN: KEPT},
         "sent": {plans.MAIN: plans.SMALL},
-        "start": start or snapshot(plans.SMALL, 1),
+        "start": begin,
         "steps": list(steps),
     }
     return Case(**{**fields, **changes})
+
+
+MIB = 1 << 20
+
+
+def last_of(start: Snapshot, steps: Sequence[Step]) -> Snapshot:
+    return next((one.after for one in reversed(steps) if one.after), start)
+
+
+def held(start: Snapshot, steps: Sequence[Step], seconds: float = 16, **changes: Any) -> Hold:
+    """The end of a case: as after its last step, so many seconds later."""
+    last = last_of(start, steps)
+    at = max([last.look.at, *(one.at for step in steps for one in step.looks)])
+    late = {"at": at + timedelta(seconds=seconds), **changes}
+    return Hold(end=last.model_copy(update={"look": last.look.model_copy(update=late)}))
+
+
+def traced(start: Snapshot, steps: Sequence[Step]) -> dict[str, list[tuple[datetime, Kernel]]]:
+    """What a probe saw that looked at the right moments: each change a little after its request."""
+    trace = {name: [(START, one.kernel)] for name, one in start.answers.items()}
+    for one in steps:
+        for name, said in (one.after.answers if one.after else {}).items():
+            trace[name].append((one.patch.at + timedelta(seconds=0.3), said.kernel))
+    return trace
+
+
+def used(name: str, start: Snapshot, steps: Sequence[Step]) -> list[Use]:
+    """What a kernel that enforces exactly what the resources say lets a case's pod use."""
+    plan = plans.plan_of(name)
+    out: list[Use] = []
+    for number in range(len(steps) + 1):
+        seen = start if number == 0 else steps[number - 1].after
+        if seen is None:
+            continue
+        specs = {name: one.spec for name, one in seen.look.containers.items()}
+        later: dict[str, Any] = {}
+        if "limits.cpu" in plan.uses and plan is not plans.BUSY:
+            limits = {
+                one: quantity.millicores(spec["limits"]["cpu"]) for one, spec in specs.items()
+            }
+            later["burns"] = {one: [burn(limit)] for one, limit in limits.items()}
+        if "limits.memory" in plan.uses:
+            sizes = {
+                one: int(quantity.parse(spec["limits"]["memory"])) for one, spec in specs.items()
+            }
+            later["fills"] = {one: [fill(size)] for one, size in sizes.items()}
+        if "requests.cpu" in plan.uses:
+            requests = {
+                one: quantity.millicores(spec["requests"]["cpu"]) for one, spec in specs.items()
+            }
+            later["contests"] = [contest(requests)]
+        out.append(Use(at=START, steps=number, **later))
+    return out
+
+
+def burn(achieved: float, *, throttled: int = 12, idle: float | None = None) -> Burn:
+    """A loop of 1.2 s that achieved so many millicores; alone on its CPU unless told otherwise."""
+    used = 1.2 * achieved / 1000
+    return Burn(
+        seconds=1.2,
+        used_seconds=used,
+        usage_seconds=used,
+        nr_periods=12,
+        nr_throttled=throttled,
+        cpu=1,
+        idle_seconds=1.2 - used if idle is None else idle,
+    )
+
+
+def fill(peak: int, size: int = 0, **changes: Any) -> Fill:
+    """Page cache that grew to a peak and stayed there."""
+    fields: dict[str, Any] = {
+        "size": size or peak + 16 * MIB,
+        "samples": [(1.0, 10 * MIB), (1.5, peak), (2.5, peak)],
+        "available": 8192 * MIB,
+        "how": "hole",
+    }
+    return Fill(**{**fields, **changes})
+
+
+def spin(
+    share: float, *, begin: float = 100.0, throttled: int = 0, before: int = 0, **changes: Any
+) -> Spin:
+    """A loop of 2.5 s that got this share of a CPU all the time.
+
+    Of its 25 periods some were throttled, the first ``before`` of them not counted.
+    """
+    times = [begin + 0.05 * n for n in range(51)]
+    fields: dict[str, Any] = {
+        "cpu": 1,
+        "samples": [(at, 0.05 * n * share) for n, at in enumerate(times)],
+        "periods": [(at, n // 2, before + min(throttled, n // 2)) for n, at in enumerate(times)],
+    }
+    return Spin(**{**fields, **changes})
+
+
+def contest(requests: dict[str, int], shares: dict[str, float] | None = None) -> Contest:
+    """Loops that share a CPU with a rival of 100m by the weights of version 1."""
+    rival = kernel.shares(100)
+    whole = rival + kernel.shares(sum(requests.values()))
+    fair = {
+        name: kernel.shares(sum(requests.values()))
+        * kernel.shares(one)
+        / sum(kernel.shares(other) for other in requests.values())
+        / whole
+        for name, one in requests.items()
+    }
+    return Contest(
+        spins={name: spin(share) for name, share in (shares or fair).items()},
+        rival=spin(rival / whole),
+        rival_request=100,
+    )
 
 
 def observation(
@@ -182,7 +306,14 @@ def pending(reason: str, message: str) -> Condition:
     return Condition(type="PodResizePending", reason=reason, message=message)
 
 
-def arena(waiting: Snapshot | None, *, left_after: int = 520) -> Arena:
+def pulsed(began: float, ended: float) -> Pulsed:
+    """A time with a pulse every 2 s."""
+    moments = [began - 1 + 2 * number for number in range(int(ended - began) // 2 + 3)]
+    beats = [Beat(asked=one, answered=one) for one in moments]
+    return Pulsed(began=began, ended=ended, beats={"the scheduler x": beats}, lost=0)
+
+
+def arena(waiting: Snapshot | None, *, left_after: int = 520, **more: Any) -> Arena:
     return Arena(
         node="n1",
         allocatable=600,
@@ -191,4 +322,5 @@ def arena(waiting: Snapshot | None, *, left_after: int = 520) -> Arena:
         left_after=left_after,
         deferred=waiting.look if waiting else None,
         waiting=waiting,
+        **{"window": pulsed(1, 5), "settling": pulsed(5, 65), **more},
     )

@@ -14,8 +14,13 @@ from kar_checks.checks.ingress.records import (
     Parent,
     Sample,
     Settled,
+    Surroundings,
     Tally,
 )
+from kar_checks.checks.ingress.records import (
+    Failure as Bad,
+)
+from kar_checks.checks.ingress.steady import Steady, Watch
 from kar_checks.checks.routing.checks import TOPIC
 from kar_checks.checks.routing.judge import judge
 from kar_checks.checks.routing.observation import (
@@ -101,7 +106,7 @@ NOT_A, NOT_B = sample(0, 77, 73), sample(74, 0, 76)
 FOLLOWS = load(NOT_A, NOT_B)
 FINE = parent(said("Accepted"), said("ResolvedRefs"))
 BAD = parent(said("Accepted"), said("ResolvedRefs", "False"))
-STATUS = Status(good=FINE, route=FINE, bad=BAD, bad_traffic=refused())
+STATUS = Status(good=FINE, route=FINE, bad=BAD, bad_traffic=refused(), bad_control=sample(7, 7, 6))
 
 
 def spread(*hits: tuple[int, int, int], counted: dict[str, int] | None = None) -> Sample:
@@ -139,13 +144,33 @@ FAILURE = Failure(
     open_before=sample(7, 7, 6),
     close_after=refused(),
     open_after=sample(7, 7, 6),
+    control_after=sample(7, 7, 6),
 )
+START = 1_790_000_000.0
+
+
+def watches(*bad: float) -> Steady:
+    """Four watches of 8 s with pauses of 2 s between them; requests at some moments fail."""
+    found = [
+        Watch(
+            began=START + 10 * number,
+            rate=5,
+            answers=[
+                (k / 5, 0.02, 503 if 10 * number + k / 5 in bad else 200, A, "") for k in range(40)
+            ],
+        )
+        for number in range(4)
+    ]
+    return Steady(settled=GOOD, watches=found)
+
+
 PARTS: dict[str, tuple[str, Record]] = {
     "routing.pool_status": ("status", STATUS),
     "routing.follows_load": ("load", FOLLOWS),
     "routing.prefix_affinity": ("prefixes", PREFIXES),
     "routing.adapter_affinity": ("adapters", ADAPTERS),
     "routing.avoids_unready": ("unready", UNREADY),
+    "routing.steady": ("steady", watches()),
     "routing.failure_mode": ("failure", FAILURE),
 }
 CLASS = ClassObservation(controller=OURS, accepted=True, gateway=GATEWAY, settled=GOOD).model_copy(
@@ -250,6 +275,10 @@ UNSUPPORTED = ("inconclusive", "pool_not_supported")
         ({"bad_traffic": None}, ("inconclusive", "not_observed")),
         ({"bad_traffic": sample(20, 0, 0)}, ("fail", "answered_without_picker")),
         ({"bad_traffic": refused(arrived=1)}, ("fail", "answered_without_picker")),
+        ({"bad_traffic": refused(0)}, ("inconclusive", "not_refused")),
+        # A gateway that is out of order gives errors to everybody.
+        ({"bad_control": refused()}, ("inconclusive", "not_all_answered")),
+        ({"bad_control": None}, ("inconclusive", "not_recorded")),
     ],
 )
 def test_the_status_of_pools(change: dict[str, Any], expected: Ruled) -> None:
@@ -397,11 +426,57 @@ def test_an_unready_server(change: dict[str, Any], expected: Ruled) -> None:
         ({"close_after": sample(7, 7, 6)}, ("fail", "closed_pool_answers")),
         ({"close_after": refused(arrived=1)}, ("fail", "closed_pool_answers")),
         ({"open_after": refused()}, ("fail", "open_pool_refuses")),
+        ({"close_after": refused(0)}, ("inconclusive", "not_refused")),
+        ({"control_after": refused()}, ("inconclusive", "not_all_answered")),
+        (
+            {"control_after": refused(), "open_after": refused()},
+            ("inconclusive", "not_all_answered"),
+        ),
+        ({"control_after": None}, ("inconclusive", "not_recorded")),
     ],
 )
 def test_without_its_picker(change: dict[str, Any], expected: Ruled) -> None:
     seen = changed("routing.failure_mode", FAILURE.model_copy(update=change))
     assert ruled("routing.failure_mode", seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (watches(4.0), ("inconclusive", "one_outage")),
+        (watches(4.0, 6.8), ("inconclusive", "one_outage")),
+        (watches(4.0, 15.0), ("fail", "outages")),
+        # The gap between two watches is no time of good answers, but longer ones are.
+        (watches(7.8, 10.0), ("inconclusive", "one_outage")),
+    ],
+)
+def test_outages_between_samples(found: Steady, expected: Ruled) -> None:
+    assert ruled("routing.steady", changed("routing.steady", found)) == expected
+
+
+def test_outages_within_samples_count_as_those_between_them() -> None:
+    bad = EVEN.model_copy(update={"began": START + 20, "failures": [Bad(at=0.5, status=503)]})
+    one = CLASS.model_copy(update={"load": load(NOT_A, NOT_B, balanced=bad)})
+    assert ruled("routing.steady", observation(one)) == ("inconclusive", "one_outage")
+    more = one.model_copy(update={"steady": watches(4.0)})
+    assert ruled("routing.steady", observation(more)) == ("fail", "outages")
+
+
+def test_a_policy_of_the_network_explains_servers_that_nobody_reaches() -> None:
+    around = Surroundings(policies=["NetworkPolicy deny-in"], unreached=[A, B, C])
+    fault = Fault(reason=Reason.POD_FAILED, message="does not answer its client directly")
+    seen = observation(fault, around=around)
+    assert ruled("routing.follows_load", seen) == ("inconclusive", "network_policy")
+    assert "NetworkPolicy deny-in" in verdict("routing.follows_load", seen).summary
+
+
+def test_a_request_that_had_to_be_sent_again_may_have_been_picked_twice() -> None:
+    again = NOT_B.model_copy(update={"again": 1})
+    last = phase(B, again).model_copy(update={"decisions": 151})
+    phases = [last if one.loaded == B else one for one in FOLLOWS.phases]
+    found = FOLLOWS.model_copy(update={"phases": phases})
+    seen = changed("routing.follows_load", found)
+    assert ruled("routing.follows_load", seen) == ("pass", "follows_reported_load")
 
 
 def test_a_built_in_picker_cannot_be_missing() -> None:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from kar_checks.checks.stack.engines import Sample, engines_of, known, quantities, role_of, started
+from kar_checks.checks.stack.engines import (
+    Quantity,
+    Sample,
+    engines_of,
+    known,
+    quantities,
+    role_of,
+    started,
+    told_in_part,
+)
+from probes import stack_client
 
 
 def sample(name: str, value: float, **labels: str) -> Sample:
@@ -113,3 +123,39 @@ def test_the_phase_of_a_pod_follows_from_its_labels(
     labels: dict[str, str], expected: tuple[str, str] | None
 ) -> None:
     assert role_of(labels) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "engine", "quantity"),
+    [
+        ("vllm:request_success_total", "vllm", "requests"),
+        ("ray_vllm:request_success_total", "vllm", "requests"),
+        ("ray_vllm_request_success_total", "vllm", "requests"),
+        ("vllm_nixl_bytes_transferred_sum", "vllm", "bytes"),
+        ("sglang:num_requests_total", "sglang", "requests"),
+        ("sglang_num_requests_total", "sglang", "requests"),
+        ("trtllm_request_success_total", "trtllm", "requests"),
+        ("trtllm:request_success_total", "trtllm", "requests"),
+        ("request_success_total", "trtllm", "requests"),
+    ],
+)
+def test_the_same_metrics_are_known_under_other_prefixes(
+    line: str, engine: str, quantity: Quantity
+) -> None:
+    families, found = stack_client.samples(f'{line}{{engine="0"}} 5\n', known().metrics())
+    assert [one.name for one in engines_of(families)] == [engine]
+    told = [Sample(name=name, labels=labels, value=value) for name, labels, value in found]
+    assert quantities(families, told) == {quantity: 5}
+
+
+@pytest.mark.parametrize("line", ["http_requests_total", "vllmish:x", "request_errors_total"])
+def test_metrics_of_others_are_no_engine(line: str) -> None:
+    families, _ = stack_client.samples(f"{line} 5\n", known().metrics())
+    assert engines_of(families) == []
+
+
+def test_what_counts_a_part_only_is_known() -> None:
+    told = sample("sglang_kv_transfer_total_mb_sum", 1.0)
+    assert told_in_part("bytes", ["sglang_"], [told])
+    assert not told_in_part("requests", ["sglang_"], [told])
+    assert not told_in_part("bytes", ["vllm:"], [sample("vllm:nixl_bytes_transferred_sum", 1.0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,20 +15,60 @@ from kar_checks.checks.stack.engines import Role, Sample
 from kar_checks.checks.stack.judge import judge
 from kar_checks.checks.stack.observation import (
     Answer,
+    Asked,
     Batch,
     Counters,
     LogCount,
     StackObservation,
     StackPod,
+    Step,
     Traffic,
 )
 from kar_checks.checks.stack.proof import Grade, Proof, evidence, size
 from kar_checks.model import Finding
+from probes import stack_client
 
 MOMENT = datetime(2026, 11, 22, tzinfo=UTC)
 MOMENTS = ("first", "quiet", "before", "after")
-SENT, LENGTH = 20, 1000
-TOKENS = SENT * LENGTH
+SENT = 20
+LENGTHS = {True: 667, False: 1333}
+"""Tokens of short and of long prompts."""
+TOKENS = SENT * 1000
+QUIET, ASKED_AT = 4, 6
+"""Windows without requests, and the first window with one."""
+TURNS = [
+    *([Asked(status=200, words=500, prompt_tokens=LENGTHS[False])] for _ in range(2)),
+    *(
+        [
+            Asked(status=200, words=500, prompt_tokens=LENGTHS[short], short=short)
+            for _, short in turn
+        ]
+        for turn in stack_client.plan(SENT, 4)
+    ),
+]
+"""The requests of each window: two to warm up, twelve one by one, two times four at once."""
+STEPS = [
+    Step(did="other"),
+    *(Step(did="nothing") for _ in range(QUIET)),
+    Step(did="other"),
+    *(Step(did="asked", requests=one) for one in TURNS),
+    Step(did="nothing"),
+]
+SHARES = [sum(one.tokens for one in turn) for turn in TURNS]
+Carry = Callable[[int, list[Asked]], float]
+"""Bytes of one window with requests, by its number and its requests."""
+
+
+def window(step: Step, number: int, total: float, carry: Carry | None) -> float:
+    """Return the bytes of one window: by ``carry``, or the part of the prompts in the total."""
+    if step.did != "asked":
+        return 0
+    turn = number - ASKED_AT
+    if carry is not None:
+        return carry(turn, step.requests)
+    return total * SHARES[turn] / sum(SHARES)
+
+
 KV = 100_000_000
 REQUESTS = "vllm:request_success_total"
 BY_SOURCE = "vllm:prompt_tokens_by_source_total"
@@ -45,6 +86,12 @@ class Side:
     series: Series
     received: int | None = 0
     sent: int | None = 0
+    carry: Carry | None = None
+    """What it carries in each window instead of a part of the total."""
+    others: Carry = lambda number, _: 0
+    """What it carries beside it in any window, without requests as well."""
+    to: str = ""
+    """The pod with which its open connections carried all."""
     ids: range = range(SENT)
     starts: tuple[float, float, float, float] = (1, 1, 1, 1)
     families: tuple[str, ...] = ("process_", "vllm:")
@@ -71,12 +118,11 @@ class Side:
         }
         traffic: dict[str, Any] = {"traffic_why_not": "no cat"}
         if self.received is not None and self.sent is not None:
-            zero = Traffic(received=1000, sent=1000, devices=["eth0"])
+            readings = self.readings(self.received, self.sent)
             traffic = {
-                "traffic_before": zero,
-                "traffic_after": Traffic(
-                    received=1000 + self.received, sent=1000 + self.sent, devices=["eth0"]
-                ),
+                "traffic_before": readings[0],
+                "traffic_after": readings[-1],
+                "readings": readings,
             }
         fields: dict[str, Any] = {
             "name": self.name,
@@ -94,6 +140,32 @@ class Side:
             **traffic,
         }
         return StackPod.model_validate({**fields, **self.more})
+
+    def readings(self, received: int, sent: int) -> list[Traffic]:
+        out: list[Traffic] = []
+        got, gave, kept = 1000.0, 1000.0, 0.0
+        for number, step in enumerate(STEPS):
+            if number:
+                beside = self.others(number, step.requests)
+                more = window(step, number, received, self.carry)
+                got += beside + more * (self.role != "prefill")
+                gave += beside + (
+                    more
+                    if self.carry and self.role == "prefill"
+                    else window(step, number, sent, None)
+                )
+                kept += more if self.role != "prefill" else window(step, number, sent, self.carry)
+            peers = {self.to: (round(kept), round(kept))} if self.to else None
+            out.append(
+                Traffic(
+                    received=round(got),
+                    sent=round(gave),
+                    devices=["eth0"],
+                    at=5000.0 + number,
+                    peers=peers,
+                )
+            )
+        return out
 
 
 def counted(total: float, warm: float = 0) -> tuple[float, float, float, float]:
@@ -153,10 +225,19 @@ SILENT: dict[str, Any] = {"series": {}, "families": ()}
 
 
 def answers(count: int = SENT, **bad: Any) -> list[Answer]:
-    good = {"status": 200, "seconds": 0.5, "text": "words", "prompt_tokens": LENGTH}
+    good = {"status": 200, "seconds": 0.5, "text": "words"}
     return [
-        Answer.model_validate({"number": n, "id": f"kar-{n:03}", **good, **(bad if n < 3 else {})})
-        for n in range(count)
+        Answer.model_validate(
+            {
+                "number": n,
+                "id": f"kar-{n:03}",
+                "prompt_tokens": LENGTHS[short],
+                **good,
+                **(bad if n < 3 else {}),
+            }
+        )
+        for turn in stack_client.plan(count, 4)
+        for n, short in turn
     ]
 
 
@@ -168,6 +249,8 @@ def observed(*sides: Side, **changes: Any) -> StackObservation:
         warm_up_tokens=2000,
         quiet_seconds=4,
         answers=changes.pop("answers", answers()),
+        steps=changes.pop("steps", STEPS),
+        steps_why_not=changes.pop("steps_why_not", ""),
     )
     seen = StackObservation.model_validate(
         {
@@ -208,6 +291,7 @@ def without(side: Side, *metrics: str) -> Side:
     return replace(side, series=left)
 
 
+UNPROVEN = ("inconclusive", "not_proven")
 NO_ACCOUNTS = (without(PREFILL, BY_SOURCE), without(DECODE, BY_SOURCE))
 
 
@@ -219,13 +303,19 @@ NO_ACCOUNTS = (without(PREFILL, BY_SOURCE), without(DECODE, BY_SOURCE))
         ((replace(PREFILL, **MUTE), DECODE), Grade.ACCOUNTS_AND_BYTES, ("pass", "transferred")),
         ((PREFILL, replace(DECODE, **MUTE)), Grade.ACCOUNTS_AND_BYTES, ("pass", "transferred")),
         (NO_ACCOUNTS, Grade.IDS_AND_BYTES, ("pass", "transferred")),
-        # No engine counts bytes, and the interfaces carried far more than text.
-        ((PREFILL, without(DECODE, BYTES)), Grade.ALL, ("pass", "transferred")),
+        # No engine counts bytes, and open connections between the pods carried them.
+        ((PREFILL, replace(without(DECODE, BYTES), to="p")), Grade.ALL, ("pass", "transferred")),
         (
-            tuple(without(one, BYTES) for one in NO_ACCOUNTS),
+            tuple(
+                replace(without(one, BYTES), to=to)
+                for one, to in zip(NO_ACCOUNTS, "dp", strict=True)
+            ),
             Grade.IDS_AND_BYTES,
             ("pass", "transferred"),
         ),
+        # Nobody knows with whom they were exchanged.
+        ((PREFILL, without(DECODE, BYTES)), Grade.IDS, ("inconclusive", "not_proven")),
+        ((PREFILL, replace(without(DECODE, BYTES), to="x")), Grade.IDS, UNPROVEN),
         # The worker of a group has no metrics, and an interface that carries its part.
         ((PREFILL, replace(DECODE, received=KV // 2), WORKER), Grade.ALL, ("pass", "transferred")),
         # A pod that should count and does not is a hole.
@@ -430,11 +520,258 @@ def test_bytes_that_may_move_past_the_interface_are_not_called_invented(
     assert Proof(seen, profile.default()).bytes.why
 
 
+# -- whose bytes they are -----------------------------------------------------------------------
+
+PER_TOKEN = KV / sum(SHARES)
+
+
+def kv(*recomputed: int) -> Carry:
+    """KV state of every request but those with these numbers; the warm-up has -2 and -1."""
+    numbers = [[-2], [-1], *([n for n, _ in turn] for turn in stack_client.plan(SENT, 4))]
+
+    def carry(turn: int, asked: list[Asked]) -> float:
+        return sum(
+            PER_TOKEN * one.tokens
+            for number, one in zip(numbers[turn], asked, strict=True)
+            if number not in recomputed
+        )
+
+    return carry
+
+
+def carrying(carry: Carry, *, claims: float = KV, **more: Any) -> StackObservation:
+    """Both sides carry this; decode claims that, or exports no such counter without any claim."""
+    decode = DECODE if claims else without(DECODE, BYTES)
+    series = {**decode.series, (BYTES, ""): counted(claims * 10 / 11, claims / 11)}
+    decode = replace(decode, series=series if claims else decode.series, carry=carry, **more)
+    return observed(replace(PREFILL, carry=carry, **more), decode)
+
+
+def bursts(size: float, every: int) -> Carry:
+    return lambda number, _: size * (number % every == 0)
+
+
+NOTHING: Carry = lambda turn, asked: 0  # noqa: E731
+ONCE_EACH: Carry = lambda turn, asked: 5e6 * len(asked)  # noqa: E731
+LATER_MORE: Carry = lambda turn, asked: 1e6 * turn  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    ("carry", "others", "claims", "expected"),
+    [
+        # A sidecar that is always busy, whatever the engines claim.
+        (NOTHING, lambda *_: 9e6, KV, UNPROVEN),
+        (NOTHING, lambda *_: 9e6, 0, UNPROVEN),
+        (NOTHING, lambda *_: 1e5, KV, ("fail", "bytes_not_carried")),
+        (NOTHING, lambda *_: 1e5, 0, ("fail", "nothing_moved")),
+        (NOTHING, lambda number, _: 9e6 + 1e5 * (number % 3), 0, UNPROVEN),
+        # One that is busy at times.
+        (NOTHING, bursts(20e6, 3), KV, UNPROVEN),
+        (NOTHING, bursts(20e6, 3), 0, UNPROVEN),
+        # As much for each request, short or long; or more and more as time passes.
+        (ONCE_EACH, None, 0, UNPROVEN),
+        (ONCE_EACH, None, 22 * 5e6, UNPROVEN),
+        (ONCE_EACH, lambda *_: 2e6, 22 * 5e6, UNPROVEN),
+        (LATER_MORE, None, 0, ("inconclusive", "partly_decode_only")),
+        (NOTHING, lambda number, _: 1e6 * number, 0, UNPROVEN),
+        # Made-up counters: the pods exchange something, and not what is claimed.
+        (kv(), None, KV / 3, UNPROVEN),
+        (kv(), None, KV * 3, ("fail", "bytes_not_carried")),
+        # Real state, beside others' traffic.
+        (kv(), lambda *_: 2e6, KV, ("pass", "transferred")),
+        (kv(), bursts(1e6, 2), KV, ("pass", "transferred")),
+    ],
+)
+@pytest.mark.parametrize("to", ["", "elsewhere"])
+def test_only_state_of_the_prompts_counts(
+    carry: Carry, others: Carry | None, claims: float, expected: tuple[str, str], to: str
+) -> None:
+    more: dict[str, Any] = {"to": to, **({"others": others} if others else {})}
+    seen = carrying(carry, claims=claims, **more)
+    found = finding("transferred", seen, "stack.least_grade=3")
+    assert (found.outcome.value, found.reason) == expected, found.summary
+    if expected == UNPROVEN:
+        assert "cannot be attributed" in found.summary
+
+
+@pytest.mark.parametrize("carry", [NOTHING, ONCE_EACH])
+def test_a_connection_with_the_other_phase_is_not_enough(carry: Carry) -> None:
+    prefill = replace(PREFILL, carry=carry, others=lambda *_: 9e6, to="d")
+    decode = replace(without(DECODE, BYTES), carry=carry, others=lambda *_: 9e6, to="p")
+    assert verdict("transferred", observed(prefill, decode))[0] != "pass"
+
+
+def test_traffic_of_one_side_is_no_transfer() -> None:
+    downloads = replace(without(DECODE, BYTES), carry=kv(), to="p")
+    assert verdict("transferred", observed(replace(PREFILL, sent=1000), downloads)) == (
+        "fail",
+        "nothing_moved",
+    )
+    # What prefill sends to somebody else beside real state does no harm.
+    busy = replace(PREFILL, carry=kv(), others=bursts(50e6, 2))
+    assert verdict("transferred", observed(busy, replace(DECODE, carry=kv()))) == (
+        "pass",
+        "transferred",
+    )
+
+
+def test_ranks_of_one_engine_may_exchange_more_than_state() -> None:
+    more: Carry = lambda turn, asked: 3 * kv()(turn, asked)  # noqa: E731
+    decode, worker = replace(DECODE, carry=more), replace(WORKER, received=0)
+    assert verdict("transferred", observed(replace(PREFILL, carry=more), decode, worker)) == (
+        "pass",
+        "transferred",
+    )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"steps_why_not": "exec was refused"}, {"steps": [*STEPS, Step(did="nothing")]}]
+)
+def test_without_readings_between_the_requests_bytes_are_not_seen(changes: dict[str, Any]) -> None:
+    found = finding("transferred", observed(PREFILL, DECODE, **changes))
+    assert (found.outcome.value, found.reason) == UNPROVEN
+    assert "bytes were not seen to move" in found.summary
+
+
+def test_a_run_of_version_0_1_proves_no_bytes_and_refutes_some() -> None:
+    old = observed(PREFILL, DECODE, steps=[])
+    assert verdict("transferred", old) == ("inconclusive", "not_recorded")
+    assert verdict("separate_phases", old) == ("pass", "separate")
+    claimed = observed(replace(PREFILL, sent=1000), replace(DECODE, received=1000), steps=[])
+    assert verdict("transferred", claimed) == ("fail", "bytes_not_carried")
+    unread = observed(replace(PREFILL, **UNREAD), replace(DECODE, **UNREAD), steps=[])
+    assert verdict("transferred", unread) == UNPROVEN
+
+
+# -- decode that computes a part again ------------------------------------------------------------
+
+SHORT = [n for turn in stack_client.plan(SENT, 4) for n, short in turn if short]
+LONG = [-2, -1, *(n for n in range(SENT) if n not in SHORT)]
+
+
+@pytest.mark.parametrize(
+    "recomputed",
+    [
+        range(5, SENT),
+        range(6),
+        range(7, 14),
+        range(0, SENT, 2),
+        range(1, SENT, 2),
+        SHORT,
+        LONG,
+        [SENT - 1],
+        [3],
+    ],
+)
+@pytest.mark.parametrize("claims", [KV, 0])
+def test_a_part_of_the_requests_that_moved_nothing_is_seen(
+    recomputed: list[int], claims: float
+) -> None:
+    seen = carrying(kv(*recomputed), claims=claims, to="p")
+    for check in ("transferred", "separate_phases"):
+        found = finding(check, seen)
+        assert (found.outcome.value, found.reason) == ("inconclusive", "partly_decode_only")
+        assert "of 22 requests" in found.summary
+
+
+def test_state_that_may_move_through_memory_is_not_called_recomputed() -> None:
+    # Two pairs of pods, one of them on the same node.
+    carry = kv(*range(0, SENT, 2))
+    decode = replace(DECODE, carry=carry, more={"node": "node-prefill"})
+    found = finding("transferred", observed(replace(PREFILL, carry=carry), decode))
+    assert (found.outcome.value, found.reason) == UNPROVEN
+    assert "share a node" in found.summary
+
+
+def test_without_a_trace_of_the_requests_nobody_is_blamed_for_bytes_that_are_missing() -> None:
+    silent = [replace(one, **SILENT, **MUTE) for one in (PREFILL, DECODE)]
+    seen = observed(replace(silent[0], sent=300_000), replace(silent[1], received=300_000))
+    assert verdict("transferred", seen) == ("inconclusive", "not_these_pods")
+    assert verdict("separate_phases", seen) == ("inconclusive", "not_attributed")
+
+
+@pytest.mark.parametrize("accounts", [True, False])
+@pytest.mark.parametrize("check", ["separate_phases", "transferred"])
+def test_prefill_pods_that_are_not_those_of_decode_are_not_judged(
+    accounts: bool, check: str
+) -> None:
+    decode = DECODE if accounts else without(DECODE, BY_SOURCE)
+    for prefill in (IDLE, replace(IDLE, **SILENT)):
+        found = finding(check, observed(prefill, decode))
+        assert (found.outcome.value, found.reason) == ("inconclusive", "not_these_pods")
+        assert "other pods do the prefill" in found.summary
+
+
+def test_state_that_does_not_grow_in_proportion_is_not_called_recomputed() -> None:
+    # A model with a state of fixed size beside a cache that grows.
+    carry: Carry = lambda turn, asked: kv()(turn, asked) + 4e6 * len(asked)  # noqa: E731
+    seen = carrying(carry, claims=KV + 22 * 4e6)
+    assert verdict("transferred", seen) == ("pass", "transferred")
+
+
+# -- others answered ------------------------------------------------------------------------------
+
+HALF = {(REQUESTS, ""): counted(SENT / 2, 2), (BY_SOURCE, "local_compute"): counted(TOKENS / 2)}
+
+
+def part(side: Side, share: float) -> Side:
+    """A pod of which one server's metrics were found, and not those of the others."""
+    series = {
+        key: (7.0, 7.0, 7 + (values[2] - 7) * share, 7 + (values[3] - 7) * share)
+        for key, values in side.series.items()
+    }
+    return replace(side, series=series)
+
+
+@pytest.mark.parametrize("share", [0, 1 / 8, 1 / 2])
+@pytest.mark.parametrize("check", ["separate_phases", "transferred"])
+def test_servers_whose_metrics_were_not_found_are_not_taken_for_idle(
+    share: float, check: str
+) -> None:
+    for sides in (
+        (part(PREFILL, share), part(DECODE, share)),
+        (without(part(PREFILL, share), BY_SOURCE), without(DECODE, BY_SOURCE)),
+    ):
+        assert verdict(check, observed(*sides)) == ("inconclusive", "counters_incomplete")
+
+
+@pytest.mark.parametrize(
+    ("prefill", "decode"),
+    [
+        # A cache, or the URL of another deployment: these pods did nothing.
+        (IDLE, replace(IDLE, name="d", role="decode", received=1000)),
+        (IDLE, replace(DECODE, **SILENT, **MUTE, received=1000)),
+        # Counters and series that appear with the first request only.
+        (replace(IDLE, **SILENT), replace(DECODE, **SILENT, **MUTE, received=1000)),
+        # A cache that answered half of the requests.
+        (
+            replace(PREFILL, series=HALF),
+            replace(
+                DECODE,
+                series={
+                    (REQUESTS, ""): counted(SENT / 2, 2),
+                    (BY_SOURCE, "external_kv_transfer"): counted(TOKENS / 2),
+                },
+                ids=range(10),
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("check", ["separate_phases", "transferred"])
+def test_pods_that_never_saw_the_requests_did_not_compute_them(
+    prefill: Side, decode: Side, check: str
+) -> None:
+    found = finding(check, observed(prefill, decode))
+    assert (found.outcome.value, found.reason) == ("inconclusive", "not_these_pods")
+    assert "cache" in found.summary
+
+
 # -- simulators ---------------------------------------------------------------------------------
 
 SIGNS: list[dict[str, Any]] = [
     {"images": ["ghcr.io/llm-d/llm-d-inference-sim:v0.10.2"]},
     {"commands": ["/app/llm-d-inference-sim"]},
+    {"flags": ["--kv-cache-transfer-latency"]},
     {"version": "404"},
 ]
 
@@ -451,9 +788,18 @@ def test_a_simulator_is_named_and_never_passes(more: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("more", SIGNS)
-def test_no_name_condemns_a_stack_whose_bytes_moved(more: dict[str, Any]) -> None:
+def test_no_bytes_make_up_for_a_sign_of_a_simulator(more: dict[str, Any]) -> None:
     found = finding("transferred", observed(PREFILL, replace(DECODE, more=more)))
-    assert (found.outcome.value, found.evidence) == ("pass", "real")
+    assert (found.outcome.value, found.reason) == ("inconclusive", "simulator")
+    assert found.evidence == "simulated"
+    quiet = [replace(PREFILL, sent=1000), replace(DECODE, received=1000, more=more)]
+    assert verdict("transferred", observed(*quiet)) == ("inconclusive", "simulator")
+
+
+def test_metrics_that_a_framework_renamed_are_no_sign() -> None:
+    more = {"version": "404"}
+    renamed = replace(DECODE, families=("process_", "ray_vllm_"), more=more)
+    assert finding("transferred", observed(PREFILL, renamed)).evidence == "real"
 
 
 def test_what_invents_bytes_is_simulated_whatever_its_name() -> None:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from kar_checks.checks.stack.engines import known
-from kar_checks.checks.stack.pods import address, parse_traffic, record, restarts
+from kar_checks.checks.stack.pods import (
+    _READ_ALL,
+    Meter,
+    address,
+    addresses,
+    parse_traffic,
+    record,
+    restarts,
+)
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.model import Reason
 
 NET = """Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
@@ -99,3 +113,125 @@ def test_a_worker_of_a_group_is_told_from_its_leader(index: str | None, worker: 
     if index is not None:
         item["metadata"]["labels"] = {"leaderworkerset.sigs.k8s.io/worker-index": index}
     assert record(item, "decode", "label").worker is worker
+
+
+def test_connections_tell_with_whom_the_bytes_were_exchanged() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as one,
+        server.accept()[0] as other,
+    ):
+        one.sendall(bytes(50_000))
+        got = 0
+        while got < 50_000:
+            got += len(other.recv(65_536))
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _READ_ALL],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    found = parse_traffic(done.stdout, {"127.0.0.1": "prefill-0"})
+    assert found.at is not None and found.at > 0
+    assert found.peers is not None
+    received, sent = found.peers["prefill-0"]
+    assert min(received, sent) >= 50_000
+    assert parse_traffic(done.stdout, {}).peers == {}
+
+
+def test_peers_are_known_by_all_addresses_of_the_pods() -> None:
+    text = (
+        f"{NET}12.50 99.00\npeers\npeer 10.0.0.9 5 6\npeer ::ffff:10.0.0.1 7 8\npeer fd00::1 1 2\n"
+    )
+    names = dict.fromkeys(["10.0.0.1", "fd00::1"], "d")
+    found = parse_traffic(text, names)
+    assert (found.at, found.peers) == (12.5, {"d": (8, 10)})
+    assert parse_traffic(NET).peers is None
+    item = pod()
+    item["status"]["podIPs"] = [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]
+    item["metadata"]["annotations"] = {
+        "k8s.v1.cni.cncf.io/network-status": '[{"name": "rdma", "ips": ["192.168.7.3"]}, {}]'
+    }
+    assert addresses(item) == {"10.0.0.1", "fd00::1", "192.168.7.3"}
+    item["metadata"]["annotations"] = {"k8s.v1.cni.cncf.io/network-status": "[null]"}
+    assert addresses(item) == {"10.0.0.1", "fd00::1"}
+
+
+class Container:
+    """A container in which some programs are missing; keeps what was tried."""
+
+    def __init__(self, *there: str) -> None:
+        self.there = there
+        self.tried: list[str] = []
+
+    def exec(self, _namespace: str, _pod: str, argv: Any, **_: Any) -> Any:
+        self.tried.append(argv[0])
+        if argv[0] == "forbidden" or "forbidden" in self.there:
+            raise HarnessError(Reason.FORBIDDEN, "exec is not allowed")
+        good = argv[0] in self.there
+        return SimpleNamespace(exit_code=0 if good else 127, stdout=NET, stderr="no such file")
+
+
+def meter(container: Container, **spec: Any) -> Meter:
+    item = pod(**spec)
+    item["status"]["containerStatuses"] = [{"name": "engine"}]
+    return Meter(cast("Any", SimpleNamespace(cluster=container)), "serving", item, {})
+
+
+@pytest.mark.parametrize(
+    ("there", "tried"),
+    [
+        (("python3", "sh", "cat"), ["python3", "python3"]),
+        (("sh", "cat"), ["python3", "sh", "sh"]),
+        (("cat",), ["python3", "sh", "cat", "cat"]),
+    ],
+)
+def test_a_way_of_reading_that_works_is_kept(there: tuple[str, ...], tried: list[str]) -> None:
+    container = Container(*there)
+    one = meter(container)
+    one.read()
+    one.read()
+    assert container.tried == tried
+    assert [reading.received for reading in one.readings] == [1030, 1030]
+    assert not one.why_not
+
+
+@pytest.mark.parametrize(
+    ("there", "spec", "why"),
+    [
+        ((), {}, "nothing that reads them"),
+        (("forbidden",), {}, "exec is not allowed"),
+        (("cat",), {"hostNetwork": True}, "node's network"),
+    ],
+)
+def test_what_cannot_be_read_is_asked_for_once(
+    there: tuple[str, ...], spec: dict[str, Any], why: str
+) -> None:
+    container = Container(*there)
+    one = meter(container, **spec)
+    one.read()
+    tried = len(container.tried)
+    one.read()
+    assert len(container.tried) == tried
+    assert why in one.why_not
+    assert not one.readings
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ({"args": ["--model", "m", "--inter-token-latency=5"]}, ["--inter-token-latency"]),
+        (
+            {"command": ["sh", "-c", "exec /serve --model m --fake-metrics {}"]},
+            ["--fake-metrics"],
+        ),
+        ({"command": ["vllm", "serve"], "args": ["--load-format", "dummy"]}, []),
+        ({}, []),
+    ],
+)
+def test_options_that_only_a_simulator_has_are_noted(
+    words: dict[str, Any], expected: list[str]
+) -> None:
+    item = pod()
+    item["spec"]["containers"][0].update(words)
+    assert record(item, "decode", "by").flags == expected

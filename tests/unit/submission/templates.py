@@ -65,6 +65,7 @@ METADATA = {
     "platformVersion": "2.0",
     "vendorName": "Acme",
     "websiteUrl": "https://acme.example/k8s",
+    "repoUrl": "https://acme.example/git",
     "documentationUrl": "https://acme.example/docs",
     "productLogoUrl": "https://acme.example/logo.svg",
     "description": "Kubernetes for research.",

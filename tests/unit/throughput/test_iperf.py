@@ -95,6 +95,93 @@ def test_udp_is_read_and_no_packet_is_an_error() -> None:
     assert iperf.udp_run({"error": "refused"}, "forward", 1, evidence="e").error == "refused"
 
 
+# -- numbers that cannot be -----------------------------------------------------------------------
+
+
+def datagrams(**changes: Any) -> dict[str, Any]:
+    whole = printed()
+    whole["start"]["test_start"]["protocol"] = "UDP"
+    sums = {"bytes": 9, "bits_per_second": 8.0, "jitter_ms": 0.5, "packets": 10, "lost_packets": 2}
+    whole["end"]["sum"] = {**sums, "lost_percent": 20, "seconds": 1.0, **changes}
+    return {"json": whole}
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lost_packets": -3}, "-3 of 10 packets as lost"),
+        ({"lost_packets": 11}, "11 of 10 packets as lost"),
+        ({"lost_packets": None}, "not the known form"),
+        ({"lost_packets": NAN}, "cannot convert float NaN"),
+        ({"packets": -1}, "no packet"),
+        ({"packets": INFINITE}, "not the known form"),
+        ({"jitter_ms": -0.5}, "-0.5 ms of jitter"),
+        ({"jitter_ms": NAN}, "nan ms of jitter"),
+        ({"jitter_ms": None}, "not the known form"),
+        ({"bits_per_second": None}, "not the known form"),
+    ],
+)
+def test_datagrams_that_cannot_be_are_no_result(changes: dict[str, Any], words: str) -> None:
+    found = iperf.udp_run(datagrams(**changes), "forward", 0, evidence="e")
+    assert words in found.error
+    assert (found.packets, found.lost, found.jitter_ms) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"json": []},
+        {"json": {"end": None}},
+        {"json": {"end": {"sum": {"packets": 10}}}},
+        {"json": {"end": {"sum": {"packets": 10, "lost_packets": -3}}}},
+        {"json": {"end": {"sum": {"packets": NAN, "lost_packets": 0}}}},
+        {"json": {"end": {"sum_received": {}}}},
+        {"json": {"end": {"sum_received": {"bytes": None}}}},
+        {"json": {"end": {"sum_received": {"bytes": INFINITE}}}},
+        {"json": {"end": {"sum_received": {"bytes": -1}}}},
+    ],
+)
+def test_a_step_whose_numbers_cannot_be_says_nothing(answer: dict[str, Any]) -> None:
+    assert iperf.payload(answer) is None
+    assert read(answer).error
+    assert iperf.udp_run(answer, "forward", 0, evidence="e").error
+
+
+@pytest.mark.parametrize(
+    ("sums", "words"),
+    [
+        ({"sum_received": {"bytes": 1, "bits_per_second": NAN}}, "nan bit/s"),
+        ({"sum_received": {"bytes": 1, "bits_per_second": INFINITE}}, "inf bit/s"),
+        ({"sum_received": None}, "not the known form"),
+        ({"sum_sent": {"bytes": NAN, "bits_per_second": 1.0, "seconds": 1.0}}, "nan bytes sent"),
+        ({"sum_sent": {"bytes": -5, "bits_per_second": 1.0, "seconds": 1.0}}, "-5 bytes sent"),
+    ],
+)
+def test_sums_that_cannot_be_are_no_result(sums: dict[str, Any], words: str) -> None:
+    found = read({"json": printed(end=printed()["end"] | sums)})
+    assert words in found.error
+    assert found.received is None
+
+
+def test_what_stands_beside_a_result_may_be_missing() -> None:
+    whole = printed()
+    whole["end"]["sum_sent"]["retransmits"] = -1
+    whole["end"]["cpu_utilization_percent"] |= {"host_total": NAN}
+    whole["intervals"].append({"sum": {"end": 2.0, "bits_per_second": NAN, "omitted": False}})
+    found = read({"json": whole})
+    assert (found.error, found.received) == ("", 1e9)
+    assert (found.retransmits, found.sender_cpu, found.intervals) == (None, None, [(1.0, 1e9)])
+
+
+def test_another_protocol_is_no_result() -> None:
+    whole = printed()
+    whole["start"]["test_start"]["protocol"] = "SCTP"
+    assert "not the known form: AttributeError" in read({"json": whole}).error
+
+
 # -- what a step carried --------------------------------------------------------------------------
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from kar_checks import profile
+from kar_checks.checks.networking.attach import Interface
 from kar_checks.checks.throughput.checks import TOPIC
 from kar_checks.checks.throughput.judge import judge
 from kar_checks.checks.throughput.observation import Cell, LatencyRun, NetworkSeen, Unmeasured
-from kar_checks.model import Fault, Finding, Outcome, Reason
+from kar_checks.model import Fault, Finding, OtherRun, Outcome, Reason
 from tests.unit.throughput.samples import (
     FORWARD,
     LATENCY,
@@ -134,6 +135,18 @@ def test_tcp(
     assert (found.outcome, found.reason) == (outcome, reason)
 
 
+def test_figures_beside_another_run_fail_nobody() -> None:
+    limits = profile.load(None, HIGH_FLOOR)
+    alone = observation(network())
+    beside = alone.model_copy(update={"beside": [OtherRun(id="20261101-000000-aaaa")]})
+    outcomes = [judge("throughput.tcp", one, limits)[0] for one in (alone, beside)]
+    assert [(one.outcome, one.reason) for one in outcomes] == [
+        (Outcome.FAIL, "below_floor"),
+        (Outcome.INCONCLUSIVE, "other_run"),
+    ]
+    assert "20261101-000000-aaaa" in outcomes[1].summary
+
+
 def test_what_was_measured_once_is_recorded_and_decides_nothing() -> None:
     side = [
         tcp(1.0, Cell(streams=1, direction="forward"), judged=False),
@@ -209,6 +222,15 @@ LOSS = [UDP[0].model_copy(update={"lost": 100})]
             Outcome.ERROR,
             "measurement_failed",
         ),
+        # What version 0.1 stored of iperf3 with fewer lost packets than none.
+        (
+            [*UDP, UDP[0].model_copy(update={"lost": -3})],
+            (),
+            Outcome.INCONCLUSIVE,
+            "too_few_repeats",
+        ),
+        ([UDP[0].model_copy(update={"lost": -3})], (), Outcome.ERROR, "measurement_failed"),
+        ([UDP[0].model_copy(update={"packets": 0})], (), Outcome.ERROR, "measurement_failed"),
     ],
 )
 def test_udp(udp: list[Any], settings: tuple[str, ...], outcome: Outcome, reason: str) -> None:
@@ -371,6 +393,21 @@ def test_a_network_that_cannot_be_measured_says_why() -> None:
     found = verdict("throughput.udp", seen)
     assert (found.outcome, found.reason) == (Outcome.INCONCLUSIVE, "too_few_nodes")
     assert (found.summary, found.help) == (seen.text, "look")
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [({"name": "net1"}, "measured"), ({"name": "net2"}, "another_interface"), ({}, "not_told")],
+)
+def test_an_interface_of_which_no_address_is_told_is_known_by_its_name(
+    told: dict[str, str], reason: str
+) -> None:
+    seen = secondary()
+    found = {
+        one.node: Interface(**{"name": "", **told}, addresses=[], source="an annotation")
+        for one in seen.ends
+    }
+    assert verdict("throughput.tcp", secondary(told=found)).reason == reason
 
 
 def _facts(check: str, **more: NetworkSeen) -> dict[str, str]:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from kar_checks.checks.gang.observation import Disturbance, Refusal
-from kar_checks.checks.gang.watching import Follower, wait_for
+from kar_checks.checks.gang.watching import wait_for
+from kar_checks.checks.pulse import Pulse
 from kar_checks.cluster import pods
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.facts import Facts
+from kar_checks.cluster.follow import LISTED, Follower
 from kar_checks.cluster.kinds import Kind
 
 GROUP = "kueue.x-k8s.io"
@@ -130,6 +132,11 @@ def waits(workload: Object) -> bool:
     return said.get("status") == "False"
 
 
+def owners(workload: Object) -> list[str]:
+    """Return the names of the objects that a Workload was made for."""
+    return [str(one.get("name")) for one in workload["metadata"].get("ownerReferences") or []]
+
+
 def refusal(workload: Object | None) -> Refusal:
     """Return how Kueue explains that a Workload waits."""
     said = pods.condition(workload or {}, "QuotaReserved") or {}
@@ -154,7 +161,8 @@ class Workloads:
     """The Workloads of a namespace as they are now; every change wakes those who wait."""
 
     def __init__(self, cluster: Cluster, api: Api, namespace: str, seconds: float) -> None:
-        self._cluster, self._api, self._namespace = cluster, api, namespace
+        self._cluster = cluster
+        self._pulses: list[Pulse] = []
         self._latest: dict[str, Object] = {}
         self._lost: list[tuple[float, set[str], Disturbance]] = []
         self._changed = threading.Condition()
@@ -166,8 +174,11 @@ class Workloads:
 
     def sync(self) -> None:
         """Ask for everything once more, so that no change up to now is still on its way."""
-        for item in self._cluster.list(self._api.workload, self._namespace).items:
-            self._note("MODIFIED", item)
+        self._follower.check()
+
+    def proves(self, pulse: Pulse) -> None:
+        """Hand on to a pulse what the watch shows of the Workloads of its pods."""
+        self._pulses.append(pulse)
 
     def of(self, uid: str) -> Object | None:
         """Return the Workload that belongs to an object of ours."""
@@ -181,10 +192,15 @@ class Workloads:
     def wait(self, goal: Callable[[], bool], seconds: float) -> bool:
         """Wait until ``goal`` holds, looking at every change; returns whether it does.
 
+        Before it gives up the server is asked without the watch.
+
         Raises:
-            HarnessError: the run is being interrupted.
+            HarnessError: the run is being interrupted, or the server does not answer.
         """
-        return wait_for(self._changed, self._cluster, goal, seconds)
+        if wait_for(self._changed, self._cluster, goal, seconds):
+            return True
+        self.sync()
+        return goal()
 
     def losses(self, owners: Collection[str], zero: float) -> list[Disturbance]:
         """Return what preemption did to the Workloads of these objects, or would do for them."""
@@ -212,6 +228,10 @@ class Workloads:
         ]
 
     def _note(self, change: str, item: Object) -> None:
+        if change != LISTED and waits(item):
+            for pulse in self._pulses:
+                for name in owners(item):
+                    pulse.answer(name)
         with self._changed:
             self._note_preemption(item)
             if change == "DELETED":

@@ -11,18 +11,19 @@ from kar_checks.checks.gang.bench import WATCH_SECONDS, Bench
 from kar_checks.checks.gang.kueue import api as kueue
 from kar_checks.checks.gang.kueue.guarantee import all_nodes, fragmented, pods_ready
 from kar_checks.checks.gang.kueue.queue import (
-    NOWHERE,
     Queue,
     QueueRoom,
     Undisturbed,
     own_queue,
     users_queue,
 )
-from kar_checks.checks.gang.kueue.stage import Groups, QuotaStage
+from kar_checks.checks.gang.kueue.stage import Groups, QueuedPods, QuotaStage
 from kar_checks.checks.gang.observation import Canary, Fragmented, Guarantee, Problem, Scenario
 from kar_checks.checks.gang.placement import SCENARIOS, SIZE, Script, scripts
 from kar_checks.checks.gang.pods import Shape, pod
 from kar_checks.checks.gang.stage import HALF, Place, ProblemError
+from kar_checks.checks.gang.watching import GANG_LABEL
+from kar_checks.checks.pulse import NOWHERE, Pulse, Pulses
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.errors import ApiError, HarnessError
@@ -108,11 +109,7 @@ class Kueue:
         """Run one scenario."""
         try:
             with self._stage(bench, name) as stage:
-                seen = script(stage)
-                # What we remove ourselves from here on is no disturbance, nor in the picture.
-                seen = seen.model_copy(
-                    update={"groups": stage.groups(), "disturbances": stage.disturbances()}
-                )
+                seen = stage.completed(script(stage))
                 bench.figures.append(stage.figure(*SCENARIOS[name]))
                 return seen
         except ProblemError as error:
@@ -142,6 +139,24 @@ class Kueue:
             nodes=all_nodes(bench.trial),
         )
 
+    def _pulse(self, bench: Bench) -> Pulse:
+        """Return the pulse of Kueue's controller, over a watch of Workloads of its own."""
+        trial = bench.trial
+        workloads: list[kueue.Workloads] = []
+
+        def follow(pulse: Pulse) -> Callable[[], object]:
+            found = kueue.Workloads(trial.cluster, self._api, trial.namespace, WATCH_SECONDS)
+            workloads.append(found)
+            found.proves(pulse)
+            return found.close
+
+        def renew() -> None:
+            for one in workloads:
+                one.sync()
+
+        prover = QueuedPods(trial, self._api, {GANG_LABEL: "pulse"})
+        return bench.beating(self.name, prover, renew, follow)
+
     @contextmanager
     def _stage(self, bench: Bench, name: str, *, by_topology: bool = False) -> Iterator[QuotaStage]:
         """Have a queue, and a node where there is one; leave nothing in them, however it ends.
@@ -150,8 +165,10 @@ class Kueue:
             ProblemError: there is no queue to work in.
         """
         trial = bench.trial
+        pulses = Pulses(trial.profile, bench.pulse(Groups.scheduler), self._pulse(bench))
         with ExitStack() as stack:
             node = stack.enter_context(_node(bench))
+            stack.enter_context(pulses.needed())
             workloads = stack.enter_context(self._workloads(trial))
             queue = stack.enter_context(
                 self._queue(trial, workloads, name, by_topology=by_topology)
@@ -168,6 +185,7 @@ class Kueue:
                     around=node.around if node else Undisturbed(),
                 ),
                 bench.own,
+                pulses,
                 queue=queue,
                 workloads=workloads,
                 jobs=JOBS.get(name, ()),

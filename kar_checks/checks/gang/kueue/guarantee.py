@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import yaml
 
+from kar_checks import plain_yaml
 from kar_checks.checks.gang.kueue import CONFIG_NAME, CONFIG_NAMESPACE
 from kar_checks.checks.gang.kueue import api as kueue
 from kar_checks.checks.gang.kueue.stage import QuotaStage
@@ -64,7 +65,7 @@ def pods_ready(trial: Trial) -> PodsReady | None:
 def wait_for_pods_ready(config: str) -> PodsReady | None:
     """Return what a configuration says of it; ``None`` if that cannot be understood."""
     try:
-        loaded: Any = yaml.safe_load(config)
+        loaded: Any = plain_yaml.parse(config)
     except yaml.YAMLError:
         return None
     if not isinstance(loaded, dict):

@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from kar_checks.checks.gang.kueue import USERS_QUEUE
 from kar_checks.checks.gang.kueue.api import Api, Workloads, most, queued, waits
 from kar_checks.checks.gang.observation import Disturbance, Problem
 from kar_checks.checks.gang.pods import Shape, filler
 from kar_checks.checks.gang.stage import ProblemError, Room
-from kar_checks.checks.gang.watching import Follower
+from kar_checks.checks.pulse import NOWHERE
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.follow import Follower
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.quantity import millicores
 from kar_checks.model import Reason
 
-NOWHERE = "none"
-"""The hostname of no node: a pod that is pinned there takes quota, and never a place."""
 _MEMORY = "1Gi"
 _ABOVE_EVERYTHING = 10**9
 """Millicores that no quota has."""
@@ -42,7 +42,7 @@ class Queue:
         """What it is, in words."""
         if self.cluster_queue:
             return f"ClusterQueue {self.cluster_queue}"
-        return f"LocalQueue {self.name}"
+        return f"{USERS_QUEUE} {self.name}"
 
 
 @contextmanager
@@ -224,11 +224,25 @@ class QueueRoom:
             )
 
     @property
-    def complete(self) -> bool:
-        """Whether every change was seen so far."""
-        return all(one.complete for one in self._followers) and (
-            self._node is None or self._node.complete
+    def alive(self) -> bool:
+        """Whether the watches go on."""
+        return all(one.alive for one in self._followers) and (
+            self._node is None or self._node.alive
         )
+
+    @property
+    def misses(self) -> int:
+        """How often a change may have been missed so far."""
+        return sum(one.misses for one in self._followers) + (
+            self._node.misses if self._node is not None else 0
+        )
+
+    def check(self) -> None:
+        """Ask for everything once more, so that no change up to now is still on its way."""
+        for one in self._followers:
+            one.check()
+        if self._node is not None:
+            self._node.check()
 
     def close(self) -> None:
         """End the watches; the node's is not ours."""
@@ -285,7 +299,11 @@ class QueueRoom:
 class Undisturbed:
     """Nothing to look at: nobody may list the nodes here, and the quota asks none."""
 
-    complete = True
+    alive = True
+    misses = 0
+
+    def check(self) -> None:
+        """Look at nothing."""
 
     def since(self, zero: float, node: str) -> list[Disturbance]:
         """Return nothing."""

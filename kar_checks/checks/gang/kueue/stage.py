@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from kar_checks.checks.gang import pods as objects
 from kar_checks.checks.gang.kueue import api as kueue
-from kar_checks.checks.gang.kueue.queue import NOWHERE, Queue
+from kar_checks.checks.gang.kueue.queue import Queue
 from kar_checks.checks.gang.observation import Arena, Disturbance, Problem, Refusal, Start
 from kar_checks.checks.gang.pods import DEFAULT_SCHEDULER, JOB_RANK_LABEL
 from kar_checks.checks.gang.stage import Place, ProblemError, Stage, size_changed
 from kar_checks.checks.gang.watching import OwnPods
+from kar_checks.checks.pulse import NOWHERE, PlainPods, Pulses
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
@@ -125,6 +126,34 @@ class Groups:
             )
 
 
+@dataclass(frozen=True)
+class QueuedPods:
+    """Pulses of Kueue: pods for a queue that does not exist, which take nobody's quota.
+
+    That it is missing is what Kueue's controller says on the Workload that it makes for the pod.
+    """
+
+    trial: Trial
+    api: kueue.Api
+    labels: Mapping[str, str]
+    who: str = "Kueue's controller"
+
+    def body(self, name: str) -> Object:
+        """Return a pod for no queue."""
+        plain = PlainPods(self.trial, DEFAULT_SCHEDULER, self.labels).body(name)
+        return kueue.queued(plain, "kar-pulse")
+
+    def shown(self, pod: Object) -> bool:
+        """Say nothing: the answer is on the Workload."""
+        return False
+
+    def decided(self, pod: Object) -> bool:
+        """Say whether Kueue looked at the pod's Workload."""
+        name = str(pod["metadata"]["name"])
+        found = self.trial.cluster.list(self.api.workload, self.trial.namespace).items
+        return any(name in kueue.owners(one) and kueue.waits(one) for one in found)
+
+
 class QuotaStage(Stage):
     """A scenario in a queue. ``jobs`` names the gangs that are Jobs; the others are plain pods."""
 
@@ -137,12 +166,13 @@ class QuotaStage(Stage):
         groups: Groups,
         place: Place,
         own: OwnPods,
+        pulses: Pulses,
         *,
         queue: Queue,
         workloads: kueue.Workloads,
         jobs: Sequence[str] = (),
     ) -> None:
-        super().__init__(name, trial, groups, place, own)
+        super().__init__(name, trial, groups, place, own, pulses)
         self._queue, self._workloads, self._jobs = queue, workloads, jobs
 
     def fill(self, group: str, millicores: int) -> None:
