@@ -125,8 +125,13 @@ def addons() -> None:
     table = Table("add-on", "build, CPU s", "idle, CPU s/min", "requires")
     for addon in (*CORE_ADDONS, *ADDONS):
         build = sum(cost(one).cpu_seconds for one in addon.builds)
-        idle = f"{addon.idle_cpu_seconds:.1f}"
-        table.add_row(addon.name, f"{build:.0f}", idle, " ".join(addon.requires))
+        idle = addon.idle_cpu_seconds
+        table.add_row(
+            addon.name,
+            f"{build:.0f}",
+            "?" if idle is None else f"{idle:.2f}",
+            " ".join(addon.requires),
+        )
     Console().print(table)
     print(f"{CORE_ADDONS[0].name} is on every cluster; the others with --addon NAME")
 

@@ -28,7 +28,8 @@ class Cost:
         )
 
 
-#: On a virtual machine of two cores, 2025-11-25, with Go 1.26.8. The longest first.
+#: Estimated for a virtual machine of two cores with Go 1.26.8 from builds that were timed one by one
+#: (2026-11-25), of which packages in common were taken off. The longest first.
 COSTS = {
     "kubernetes": Cost(570, 3000, 1100),
     "dranet": Cost(190, 1000, 150),

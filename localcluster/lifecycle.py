@@ -7,6 +7,9 @@ from localcluster.node import enter_argv
 from localcluster.processes import launch
 from localcluster.state import State
 
+# A third of their idle load was waking and stopping threads for what one thread does as well. Not
+# the kubelet and containerd: commands in pods go through them.
+_ONE_THREAD = ("kube-controller-manager", "kube-proxy", "kube-scheduler")
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -25,10 +28,9 @@ def start_component(
     # between components.
     environment = {
         "HOME": "/root",
-        # Half of the API server's idle load was collecting its garbage, and a third of the other
-        # components' was waking and stopping threads for what one thread does as well.
+        # Half of the API server's idle load was collecting its garbage.
         "GOGC": "300",
-        **({} if component.name == "kube-apiserver" else {"GOMAXPROCS": "1"}),
+        **({"GOMAXPROCS": "1"} if component.name.partition("@")[0] in _ONE_THREAD else {}),
         # containerd looks here for the shim that was built with it.
         "PATH": f"{record.binary('containerd')}:{_SYSTEM_PATH}",
     }

@@ -10,7 +10,7 @@ _IMAGE = "registry.k8s.io/coredns/coredns:local"
 
 COREDNS = Addon(
     name="coredns",
-    idle_cpu_seconds=0.0,
+    idle_cpu_seconds=0.07,
     builds=(
         GoBuild(
             name="coredns",

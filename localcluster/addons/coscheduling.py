@@ -25,7 +25,7 @@ subjects:
 
 COSCHEDULING = Addon(
     name="coscheduling",
-    idle_cpu_seconds=0.0,
+    idle_cpu_seconds=None,
     builds=(
         GoBuild(
             name="scheduler-plugins",

@@ -8,7 +8,7 @@ _MODULE, _VERSION = "sigs.k8s.io/dranet", "v1.4.0"
 
 DRANET = Addon(
     name="dranet",
-    idle_cpu_seconds=0.0,
+    idle_cpu_seconds=0.17,
     builds=(
         GoBuild(
             name="dranet",

@@ -211,7 +211,7 @@ ENVOY_GATEWAY = GoBuild(
 
 GATEWAY = Addon(
     name="gateway",
-    idle_cpu_seconds=0.0,
+    idle_cpu_seconds=0.07,
     builds=(
         ENVOY_GATEWAY,
         # Of Envoy Gateway's module, so that both speak the same version of the extension protocol.

@@ -32,7 +32,7 @@ spec:
 
 KUEUE = Addon(
     name="kueue",
-    idle_cpu_seconds=0.0,
+    idle_cpu_seconds=None,
     builds=(
         GoBuild(
             name="kueue",

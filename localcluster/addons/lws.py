@@ -22,7 +22,7 @@ spec:
 
 LWS = Addon(
     name="lws",
-    idle_cpu_seconds=0.0,
+    idle_cpu_seconds=None,
     builds=(
         GoBuild(
             name="lws",

@@ -96,13 +96,13 @@ class Addon:
 
     `installs` are done in their order. `requires` names add-ons that come first. `idle_cpu_seconds`
     is what its pods use in a minute while nobody asks anything of them, all nodes together, as
-    `benchmarks/idle_load.py` measures it.
+    `benchmarks/idle_load.py` measures it; None says that nobody has measured it yet.
     """
 
     name: str
     builds: tuple[GoBuild, ...]
     images: tuple[AddonImage, ...]
-    idle_cpu_seconds: float
+    idle_cpu_seconds: float | None
     installs: tuple[Manifest | Chart | Objects, ...] = ()
     ready: tuple[Rollout | NodeFile | DryRun, ...] = ()
     requires: tuple[str, ...] = ()

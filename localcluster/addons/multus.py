@@ -27,7 +27,7 @@ spec:
 
 MULTUS = Addon(
     name="multus",
-    idle_cpu_seconds=0.0,
+    idle_cpu_seconds=None,
     builds=(
         GoBuild(
             name="multus",

@@ -14,7 +14,7 @@ _IPTABLES = ("iptables", "iptables-restore", "iptables-save")
 
 NETWORK_POLICY = Addon(
     name="network-policy",
-    idle_cpu_seconds=0.0,
+    idle_cpu_seconds=None,
     builds=(
         GoBuild(
             name="kube-router",

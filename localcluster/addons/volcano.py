@@ -24,7 +24,7 @@ _IMAGES = {
 
 VOLCANO = Addon(
     name="volcano",
-    idle_cpu_seconds=0.0,
+    idle_cpu_seconds=None,
     builds=(
         GoBuild(
             name="volcano",
