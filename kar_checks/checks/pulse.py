@@ -451,7 +451,7 @@ class Pulses:
             began=round(began, 2),
             ended=round(ended, 2),
             beats=beats,
-            lost=round(ended - began - left, 2),
+            lost=round(max(ended - began - left, 0), 2),
             causes=list(dict.fromkeys(causes))[:_MOST_CAUSES],
         )
 

@@ -45,10 +45,15 @@ def _configure(cluster: Cluster, config: str) -> None:
     """Let Kueue start anew with a configuration; it reads it once."""
     body = {"data": {_KEY: config}}
     cluster.patch(CONFIG_MAP, _CONFIG, body, _NAMESPACE, content_type=MERGE)
+    for pod in managers(cluster):
+        cluster.delete(POD, str(pod["metadata"]["name"]), _NAMESPACE, grace=1)
+
+
+def managers(cluster: Cluster) -> list[Object]:
+    """Return the pods of Kueue's controller."""
     selector = cluster.get(DEPLOYMENT, _MANAGER, _NAMESPACE)["spec"]["selector"]["matchLabels"]
     labels = ",".join(f"{key}={value}" for key, value in selector.items())
-    for pod in cluster.list(POD, _NAMESPACE, labels=labels).items:
-        cluster.delete(POD, str(pod["metadata"]["name"]), _NAMESPACE, grace=1)
+    return cluster.list(POD, _NAMESPACE, labels=labels).items
 
 
 def _gated(cluster: Cluster) -> bool | None:

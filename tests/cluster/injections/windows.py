@@ -16,6 +16,7 @@ from kar_checks.cluster.connect import connect
 from localcluster import LocalCluster
 from tests.cluster.injections import injection
 from tests.cluster.injections.gang_backends import ADDONS, SHORT, only
+from tests.cluster.injections.kueue_everywhere import managers
 
 INTO_THE_WINDOW = 1.6
 WINDOWS = ("--set", "gang.window_seconds=6", "--set", "gang.incomplete_seconds=6")
@@ -113,9 +114,7 @@ def kueue_hangs_in_the_window(
     local: LocalCluster, cluster: Cluster
 ) -> AbstractContextManager[None]:
     """While a gang has no quota, Kueue gives none to anybody."""
-    (pod,) = cluster.list(
-        kinds.POD, "kueue-system", labels="control-plane=controller-manager"
-    ).items
+    (pod,) = managers(cluster)
     node = next(one for one in local.nodes if one.name == pod["spec"]["nodeName"])
     manager = pods.container_status(pod, "manager")
     process = node.container_pid1(str(manager["containerID"]))
