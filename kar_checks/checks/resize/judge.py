@@ -67,7 +67,7 @@ def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
 
 _EXPLAINED_BY_A_FALL = {
     *("kernel_value_differs", "status_differs", "control_failed", "not_settled"),
-    *("generation_not_observed", "applied", "cpu_not_followed"),
+    *("generation_not_observed", "applied", "cpu_not_followed", "no_answer"),
 }
 """What is seen of a value that went back, if the moment is not known."""
 

@@ -544,7 +544,7 @@ class Subject:
         begin = self._steps[0].patch.at
         self._hold = Hold(
             looks=[one for one in states if one.at >= begin and one.resource_version not in known],
-            end=self.snapshot(),
+            end=self._answered(),
         )
 
     def _replaced(self, uid: str) -> str:
@@ -560,10 +560,15 @@ class Subject:
         deadline = time.monotonic() + self._trial.number("resize.kernel_seconds")
         earlier = self.now_held
         while True:
-            seen = self.snapshot()
+            seen = self._answered()
             if _agrees(seen, earlier) or time.monotonic() >= deadline:
                 return seen
             self.pause()
+
+    def _answered(self) -> Snapshot:
+        """Look inside; again, if a container was silent: a busy node is slow to start processes."""
+        seen = self.snapshot()
+        return self.snapshot() if seen.silence else seen
 
     def _signs(self, after: Snapshot) -> NodeSigns:
         try:

@@ -158,6 +158,13 @@ def test_a_probe_that_is_silent_at_the_end_decides_nothing() -> None:
     assert verdict(case.model_copy(update={"hold": Hold(end=end)})) == (OPEN, "no_answer")
 
 
+def test_a_later_silence_hides_no_fall() -> None:
+    fallen = seen((0, OLD), (1.2, NEW), (3.2, OLD), (4, NEW))
+    quiet = c.snapshot(RAISED, 2).model_copy(update={"answers": {}, "silence": "main: timeout"})
+    step = fallen.steps[0].model_copy(update={"after": quiet})
+    assert verdict(fallen.model_copy(update={"steps": [step]})) == (FAIL, "did_not_hold")
+
+
 def test_without_a_record_of_the_kernel_nothing_was_seen_to_hold() -> None:
     case = c.case("cpu_up_down", c.step(SMALL, UP, 2), kernel_trace={})
     assert verdict(case) == (OPEN, "not_observed")
