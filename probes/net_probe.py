@@ -239,10 +239,10 @@ def iperf3(order: Message) -> Message:
         except ValueError as error:
             told = (done.stderr or done.stdout).strip()[:300]
             return {**found, "error": f"iperf3 printed {error}: {told or 'nothing at all'}"}
-        error = found["json"].get("error")
-        if not error:
+        refused = found["json"].get("error")
+        if not refused:
             return found
-        found["error"] = str(error)
+        found["error"] = str(refused)
         if "busy" not in found["error"]:
             return found
         time.sleep(BUSY_PAUSE)
@@ -261,6 +261,7 @@ def result(text: str) -> Message:
         raise ValueError("no JSON")
     whole = "".join(lines[begin:])
     try:
+        found: Message
         found, end = json.JSONDecoder().raw_decode(whole)
     except (ValueError, RecursionError):
         raise ValueError("no JSON") from None

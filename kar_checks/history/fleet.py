@@ -34,7 +34,10 @@ _OURS = (
     "--local-cluster",
     "--in-cluster",
 )
-_ADDRESS = re.compile(r"https?://[^\s,)]+|(?<=host=')[^']*|(?<=resolve ')[^']*")
+_ADDRESS = re.compile(
+    r"https?://[^\s,)]+|(?<=host=')[^']*|(?<=resolve ')[^']*|(?<=connection to )[^\s,)]+"
+    r"|(?<=connections to )[^\s,)]+|\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?"
+)
 _CLOCKS_DIFFER = timedelta(minutes=5)
 
 State = Literal["met", "failed", "undecided", "harness", "stale", "not reported"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -110,7 +111,8 @@ def simulators(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
             pair[role] = stack.start(
                 role, command, node=node, role=role, image=SIMULATOR, chatter=chatter
             )
-        stack.server("legs", "", **{role.upper(): address for role, address in pair.items()})
+        told: dict[str, Any] = {role.upper(): address for role, address in pair.items()}
+        stack.server("legs", "", **told)
         stack.front("legs", "legs")
         stack.front("alone-sim", "decode")
         yield

@@ -227,7 +227,7 @@ def test_what_only_this_machine_serves_is_reached_without_the_environments_proxy
 ) -> None:  # fmt: skip
     between = HttpProxy(secure.port, refuses=403)
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{between.port}")
-    known = {"certificate-authority": str(authority.file)}
+    known: dict[str, Any] = {"certificate-authority": str(authority.file)}
     assert version_by(secure.kubeconfig(tmp_path, **known)) == "v1.37.0"
     path = write_kubeconfig(tmp_path, f"https://127.0.0.1:{free_port()}", **known)
     assert "refuses connections to 127.0.0.1" in fault_of(path).message

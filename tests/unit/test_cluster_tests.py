@@ -296,5 +296,5 @@ def test_seconds_are_recorded_without_the_start_of_the_cluster(run: Run, root: P
         "tests/cluster/test_one.py::test_slow",
     }
     assert told["rows"]["tests/cluster/test_one.py::test_fails"] == 9.0
-    assert 0.05 < told["rows"]["tests/cluster/test_one.py::test_slow"] < 0.3
+    assert 0.05 < told["rows"]["tests/cluster/test_one.py::test_slow"] < 0.4
     assert told["starts"] == {"dranet": 33.0}

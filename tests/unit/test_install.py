@@ -118,7 +118,9 @@ def test_only_a_role_that_nothing_depends_on_may_be_without_its_namespace(
     api: ApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = printed("gang", "--namespace", "team-a")
-    options: Any = SimpleNamespace(kubeconfig=api.kubeconfig(tmp_path), context=None)
+    options: Any = SimpleNamespace(
+        kubeconfig=api.kubeconfig(tmp_path), context=None, in_cluster=False
+    )
     there = [one for one in made if one["metadata"].get("namespace") == "kueue-system"]
     others = [one for one in made if one["kind"] == "Role" and one not in there]
     assert [one["kind"] for one in there] == ["Role", "RoleBinding"]

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Cluster, Object
@@ -299,7 +300,7 @@ def _holding(cluster: Cluster, nodes: list[str]) -> Iterator[None]:
         for node in nodes:
             wait(
                 f"the pod on {node}",
-                lambda name=node: pods.ready(cluster.get(kinds.POD, f"train-{name}", _TEAM)),
+                partial(_train_is, pods.ready, cluster, node),
             )
         yield
     finally:
@@ -307,6 +308,10 @@ def _holding(cluster: Cluster, nodes: list[str]) -> Iterator[None]:
             cluster.delete(kinds.POD, f"train-{node}", _TEAM)
         wait("the end of the pods", lambda: not cluster.list(kinds.POD, _TEAM).items)
         wait("the slices", lambda: len(offering(cluster)) == 2, seconds=120)
+
+
+def _train_is(state: Callable[[Object], bool], cluster: Cluster, name: str) -> bool:
+    return state(cluster.get(kinds.POD, f"train-{name}", _TEAM))
 
 
 def _user(node: str) -> list[tuple[Kind, Object]]:
@@ -363,7 +368,7 @@ def pods_ask_for_every_device(local: LocalCluster, cluster: Cluster) -> Iterator
         for name in names:
             wait(
                 f"the pod on {name}",
-                lambda name=name: pods.bound(cluster.get(kinds.POD, f"train-{name}", _TEAM)),
+                partial(_train_is, pods.bound, cluster, name),
             )
         yield
 

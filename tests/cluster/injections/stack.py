@@ -202,7 +202,7 @@ def _pair(
 ) -> Iterator[Serving]:
     """One prefill and one decode; decode is the front."""
     with Serving(local, cluster) as stack:
-        server = {} if chatter else None
+        server: dict[str, Any] | None = {} if chatter else None
         prefill = stack.server("prefill", "prefill", chatter=server, DIES_AFTER=dies_after)
         told = {"PREFILL": prefill, "CLAIMS": claims, "MOVES": moves, **env}
         stack.server("decode", "decode", chats_with(prefill) if chatter else None, **told)
@@ -259,7 +259,7 @@ def same_for_every_prompt(local: LocalCluster, cluster: Cluster) -> Iterator[Non
 @contextmanager
 def counters_are_made_up(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """What moves grows with the prompt, and is ten times what decode counts."""
-    token = {"CLAIMS_TOKEN": _TOKEN // 10, "MOVES_TOKEN": _TOKEN}
+    token: dict[str, Any] = {"CLAIMS_TOKEN": _TOKEN // 10, "MOVES_TOKEN": _TOKEN}
     with _pair(local, cluster, "invents", claims=0, moves=0, **token):
         yield
 
@@ -267,7 +267,7 @@ def counters_are_made_up(local: LocalCluster, cluster: Cluster) -> Iterator[None
 def _recomputes(
     local: LocalCluster, cluster: Cluster, front: str, which: str
 ) -> contextlib.AbstractContextManager[Serving]:
-    token = {"CLAIMS_TOKEN": _TOKEN, "MOVES_TOKEN": _TOKEN}
+    token: dict[str, Any] = {"CLAIMS_TOKEN": _TOKEN, "MOVES_TOKEN": _TOKEN}
     return _pair(local, cluster, front, claims=0, moves=0, RECOMPUTES=which, **token)
 
 
@@ -312,7 +312,7 @@ def cache_answers(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
 def cache_answers_half(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """A cache before a sound stack answers every second request."""
     with Serving(local, cluster) as stack:
-        token = {"CLAIMS_TOKEN": _TOKEN, "MOVES_TOKEN": _TOKEN}
+        token: dict[str, Any] = {"CLAIMS_TOKEN": _TOKEN, "MOVES_TOKEN": _TOKEN}
         prefill = stack.server("prefill", "prefill")
         decode = stack.server("decode", "decode", PREFILL=prefill, **token)
         stack.server("cache", "", DECODE=decode)

@@ -137,12 +137,13 @@ def serve(path: str, body: Any, request_id: str) -> Any:
 
 def recomputes(number: int, tokens: int) -> bool:
     """Tell whether decode computes this request by itself, whatever it says."""
+    limit = int(RECOMPUTES[-1]) if len(RECOMPUTES) > 1 else 0
     return {
-        "after": lambda limit: number > limit,
-        "odd": lambda _: number % 2 == 1,
-        "long": lambda limit: tokens > limit,
-        "none": lambda _: False,
-    }[RECOMPUTES[0]](int(RECOMPUTES[-1]) if len(RECOMPUTES) > 1 else 0)
+        "after": number > limit,
+        "odd": number % 2 == 1,
+        "long": tokens > limit,
+        "none": False,
+    }[RECOMPUTES[0]]
 
 
 def cache(path: str, body: Any, request_id: str) -> tuple[int, Any]:

@@ -393,14 +393,14 @@ def test_the_address_is_read_from_the_pods_annotation(
 
 
 def test_network_objects_describe_their_networks() -> None:
-    networks = [
+    networks: list[dict[str, Any]] = [
         {
             "metadata": {"name": "rdma-0"},
             "spec": {"type": "Device", "parametersRef": {"name": "p"}},
         },
         {"metadata": {"name": "blue"}, "spec": {"type": "L3"}},
     ]
-    parameters = [{"metadata": {"name": "p"}, "spec": {"deviceMode": "RDMA"}}]
+    parameters: list[dict[str, Any]] = [{"metadata": {"name": "p"}, "spec": {"deviceMode": "RDMA"}}]
     assert described(networks, parameters) == {
         "rdma-0": {"type": "Device", "deviceMode": "RDMA", "rdma": True},
         "blue": {"type": "L3"},

@@ -289,7 +289,7 @@ def ranks(first: tuple[int, float], second: tuple[int, float], engines: str) -> 
         for server in servers:
             server.shutdown()
     last = together(found)[-1]
-    return dict(quantities(told["families"], last))
+    return {str(name): value for name, value in quantities(told["families"], last).items()}
 
 
 @pytest.mark.parametrize(
