@@ -16,6 +16,7 @@ ADVICE = (
     "which pods may talk to each other, to the DNS and to the gateway"
 )
 
+_EGRESS_ONLY = Kind("k8s.ovn.org", "v1", "egressfirewalls", "EgressFirewall")
 _OTHERS = (
     Kind("cilium.io", "v2", "ciliumnetworkpolicies", "CiliumNetworkPolicy"),
     Kind(
@@ -70,7 +71,7 @@ _OTHERS = (
         "ClusterNetworkPolicy",
         namespaced=False,
     ),
-    Kind("k8s.ovn.org", "v1", "egressfirewalls", "EgressFirewall"),
+    _EGRESS_ONLY,
 )
 
 
@@ -130,7 +131,7 @@ def restricting(
         if _restricts(one.get("spec") or {}, labels)
     ]
     for kind in _OTHERS:
-        if kind.namespaced or cluster_wide:
+        if kind is not _EGRESS_ONLY and (kind.namespaced or cluster_wide):
             found += [
                 f"{kind.kind} {one['metadata']['name']}"
                 for one in _listed(cluster, facts, kind, namespace)

@@ -107,3 +107,8 @@ def test_policies_of_other_apis_are_named_where_they_are_served() -> None:
 def test_selectors(operator: str, values: list[str] | None, expected: bool) -> None:
     one = {"key": "kar-checks.dev/server", "operator": operator, "values": values}
     assert selects({"matchExpressions": [one]}, LABELS) is expected
+
+
+def test_a_policy_for_what_leaves_keeps_nobody_from_coming() -> None:
+    server = Server(egressfirewalls_k8s=[policy("e")])
+    assert found(server, ("k8s.ovn.org", "v1", "egressfirewalls")) == []
