@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,3 +51,15 @@ def test_what_cannot_be_reached_is_an_error() -> None:
 def test_names_are_resolved_as_programs_do_it() -> None:
     assert "127.0.0.1" in said("resolve", "localhost")["addresses"]
     assert said("resolve", "nobody.invalid")["error"]
+
+
+def test_a_resolver_that_gets_no_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location("doctor_probe", PROBE)
+    assert spec is not None
+    assert spec.loader is not None
+    probe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(probe)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3) or [])
+    began = time.monotonic()
+    assert probe.resolve("x", 0.2) == {"error": "no answer within 0 s"}
+    assert time.monotonic() - began < 2
