@@ -28,7 +28,7 @@ class Cost:
         )
 
 
-#: Estimated for a virtual machine of two cores with Go 1.26.8 from builds that were timed one by one
+#: Estimated for a virtual machine of two cores with Go 1.26.8, from builds timed one by one
 #: (2026-11-25), of which packages in common were taken off. The longest first.
 COSTS = {
     "kubernetes": Cost(570, 3000, 1100),
