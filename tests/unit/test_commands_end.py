@@ -6,7 +6,6 @@ import errno
 import os
 import subprocess
 import sys
-import time
 from datetime import date
 from pathlib import Path
 
@@ -29,6 +28,7 @@ def kar(*words: str, folder: Path, **more: str) -> subprocess.CompletedProcess[s
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "KUBECONFIG": "", **more},
         check=False,
+        timeout=30,
     )
 
 
@@ -193,9 +193,7 @@ def test_yaml_that_grows_is_refused_at_once(
 ) -> None:
     samples.passed().write(tmp_path / "runs")
     (tmp_path / "laughs.yaml").write_text(text, "utf-8")
-    began = time.monotonic()
     done = kar(*words, folder=tmp_path)
-    assert time.monotonic() - began < 20  # a minute without the limit, 2 s alone on a machine
     assert done.returncode in (3, 4), done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1 or "Usage" in done.stderr
