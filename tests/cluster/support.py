@@ -20,7 +20,7 @@ from localcluster.progress import Progress
 from localcluster.settings import Settings
 from localcluster.startup import bring_down, bring_up
 
-RUN_SECONDS = 400
+RUN_SECONDS = 700
 
 EVERYTHING = ("dranet", "endpoint-picker")
 """The add-ons without which some topic has nothing to assess."""

@@ -18,7 +18,7 @@ from tests.unit.between import HttpProxy, SocksProxy
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
-CHECK = "resize.limits_only"
+CHECK = "resize.memory_up"
 _PODS = [
     {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
 ]

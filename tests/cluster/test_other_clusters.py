@@ -22,14 +22,14 @@ GANG = {
 
 def test_without_the_native_api_gang_scheduling_is_undecided(kar: Kar, machine: Machine) -> None:
     machine.up(Settings(gang="off"))
-    done = kar.run("gang", "resize.limits_only", *SHORT_HOLD)
+    done = kar.run("gang", "resize.memory_up", *SHORT_HOLD)
     gang = {one.check: one for one in done.run.findings if one.check in GANG}
     assert set(gang) == GANG
     for one in gang.values():
         assert (one.outcome, one.reason) == (Outcome.INCONCLUSIVE, "no_gang_scheduler")
         assert "looked for" in one.summary
         assert "GenericWorkload" in one.help
-    assert done.finding("resize.limits_only").outcome is Outcome.PASS
+    assert done.finding("resize.memory_up").outcome is Outcome.PASS
     row = next(one for one in done.run.requirements if one.id == "gang_scheduling")
     assert row.outcome is RequirementOutcome.INCONCLUSIVE
     assert done.code == 11, done.output

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from kar_checks.exits import Exit
 from kar_checks.model import RequirementOutcome
 from tests.cluster.injections import SHORT_HOLD
 from tests.cluster.injections.throughput import LENIENT
@@ -13,14 +14,21 @@ from tests.cluster.support import EVERYTHING, UNASKED, Kar
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
+BUSY = ("too_noisy", "not_throttled")
+"""What CPU that others use leaves undecided: another cluster's tests run on the same two cores."""
+MOST_NOISY = 3
+
 
 @pytest.mark.guard
 @pytest.mark.addons(*EVERYTHING)
 def test_every_check_passes_with_its_control(kar: Kar) -> None:
     done = kar.run(*LENIENT, report=True)
+    noisy = [one for one in done.not_passed() if one[0].startswith("resize.") and one[2] in BUSY]
+    assert len(noisy) <= MOST_NOISY, done.output
     # Envoy Gateway's class claims nothing that is tried.
-    assert done.not_passed() == [("gateway.claimed_features", "not_applicable", "nothing_claimed")]
-    assert done.code == 0, done.output
+    rest = [one for one in done.not_passed() if one not in noisy]
+    assert rest == [("gateway.claimed_features", "not_applicable", "nothing_claimed")]
+    assert done.code == (Exit.UNDECIDED if noisy else Exit.OK), done.output
     assert {one.check for one in done.run.findings} == UNASKED
     assert done.run.info.cleanup.verdict == "clean"
     gang = next(one for one in done.run.requirements if one.id == "gang_scheduling")
@@ -33,7 +41,7 @@ def test_every_check_passes_with_its_control(kar: Kar) -> None:
 
 
 def test_a_stored_run_is_judged_and_rendered_again_without_the_cluster(kar: Kar) -> None:
-    done = kar.run("resize.limits_only", report=True)
+    done = kar.run("resize.memory_up", report=True)
     page = done.run.folder / "scorecard.html"
     page.unlink()
     assert kar("report", str(done.run.folder)).code == 0
@@ -43,14 +51,14 @@ def test_a_stored_run_is_judged_and_rendered_again_without_the_cluster(kar: Kar)
 
 
 def test_a_selection_runs_only_itself(kar: Kar) -> None:
-    done = kar.run("resize.limits_only", "--quiet", *SHORT_HOLD)
-    assert [one.check for one in done.run.findings] == ["resize.limits_only"]
+    done = kar.run("resize.memory_up", "--quiet", *SHORT_HOLD)
+    assert [one.check for one in done.run.findings] == ["resize.memory_up"]
     assert done.code == 0, done.output
 
 
 def test_plain_pytest_gives_the_same_verdict(kar: Kar, run_pytest: Callable[..., int]) -> None:
     output = kar.output
-    words = ["kar_checks/checks", "--local-cluster", "--kar-select=resize.limits_only"]
+    words = ["kar_checks/checks", "--local-cluster", "--kar-select=resize.memory_up"]
     assert run_pytest(*words, f"--output={output}") == 0
     assert (output / "latest" / "scorecard.html").exists()
 

@@ -19,7 +19,7 @@ from tests.cluster.injections import SHORT_HOLD, SHORT_WINDOWS
 from tests.cluster.support import Kar, ours
 
 PODS = "/api/v1/pods"
-FAST = "resize.limits_only"
+FAST = "resize.memory_up"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
