@@ -29,7 +29,6 @@ _POD_FILES = {
     "memory": ("memory.limit_in_bytes", "memory.max"),
     "weight": ("cpu.shares", "cpu.weight"),
 }
-_FREEZERS = {"freezer.state": ("FROZEN", "THAWED"), "cgroup.freeze": ("1", "0")}
 _BACK_SECONDS = 2.0
 _WATCH_SECONDS = 600
 _POLL_SECONDS = 0.02
@@ -164,33 +163,33 @@ def pod_weight_stays(local: LocalCluster, _: Cluster) -> Iterator[None]:
 @injection(words=SHORT_HOLD)
 @contextmanager
 def containers_run_part_time(local: LocalCluster, _: Cluster) -> Iterator[None]:
-    """Resized containers are stopped for 85 ms of every 100 ms; no file that they see shows it.
+    """What resized containers compute stands still for 85 ms of every 100 ms; no file shows it.
 
     A quota of the pod that stayed behind does the same. Version 1 refuses to set one below a
-    container's, so that this is how it can be shown there.
+    container's, and nothing can be started in a frozen container, so the children of the first
+    process are stopped: it has them do its work.
     """
     ended = threading.Event()
-    files: dict[Path, tuple[str, str]] = {}
+    first: set[int] = set()
 
     def note(_: Cluster, pod: Object) -> None:
         for container in _containers(pod) if _being_resized(pod) else []:
-            for name, words in _FREEZERS.items():
-                for path in _node(local, pod).container_cgroup_files(
-                    pod["metadata"]["uid"], container["containerID"], name
-                ):
-                    files[path] = words
+            with contextlib.suppress(ClusterError):
+                first.add(_node(local, pod).container_pid1(container["containerID"]))
 
-    def put(which: int) -> None:
-        for path, words in list(files.items()):
-            with contextlib.suppress(OSError):  # the container may have gone
-                path.write_text(words[which])
+    def tell(what: signal.Signals) -> None:
+        for pid in list(first):
+            with contextlib.suppress(OSError):  # it may have gone
+                for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(child), what)
 
     def cycle() -> None:
         while not ended.wait(0.085):
-            put(1)
+            tell(signal.SIGCONT)
             time.sleep(0.015)
-            put(0)
-        put(1)
+            tell(signal.SIGSTOP)
+        tell(signal.SIGCONT)
 
     with _beside(cycle, ended), _on_every_pod(local, note):
         yield
