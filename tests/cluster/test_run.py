@@ -14,7 +14,7 @@ from tests.cluster.support import EVERYTHING, UNASKED, Kar
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
-BUSY = ("too_noisy", "not_throttled")
+BUSY = ("too_noisy", "not_throttled", "control_differs")
 """What CPU that others use leaves undecided: another cluster's tests run on the same two cores."""
 MOST_NOISY = 3
 
