@@ -55,8 +55,8 @@ PYTEST = (
 
 BUDGET = "KAR_TEST_MINUTES"
 DEFAULT_MINUTES = 24.0
-"""The rows that run always took 18 of these in the fuller of two groups, on a quiet machine; lint, unit
-tests and pages take about nine on top."""
+"""The rows that run always took 18 of these in the fuller of two groups, on a quiet machine. Lint,
+unit tests and pages take about nine more."""
 SUMMARY = "KAR_TEST_SUMMARY"
 """Names a file that gets the numbers of a run, for ``.ci/run``."""
 

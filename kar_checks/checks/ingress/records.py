@@ -153,10 +153,19 @@ class Sample(Record):
 
 def failures(answers: Iterable[list[Any]]) -> list[Failure]:
     """Return the answers of a client that are no success of a backend of ours."""
+    return unwanted(one for one in answers if one[0] != 200 or not one[1])
+
+
+def unwanted(answers: Iterable[list[Any]]) -> list[Failure]:
+    """Return answers as failures, whatever they are: one of a backend came by an older rule."""
     return [
-        Failure(at=one[6], status=one[0], pod=one[1], error=one[5])
+        Failure(
+            at=one[6],
+            status=one[0],
+            pod=one[1],
+            error=one[5] or ("by an older rule" if one[0] == 200 and one[1] else ""),
+        )
         for one in answers
-        if one[0] != 200 or not one[1]
     ][:MOST_FAILURES]
 
 

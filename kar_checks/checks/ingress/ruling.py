@@ -174,7 +174,8 @@ def waited(settled: Settled, change: str) -> Fact:
             Tally(status=one.status, pod=one.pod, error=one.error, count=1)
             for one in settled.failures
         )
-        value += f"; {settled.failed} failed from {min(times):.1f} to {max(times):.1f} s: {kinds}"
+        when = f" from {min(times):.1f} to {max(times):.1f} s: {kinds}" if times else ""
+        value += f"; {settled.failed} failed{when}"
     else:
         value += "; none failed"
     return Fact(

@@ -20,6 +20,7 @@ from kar_checks.checks.ingress.records import (
     Surroundings,
     failures,
     tallied,
+    unwanted,
 )
 from kar_checks.checks.ingress.steady import Watch, watch
 from kar_checks.checks.trial import Trial, manifest
@@ -294,7 +295,7 @@ class Site:
             last=tallied(done["answers"]),
             began=done["began"],
             failed=done["failed"],
-            failures=failures(done["failures"]),
+            failures=unwanted(done["failures"]),
             usual=done["usual"],
         )
 

@@ -7,7 +7,14 @@ from scipy.stats import binomtest
 
 from kar_checks import profile
 from kar_checks.checks.ingress.figures import shares
-from kar_checks.checks.ingress.records import Sample, Tally, tallied, told
+from kar_checks.checks.ingress.records import (
+    Sample,
+    Tally,
+    failures,
+    tallied,
+    told,
+    unwanted,
+)
 from kar_checks.checks.ingress.statistics import chance_of_fall, chance_of_split, fewer, interval
 
 SETTINGS = profile.default()
@@ -79,6 +86,17 @@ def test_an_answer_without_a_name_is_no_good_answer() -> None:
     tallies = [Tally(status=200, count=5), Tally(status=200, pod="a", revision="2", count=3)]
     found = Sample(sent=8, seconds=1, tallies=tallies, counted={"a": 3})
     assert (found.good(), found.good(revision="2"), found.good(revision="1")) == (3, 3, 0)
+
+
+def test_an_answer_by_an_older_rule_fails_only_where_the_new_one_is_waited_for() -> None:
+    older = [200, "a", "1", 0.1, True, "", 0.3, False, False]
+    refused = [503, "", "", 0.1, True, "", 0.4, None, False]
+    assert [one.status for one in failures([older, refused])] == [503]
+    found = unwanted([older, refused])
+    assert [(one.at, one.status, one.error) for one in found] == [
+        (0.3, 200, "by an older rule"),
+        (0.4, 503, ""),
+    ]
 
 
 def test_shares_have_their_intervals() -> None:

@@ -724,6 +724,14 @@ def test_how_long_it_waited_and_which_answers_failed_is_told() -> None:
     )
 
 
+def test_a_wait_of_which_no_failed_answer_was_kept_is_told() -> None:
+    waited = GOOD.model_copy(update={"seconds": 0.5, "asked": 12, "failed": 2})
+    phases = [FIRST, SECOND.model_copy(update={"settled": waited})]
+    seen = changed("gateway.weighted_split", Weights(phases=phases))
+    told = [one.value for one in verdict("gateway.weighted_split", seen).facts]
+    assert told[-1] == "0.5 s after the weights were changed, 12 requests; 2 failed"
+
+
 def test_a_run_of_the_first_version_passes_nothing_that_it_did_not_count_by_post() -> None:
     """It sent GETs, knew no control and no case, and stored fewer fields."""
 
