@@ -465,26 +465,34 @@ def _main(chosen: argparse.Namespace) -> int:
     if chosen.record:
         record(collect(), done)
     status = tried.status
+    left = [one.id for one in done if one.outcome == "not run"]
     for one in done:
         if one.outcome == "skipped":
             print(f"{one.id}: skipped: {one.why}")
-    for one in tried.failed:
-        print(f"{one.id}: failed: {one.why}")
     keep(tried.passed)
+    if left:
+        print(not_run(left))
+    print(summary(len(rows), len(left), len(tried.passed), whole=bool(chosen.all), minutes=minutes))
+    # Why it fails comes last: often only the end of the output is kept.
+    wrong = [f"{one.id}: failed: {one.why}" for one in tried.failed]
     if (
         seconds is not None
         and deadline is not None
         and (why := late(made, done, deadline, seconds))
     ):
-        print(f"cluster tests: {why}")
+        wrong.append(f"cluster tests: {why}")
         status = status or TESTS_FAILED
-    left = [one.id for one in done if one.outcome == "not run"]
-    print(summary(len(rows), len(left), len(tried.passed), whole=bool(chosen.all), minutes=minutes))
-    if left:
-        print(not_run(left))
+    for line in wrong:
+        print(line)
     if path := os.environ.get(SUMMARY):
-        told = {"built": built, "rows": len(rows), "ran": len(rows) - len(left)}
-        Path(path).write_text(json.dumps({**told, "second_tries": len(tried.passed)}), "utf-8")
+        told = {
+            "built": built,
+            "rows": len(rows),
+            "ran": len(rows) - len(left),
+            "second_tries": len(tried.passed),
+            "wrong": wrong,
+        }
+        Path(path).write_text(json.dumps(told), "utf-8")
     return status
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def close(summary: Path, seconds: float, status: int) -> str:
-    """Return the closing sentence; keep the line of a run that succeeded."""
+    """Return the closing lines; keep the line of a run that succeeded."""
     minutes = f"{seconds / 60:.1f}"
     text = summary.read_text("utf-8") if summary.exists() else ""
     if not text:
@@ -35,11 +35,12 @@ def close(summary: Path, seconds: float, status: int) -> str:
         file = cache() / "last-ci"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(" ".join(words) + "\n", "utf-8")
-    return (
+    line = (
         f"CI {'passed' if status == 0 else 'failed'} after {minutes} minutes, {heat}: "
         f"{told['ran']} of {told['rows']} rows of the cluster tests ran ({share:.0%}); "
         f"second tries: {told['second_tries'] or 'none'}"
     )
+    return "\n".join([line, *told["wrong"]])
 
 
 def _commit() -> str:
@@ -50,7 +51,7 @@ def _commit() -> str:
 
 
 def main(words: Sequence[str]) -> None:
-    """Print the closing sentence."""
+    """Print the closing lines."""
     summary, seconds, status = words
     print(close(Path(summary), float(seconds), int(status)))
 

@@ -194,7 +194,7 @@ def test_an_obstacle_that_is_met_is_an_error_with_the_option_that_helps(
     assert "cost-center" in finding.summary
     assert "--label" in finding.help
     assert done.code == 10
-    with namespace(cluster, "team-poor", {"requests.cpu": "1m"}) as poor:
+    with namespace(cluster, "team-poorer", {"requests.cpu": "1m"}) as poor:
         done = kar.run("resize.limits_only", "--namespace", poor, *SHORT_HOLD)
     finding = done.finding("resize.limits_only")
     assert (finding.outcome.value, finding.reason) == ("error", "quota_exceeded")

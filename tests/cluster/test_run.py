@@ -10,13 +10,9 @@ from kar_checks.exits import Exit
 from kar_checks.model import RequirementOutcome
 from tests.cluster.injections import SHORT_HOLD
 from tests.cluster.injections.throughput import LENIENT
-from tests.cluster.support import EVERYTHING, UNASKED, Kar
+from tests.cluster.support import BUSY, EVERYTHING, MOST_NOISY, UNASKED, Kar
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
-
-BUSY = ("too_noisy", "not_throttled", "control_differs")
-"""What CPU that others use leaves undecided: another cluster's tests run on the same two cores."""
-MOST_NOISY = 3
 
 
 @pytest.mark.guard

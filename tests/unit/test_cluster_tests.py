@@ -211,9 +211,10 @@ def test_rows_beyond_the_budget_are_named_with_the_command_that_runs_them(
     assert 0 < left < 21
     (place,) = [n for n, line in enumerate(told) if line.startswith(f"{summary['ran']} of 21 rows")]
     assert told[place].endswith(f"second tries: none; did not run: {left}")
-    assert told[place + 1].startswith("  tests/cluster/test_one.py::test_sleeper: ")
+    assert place == len(told) - 1
+    assert any(one.startswith("  tests/cluster/test_one.py::test_sleeper: ") for one in told)
     file = root / "cache" / "kar-checks" / "rows-not-run"
-    assert told[-1].endswith(f"-m scripts.cluster_tests --rows {file}")
+    assert told[place - 1].endswith(f"-m scripts.cluster_tests --rows {file}")
 
     names = file.read_text("utf-8").splitlines()
     assert len(names) == left

@@ -15,7 +15,7 @@ import pytest
 from scripts import last_ci
 
 ROOT = Path(__file__).parents[2]
-TOLD = {"built": False, "rows": 128, "ran": 96, "second_tries": 0}
+TOLD = {"built": False, "rows": 128, "ran": 96, "second_tries": 0, "wrong": []}
 
 
 @pytest.fixture
@@ -49,6 +49,8 @@ def test_a_bad_run_is_told_and_leaves_the_line_of_the_last_good_one(
 ) -> None:
     assert "CI failed after 1.0 minutes, warm" in last_ci.close(summary(tmp_path), 60, 2)
     assert not kept.exists()
+    said = last_ci.close(summary(tmp_path, wrong=["a: failed: b", "c: failed: d"]), 60, 2)
+    assert said.splitlines()[1:] == ["a: failed: b", "c: failed: d"]
     (tmp_path / "empty").touch()
     for name in ("empty", "none"):
         said = last_ci.close(tmp_path / name, 60, 2)
