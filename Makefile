@@ -34,6 +34,7 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/mypy -p kar_checks -p localcluster
 	$(VENV)/bin/mypy probes tests conftest.py benchmarks scripts
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m scripts.reasons
 
 unit: $(VENV)/.ready
 	$(PYTEST) tests/unit -q
@@ -55,7 +56,7 @@ nightly-series: $(VENV)/.ready
 	$(PYTEST) tests/cluster/thirty_nights.py -vv -s
 
 docs: $(VENV)/.ready
-	$(VENV)/bin/python scripts/generate.py
+	$(VENV)/bin/python -m scripts.generate
 
 # Hashes of every dependency, for every platform; `uv` is needed only here.
 lock:

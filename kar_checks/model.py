@@ -301,6 +301,10 @@ class Finding(Record):
     would_change: str = ""
     """What would have changed the verdict."""
     help: str = ""
+    broken: str = ""
+    """For a failure: what is broken, in the words of whoever runs the platform."""
+    causes: list[str] = []
+    """For a failure: its likely causes, the most likely first."""
     evidence: Evidence | None = None
     trial: str = ""
     """The trial whose observation this rests on; empty if nothing was measured."""

@@ -198,6 +198,7 @@ class Step:
 
     outcome: str
     text: str
+    causes: tuple[str, ...] = ()
     advice: str = ""
     command: str = ""
     rows: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
@@ -356,7 +357,7 @@ class Scorecard:
         """What to do next, the most urgent first."""
         return [
             *self._repair_steps(),
-            *self._step_per_check(Outcome.FAIL, "Look at what failed"),
+            *self._failed_steps(),
             *self._step_per_check(Outcome.ERROR, "Let the suite measure"),
             *self._step_per_check(Outcome.INCONCLUSIVE, "Decide what stayed undecided"),
             *self._open_steps(),
@@ -381,10 +382,32 @@ class Scorecard:
                 Step(
                     "not_run",
                     "Run it again to its end",
-                    f"It was ended early by {self.ended_early}; what had been measured is shown.",
+                    advice=f"It was ended early by {self.ended_early}; what had been measured is "
+                    "shown.",
                 )
             )
         return steps
+
+    def _failed_steps(self) -> list[Step]:
+        """What is broken, why it probably is, and what to do; what is broken alike is one step."""
+        groups: dict[tuple[str, tuple[str, ...], str], list[CheckView]] = {}
+        for check in (one for topic in self.topics for one in topic.checks):
+            found = check.finding
+            if found.outcome is Outcome.FAIL:
+                # Runs of earlier versions have the summary alone.
+                broken = found.broken or found.summary
+                key = (broken.rstrip("."), tuple(found.causes), found.help)
+                groups.setdefault(key, []).append(check)
+        return [
+            Step(
+                Outcome.FAIL,
+                broken[:1].upper() + broken[1:],
+                causes,
+                remedy,
+                rows=[(one.anchor, one.info.title) for one in checks],
+            )
+            for (broken, causes, remedy), checks in groups.items()
+        ]
 
     def _step_per_check(self, outcome: Outcome, verb: str) -> list[Step]:
         # Findings with the same remedy are one step: one missing right may stop ten checks.
@@ -393,7 +416,12 @@ class Scorecard:
             if check.finding.outcome is outcome:
                 groups.setdefault(_advice(check.finding), []).append(check)
         return [
-            Step(outcome, verb, advice, rows=[(one.anchor, one.info.title) for one in checks])
+            Step(
+                outcome,
+                verb,
+                advice=advice,
+                rows=[(one.anchor, one.info.title) for one in checks],
+            )
             for advice, checks in groups.items()
         ]
 
@@ -417,7 +445,7 @@ class Scorecard:
             Step(
                 "unknown",
                 f"Gather a person's evidence for {words.count(len(rows), 'requirement')} ({told})",
-                "This suite has no check for these; each row says what would show it.",
+                advice="This suite has no check for these; each row says what would show it.",
                 rows=[(one.anchor, one.requirement.title) for one in rows],
             )
         ]

@@ -22,8 +22,9 @@ from kar_checks.checks.disaggregation.observation import (
     Scaling,
 )
 from kar_checks.checks.pulse import too_short
-from kar_checks.checks.ruling import Ruling, unless_beside
 from kar_checks.cluster.pods import OPT_OUT, opt_out, relevant
+from kar_checks.kit.judging import unless_beside
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 

@@ -30,7 +30,8 @@ from kar_checks.checks.gang.observation import (
     Witness,
 )
 from kar_checks.checks.pulse import Pulsed, fact, seconds, too_short
-from kar_checks.checks.ruling import Ruling, unless_beside
+from kar_checks.kit.judging import unless_beside
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 

@@ -13,8 +13,9 @@ from kar_checks.checks.ingress.records import (
     Tally,
     told,
 )
-from kar_checks.checks.ruling import Ruling, not_recorded
 from kar_checks.cluster.pods import opt_out, relevant
+from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Fault, Mutation, Outcome, Reason
 from kar_checks.profile import names
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from kar_checks.checks.ingress.records import Failure, Settled
 from kar_checks.checks.ingress.ruling import failed, passed
-from kar_checks.checks.ruling import Ruling
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Figure, Outcome, Record, Series
 from kar_checks.profile import Profile
 

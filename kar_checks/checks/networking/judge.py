@@ -29,8 +29,9 @@ from kar_checks.checks.networking.rdma import as_interface, without_address
 from kar_checks.checks.networking.rdma_judge import devices, exchanged
 from kar_checks.checks.networking.rulings import broken, undecided
 from kar_checks.checks.pulse import fact, too_short
-from kar_checks.checks.ruling import Ruling, not_recorded
 from kar_checks.cluster.pods import OPT_OUT
+from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Fault, Finding, Mutation, Observation, Outcome
 from kar_checks.profile import Profile
 

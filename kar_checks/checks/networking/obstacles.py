@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from kar_checks.checks.networking.observation import Attempt, Elsewhere, Held, Measured
 from kar_checks.checks.networking.rulings import broken, undecided
-from kar_checks.checks.ruling import Ruling, not_recorded
+from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact
 
 _MOST = 4

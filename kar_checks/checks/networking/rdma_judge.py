@@ -13,7 +13,7 @@ from kar_checks.checks.networking.observation import (
 )
 from kar_checks.checks.networking.rdma import port_of, reported, ways
 from kar_checks.checks.networking.rulings import broken, undecided
-from kar_checks.checks.ruling import Ruling
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Outcome
 from kar_checks.profile import Profile
 

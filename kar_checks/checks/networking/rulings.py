@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.ruling import Ruling
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Outcome
 
 

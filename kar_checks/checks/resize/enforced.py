@@ -27,8 +27,9 @@ from kar_checks.checks.resize.observation import (
     Use,
 )
 from kar_checks.checks.resize.plans import Plan, Used, plan_of
-from kar_checks.checks.ruling import Ruling, not_recorded
 from kar_checks.cluster import quantity
+from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Outcome
 from kar_checks.profile import Profile
 

@@ -10,7 +10,8 @@ from kar_checks.checks.resize import kernel, rules
 from kar_checks.checks.resize.enforced import Specs, specs_after
 from kar_checks.checks.resize.observation import Case, Container, Kernel, Look, Resources, Step
 from kar_checks.checks.resize.rules import fail, undecided
-from kar_checks.checks.ruling import Ruling, not_recorded
+from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact
 from kar_checks.profile import Profile
 

@@ -19,8 +19,8 @@ from kar_checks.checks.resize.observation import (
     Step,
 )
 from kar_checks.checks.resize.rules import fail, not_applicable, undecided
-from kar_checks.checks.ruling import Ruling
 from kar_checks.cluster import quantity
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 

@@ -26,8 +26,8 @@ from kar_checks.checks.resize.observation import (
     Step,
 )
 from kar_checks.checks.resize.state import status_differences
-from kar_checks.checks.ruling import Ruling
 from kar_checks.cluster import pods
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Mutation, Outcome
 from kar_checks.profile import Profile
 

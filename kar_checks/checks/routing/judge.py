@@ -41,7 +41,8 @@ from kar_checks.checks.routing.observation import (
     Status,
     Unready,
 )
-from kar_checks.checks.ruling import Ruling, not_recorded
+from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 

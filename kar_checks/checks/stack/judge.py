@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import cast
 
-from kar_checks.checks.ruling import Ruling, not_recorded, unless_beside
 from kar_checks.checks.stack.carried import Moved
 from kar_checks.checks.stack.observation import StackObservation, StackPod
 from kar_checks.checks.stack.proof import (
@@ -23,6 +22,8 @@ from kar_checks.checks.stack.proof import (
     restarted,
     size,
 )
+from kar_checks.kit.judging import not_recorded, unless_beside
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 

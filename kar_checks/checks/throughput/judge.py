@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from kar_checks.checks.ruling import Ruling, unless_beside
 from kar_checks.checks.throughput import statistics
 from kar_checks.checks.throughput.observation import (
     BASELINE,
@@ -26,6 +25,8 @@ from kar_checks.checks.throughput.observation import (
     judged_cells,
 )
 from kar_checks.checks.throughput.statistics import Summary
+from kar_checks.kit.judging import unless_beside
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome, Reason
 from kar_checks.profile import Profile
 

@@ -21,7 +21,6 @@ from kar_checks.checks.networking.multus import AttachedNetwork
 from kar_checks.checks.networking.observation import Attempt, Measured, PodOnNetwork
 from kar_checks.checks.networking.offer import Published, offer
 from kar_checks.checks.networking.stage import Stage
-from kar_checks.checks.ruling import Ruling
 from kar_checks.checks.throughput import figures, iperf, measures
 from kar_checks.checks.throughput.agenda import RESERVE, Agenda, all_rounds, networks_wanted
 from kar_checks.checks.throughput.crew import Crew, hostname
@@ -42,6 +41,7 @@ from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import node_info
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Command, Evidence, Fault, Figure, Measure, Reason
 from kar_checks.redact import redact
 from kar_checks.store import folder_name, now

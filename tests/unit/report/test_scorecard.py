@@ -99,7 +99,7 @@ def test_troubles_are_told_and_lead_to_something_to_do() -> None:
     steps = [step.text for step in Scorecard(run).steps]
     assert steps[0].startswith("Remove 1 object")
     assert steps[2:5] == [
-        "Look at what failed",
+        "The status says 200m, but cpu.max still allows 400m after 60 s",
         "Let the suite measure",
         "Decide what stayed undecided",
     ]
