@@ -358,8 +358,8 @@ class Scorecard:
         return [
             *self._repair_steps(),
             *self._failed_steps(),
-            *self._step_per_check(Outcome.ERROR, "Let the suite measure"),
-            *self._step_per_check(Outcome.INCONCLUSIVE, "Decide what stayed undecided"),
+            *self._unmeasured_steps(),
+            *self._inconclusive_steps(),
             *self._open_steps(),
             *self._attest_steps(),
         ]
@@ -409,21 +409,35 @@ class Scorecard:
             for (broken, causes, remedy), checks in groups.items()
         ]
 
-    def _step_per_check(self, outcome: Outcome, verb: str) -> list[Step]:
-        # Findings with the same remedy are one step: one missing right may stop ten checks.
+    def _unmeasured_steps(self) -> list[Step]:
+        """What kept the suite from measuring; one missing right may stop ten checks."""
+        return [
+            Step(
+                Outcome.ERROR,
+                f"The suite could not measure: {checks[0].finding.summary.rstrip('.')}",
+                advice=advice,
+                rows=[(one.anchor, one.info.title) for one in checks],
+            )
+            for advice, checks in self._by_advice(Outcome.ERROR).items()
+        ]
+
+    def _inconclusive_steps(self) -> list[Step]:
+        return [
+            Step(
+                Outcome.INCONCLUSIVE,
+                "Resolve inconclusive checks",
+                advice=advice,
+                rows=[(one.anchor, one.info.title) for one in checks],
+            )
+            for advice, checks in self._by_advice(Outcome.INCONCLUSIVE).items()
+        ]
+
+    def _by_advice(self, outcome: Outcome) -> dict[str, list[CheckView]]:
         groups: dict[str, list[CheckView]] = {}
         for check in (one for topic in self.topics for one in topic.checks):
             if check.finding.outcome is outcome:
                 groups.setdefault(_advice(check.finding), []).append(check)
-        return [
-            Step(
-                outcome,
-                verb,
-                advice=advice,
-                rows=[(one.anchor, one.info.title) for one in checks],
-            )
-            for advice, checks in groups.items()
-        ]
+        return groups
 
     def _open_steps(self) -> list[Step]:
         rows = [one for one in self.requirements if one.result.outcome == "not_run"]
@@ -591,6 +605,8 @@ def _files_of(finding: Finding, files: Iterable[File]) -> list[File]:
 
 
 def _advice(finding: Finding) -> str:
+    if finding.outcome is Outcome.ERROR:  # its summary is the sentence before
+        return finding.help
     return finding.help or finding.would_change or finding.summary
 
 

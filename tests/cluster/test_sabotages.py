@@ -19,7 +19,7 @@ from kar_checks.cluster.connect import connect
 from localcluster.settings import Settings
 from scripts.generate import sabotages
 from tests.cluster.injections import Injection, injections
-from tests.cluster.support import Kar, Machine, ours
+from tests.cluster.support import Kar, Machine, NextStep, next_steps, ours
 
 _BY_INJECTION: dict[str, list[dict[str, Any]]] = defaultdict(list)
 for _row in sabotages():
@@ -86,3 +86,19 @@ def test_each_check_says_what_was_broken(name: str, machine: Machine, tmp_path: 
     }
     assert not others, f"{others}\n{done.output}"
     assert done.code != 0
+    assert not (silent := _not_named(wanted, next_steps(done.run))), silent
+
+
+def _not_named(rows: list[dict[str, Any]], steps: list[NextStep]) -> list[str]:
+    """Return the rows whose broken part the page does not name where it states what to do next."""
+    named = {(row["check"], row.get("variant", "")): row["names"] for row in rows if "names" in row}
+    first = steps[0].sentence if steps else ""
+    missing = (
+        [] if not named or any(one in first for one in named.values()) else [f"first: {first}"]
+    )
+    for (check, variant), words in named.items():
+        anchor = f"check-{check}-{variant}" if variant else f"check-{check}"
+        mine = [one.sentence for one in steps if anchor.replace(" ", "_20") in one.rows]
+        if not any(words in sentence for sentence in mine):
+            missing.append(f"{check} {variant}: no {words!r} in {mine}")
+    return missing
