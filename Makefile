@@ -36,7 +36,7 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/.ready
-	$(PYTEST) tests/unit -q
+	$(PYTEST) tests/unit -q -n auto --dist worksteal
 
 pages: $(VENV)/.ready
 	scripts/need-apt chromium
