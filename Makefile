@@ -37,7 +37,7 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/python -m scripts.reasons
 
 unit: $(VENV)/.ready
-	$(PYTEST) tests/unit -q
+	$(PYTEST) tests/unit -q -n auto --dist worksteal
 
 pages: $(VENV)/.ready
 	scripts/need-apt chromium

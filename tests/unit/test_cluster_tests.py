@@ -264,19 +264,17 @@ def test_each_commit_begins_with_other_rows(
 
     monkeypatch.setenv(cluster_tests.BUDGET, "0.03")
     git("init")
-    seen: set[str] = set()
-    first: list[str] = []
-    for number in range(10):
+    first: set[str] = set()
+    # Without a row that always runs: on a busy machine that is late, and fails the run.
+    sleepers = "import pytest, time" + _SLEEPERS[_SLEEPERS.index("@pytest.mark.parametrize") - 2 :]
+    for number in range(20):
         git("commit", "--allow-empty", "-m", f"number {number}")
-        assert run(_SLEEPERS.format(guard=0, count=12), words=()) == 0
+        assert run(sleepers.format(count=12), words=()) == 0
         ran = [line for line in lines(capfd) if "test_sleeper[" in line and "PASSED" in line]
-        names = [line.split("::")[1].split()[0] for line in ran]
-        first.append(names[0])
-        seen |= set(names)
-        if len(seen) == 12:
+        first |= {line.split("::")[1].split()[0] for line in ran[:1]}
+        if len(first) > 2:
             break
-    assert len(seen) == 12
-    assert first[0] != first[1]
+    assert len(first) > 2
 
 
 # -- recorded seconds --------------------------------------------------------------------------

@@ -35,7 +35,8 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kar(*words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, list(words))
+    # Wide enough for any path: a name that is cut in the middle cannot be looked for.
+    done = CliRunner(env={"COLUMNS": "400"}).invoke(app, list(words))
     return done.exit_code, done.output
 
 

@@ -326,9 +326,10 @@ def container_killed_during_resize(local: LocalCluster, _: Cluster) -> Iterator[
 
 @injection(words=SHORT_HOLD)
 @contextmanager
-def pod_replaced_during_resize(local: LocalCluster, _: Cluster) -> Iterator[None]:
+def pod_replaced_during_resize(local: LocalCluster, cluster: Cluster) -> Iterator[None]:
     """Each pod is deleted as soon as it is resized, and one of the same name takes its place."""
     done: set[str] = set()
+    replacements: list[Object] = []
 
     def replace(own: Cluster, pod: Object) -> None:
         meta = pod["metadata"]
@@ -342,10 +343,13 @@ def pod_replaced_during_resize(local: LocalCluster, _: Cluster) -> Iterator[None
             "metadata": {"name": meta["name"], "labels": meta["labels"]},
             "spec": {key: value for key, value in pod["spec"].items() if key != "nodeName"},
         }
-        own.create(kinds.POD, body, meta["namespace"])
+        replacements.append(own.create(kinds.POD, body, meta["namespace"]))
 
     with _on_every_pod(local, replace):
         yield
+    for pod in replacements:  # they are not the run's, which leaves them where they are
+        meta = pod["metadata"]
+        cluster.delete(kinds.POD, meta["name"], meta["namespace"], grace=0)
 
 
 @injection()
