@@ -386,7 +386,7 @@ class Pulse:
     def _cause(self, stored: Object, took: float) -> str:
         """Find out who did not answer, by asking without the watch."""
         if took > self._every:
-            return f"the API server needed {took:.0f} s to take a pod"
+            return f"the API server needed {took:.1f} s to take a pod"
         if gates := kueue.gates(stored):
             return f"a plain pod was held by {', '.join(gates)}"
         began = time.monotonic()
@@ -398,7 +398,7 @@ class Pulse:
             return f"the API server did not answer ({error.fault.message})"
         took = time.monotonic() - began
         if took > self._every:
-            return f"the API server needed {took:.0f} s to answer"
+            return f"the API server needed {took:.1f} s to answer"
         if found is None:
             return "somebody deleted a pod of ours"
         if not self._prover.decided(found):
