@@ -24,8 +24,11 @@ from kar_checks.cluster.follow import LISTED, Follower
 from kar_checks.cluster.target import RUN_LABEL, Target
 from kar_checks.kit.judging import not_recorded
 from kar_checks.kit.verdict import Ruling
-from kar_checks.model import Fact, Outcome, Reason, Record
+from kar_checks.kit.words import Reasons
+from kar_checks.model import Fact, Reason, Record
 from kar_checks.profile import Profile
+
+verdict = Reasons(__package__)
 
 ROLE_LABEL = "kar-checks.dev/role"
 WINDOW_LABEL = "kar-checks.dev/window"
@@ -108,20 +111,19 @@ def too_short(seen: Pulsed | None, wanted: float, profile: Profile) -> Ruling | 
     if left + _ROUNDING >= wanted:
         return None
     length = seen.ended - seen.began
-    why = f" ({'; '.join(seen.causes)})" if seen.causes else ""
-    return Ruling(
-        Outcome.INCONCLUSIVE,
+    return verdict(
         "window_too_short",
-        f"{left:.1f} s count of the {length:.1f} s that were watched, and {wanted:g} s are needed: "
-        f"for {max(length - left, 0):.1f} s there was no proof that API server, watch and "
-        f"{' and '.join(seen.beats) or 'scheduler'} worked{why}",
-        "run again when the control plane is healthy; if it is always that slow, raise "
-        "pulse.late_seconds",
+        counted=left,
+        length=length,
+        wanted=wanted,
+        lost=max(length - left, 0),
+        who=" and ".join(seen.beats) or "the scheduler",
+        causes=f" ({'; '.join(seen.causes)})" if seen.causes else "",
     )
 
 
 def fact(seen: Pulsed | None, profile: Profile) -> list[Fact]:
-    """Return what is told of a time that was watched."""
+    """Return the fact on a time that was watched."""
     if seen is None:
         return []
     number = min((len(one) for one in seen.beats.values()), default=0)
@@ -384,7 +386,7 @@ class Pulse:
     def _cause(self, stored: Object, took: float) -> str:
         """Find out who did not answer, by asking without the watch."""
         if took > self._every:
-            return f"the API server needed {took:.0f} s to take a pod"
+            return f"the API server needed {took:.1f} s to take a pod"
         if gates := kueue.gates(stored):
             return f"a plain pod was held by {', '.join(gates)}"
         began = time.monotonic()
@@ -396,7 +398,7 @@ class Pulse:
             return f"the API server did not answer ({error.fault.message})"
         took = time.monotonic() - began
         if took > self._every:
-            return f"the API server needed {took:.0f} s to answer"
+            return f"the API server needed {took:.1f} s to answer"
         if found is None:
             return "somebody deleted a pod of ours"
         if not self._prover.decided(found):

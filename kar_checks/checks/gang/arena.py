@@ -57,7 +57,7 @@ def choose(
         raise HarnessError(
             Reason.UNSCHEDULABLE,
             f"no node has room for the gangs ({need} m CPU): {'; '.join(why[:8]) or 'no nodes'}",
-            "choose nodes with free CPU by --node-selector and --toleration",
+            "choose nodes that have free CPU with `--node-selector` and `--toleration`",
         )
     return found
 

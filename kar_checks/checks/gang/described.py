@@ -24,8 +24,11 @@ from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Reason
 from kar_checks.profile import Profile
+
+verdict = Reasons(__package__)
 
 
 @dataclass(frozen=True)
@@ -155,12 +158,8 @@ class Described:
     def why_not_joined(self, trial: Trial, stored: Object) -> Problem:
         """Name what was changed."""
         group = str(stored["metadata"]["labels"].get("kar-checks.dev/gang", ""))
-        return Problem(
-            reason="mutated",
-            text=f"the pod {stored['metadata']['name']} was changed on its way in: it lost or got "
-            f"another {', '.join(self._lost(stored, group))}",
-            help="let pods of this namespace pass the admission webhook or policy unchanged",
-        )
+        lost = ", ".join(self._lost(stored, group))
+        return Problem.of(verdict("mutated.member", pod=stored["metadata"]["name"], lost=lost))
 
     def refusal(self, trial: Trial, group: str, pods: Sequence[str]) -> Refusal:
         """Read the group's condition or the pods' own, and the events on its pods."""

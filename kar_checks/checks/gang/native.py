@@ -18,16 +18,15 @@ from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Reason
+
+verdict = Reasons(__package__)
 
 GROUP = "scheduling.k8s.io"
 VERSIONS = ("v1beta1", "v1alpha3", "v1alpha2")
 _CONDITIONS = ("PodGroupInitiallyScheduled", "PodGroupScheduled")
 """The same statement in 1.37 and in 1.36; reasons are ``Unschedulable`` and ``SchedulerError``."""
-_SWITCH_ON = (
-    "switch on the feature gate GenericWorkload (in 1.36 GangScheduling as well) on every API "
-    "server, the controller manager and the scheduler"
-)
 _GATE = re.compile(r'^kubernetes_feature_enabled\{name="GenericWorkload".*\} 1$', re.MULTILINE)
 
 
@@ -72,21 +71,12 @@ class Native:
     def why_not_joined(self, trial: Trial, stored: Object) -> Problem:
         """Tell a server that does not know the field from admission that takes it away.
 
-        The API server's own metrics say whether its gate is on; who may not read them is told
+        The API server's own metrics show whether its gate is on; who may not read them reads
         both causes.
         """
         if self._gate_is_on(trial):
-            return Problem(
-                reason="mutated",
-                text="spec.schedulingGroup was taken from the pods on their way in: the API server "
-                "has the gate GenericWorkload on, so an admission webhook or policy removes it",
-                help="let pods of this namespace pass the webhook or policy unchanged",
-            )
-        return Problem(
-            reason="field_dropped",
-            text="the API is served, but spec.schedulingGroup was silently dropped from the pods",
-            help=f"{_SWITCH_ON}; if it is on, a webhook or policy removes the field",
-        )
+            return Problem.of(verdict("mutated.scheduling_group"))
+        return Problem.of(verdict("field_dropped"))
 
     def _gate_is_on(self, trial: Trial) -> bool:
         try:

@@ -31,7 +31,10 @@ from kar_checks.cluster import kinds, kueue, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Reason, Record
+
+verdict = Reasons(__package__)
 
 SIZE = 4
 FITTING = 2
@@ -255,7 +258,9 @@ class Placement:
                 return size_changed(SIZE, size)
             made.append(trial.workspace.create(kinds.POD, alone))
             if not _answered(trial, made[1]):
-                return _silent(trial, backend.scheduler)
+                seconds = trial.number("gang.control_seconds")
+                silent = verdict("scheduler_silent", scheduler=backend.scheduler, seconds=seconds)
+                return Problem.of(silent)
         finally:
             for one in made:
                 trial.workspace.delete(kinds.POD, str(one["metadata"]["name"]))
@@ -315,12 +320,3 @@ def _answered(trial: Trial, alone: Object) -> bool:
             raise
         return False
     return True
-
-
-def _silent(trial: Trial, scheduler: str) -> Problem:
-    return Problem(
-        reason="scheduler_silent",
-        text=f"the API is served, but the scheduler {scheduler} did not decide on a plain pod "
-        f"within {trial.number('gang.control_seconds'):.0f} s",
-        help=f"look whether {scheduler} runs, and whether it is called so here",
-    )

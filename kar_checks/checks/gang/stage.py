@@ -28,7 +28,10 @@ from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Fault, Figure, Lane, Mark, Reason, Span
+
+verdict = Reasons(__package__)
 
 HALF = 0.5
 """Slack of every arena in places: enough for nobody, and no rounding makes a place of it."""
@@ -50,21 +53,13 @@ def scheduler_changed(sent: str, stored: Object) -> Problem | None:
     asks = str(stored["spec"].get("schedulerName", ""))
     if asks == sent:
         return None
-    return Problem(
-        reason="mutated",
-        text=f"the pod {stored['metadata']['name']} was changed on its way in: its schedulerName "
-        f"was {sent} and is {asks}",
-        help=pods.OPT_OUT,
-    )
+    name = stored["metadata"]["name"]
+    return Problem.of(verdict("mutated.scheduler", pod=name, sent=sent, stored=asks))
 
 
 def size_changed(sent: int, stored: int) -> Problem:
     """Return the problem of a group whose size is not what we asked for."""
-    return Problem(
-        reason="mutated",
-        text=f"the group's size was changed on its way in: {sent} was sent, {stored} was stored",
-        help="let groups of this namespace pass the admission webhook or policy unchanged",
-    )
+    return Problem.of(verdict("mutated.size", sent=sent, stored=stored))
 
 
 class Room(Protocol):
@@ -203,14 +198,14 @@ class Stage:
         self._create(one, self._alone(body), millicores)
         seconds = self.trial.number("gang.control_seconds")
         if not self.own.wait(lambda: len(self.bound(group)) == 1, seconds):
-            raise ProblemError(
-                Problem(
-                    reason="arena_not_built",
-                    text=f"no scheduler bound a plain pod that takes {millicores} m of "
-                    f"{self.free} m free CPU on {self._place.room.node} within {seconds:.0f} s",
-                    help="look whether the scheduler runs, and whether other pods crowd this node",
-                )
+            why = verdict(
+                "arena_not_built",
+                millicores=millicores,
+                free=self.free,
+                node=self._place.room.node,
+                seconds=seconds,
             )
+            raise ProblemError(Problem.of(why))
 
     def plain(self, group: str, role: Role, count: int) -> None:
         """Create ``count`` pods that belong to no gang.
@@ -321,25 +316,19 @@ class Stage:
     def _require_unchanged(self, sent: Object, stored: Object, millicores: int) -> None:
         if problem := scheduler_changed(sent["spec"]["schedulerName"], stored):
             raise ProblemError(problem)
-        requested = cpu_request(stored)
-        selector: Object = stored["spec"].get("nodeSelector") or {}
-        changed = ""
-        if requested != millicores:
-            names = ", ".join(str(one["name"]) for one in stored["spec"]["containers"])
-            changed = (
-                f"it requests {requested} m CPU instead of {millicores} m (containers: {names})"
+        name, spec = stored["metadata"]["name"], stored["spec"]
+        if (requested := cpu_request(stored)) != millicores:
+            why = verdict(
+                "mutated.request",
+                pod=name,
+                sent=millicores,
+                stored=requested,
+                containers=", ".join(container["name"] for container in spec["containers"]),
             )
-        elif selector.get("kubernetes.io/hostname", "") != self._place.hostname:
-            changed = "its nodeSelector no longer names the node"
-        if changed:
-            raise ProblemError(
-                Problem(
-                    reason="mutated",
-                    text=f"the pod {stored['metadata']['name']} was changed on its way in: "
-                    f"{changed}",
-                    help=pods.OPT_OUT,
-                )
-            )
+            raise ProblemError(Problem.of(why))
+        selector: Object = spec.get("nodeSelector") or {}
+        if selector.get("kubernetes.io/hostname", "") != self._place.hostname:
+            raise ProblemError(Problem.of(verdict("mutated.node", pod=name)))
 
     # -- measuring --------------------------------------------------------------------------
 

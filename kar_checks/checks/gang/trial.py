@@ -41,7 +41,7 @@ def known(profile: Profile) -> list[Assessment]:
 def run(trial: Trial) -> GangObservation:
     """Measure every gang scheduler that is found.
 
-    What one of them cannot do is told in its own observation.
+    What one of them cannot do is recorded in its own observation.
 
     Raises:
         HarnessError: nothing can be measured (no API server, no right to watch our own pods).
