@@ -51,7 +51,7 @@ def _served(case: _Case) -> Ruling:
     seen, proof = case.run, case.seen
     answers = seen.batch.answers
     if seen.problem or not answers:
-        return verdict("not_reached", problem=seen.problem or "no request was sent")
+        return verdict("not_reached", problem=seen.problem or "the client sent none")
     bad = [one for one in answers if not one.answered]
     total, good = len(answers), len(proof.answered)
     if not bad:
@@ -84,7 +84,7 @@ def _separate(case: _Case) -> Ruling:
     if idle and not proof.ids_agree:
         return verdict("not_attributed", phases=" and ".join(idle))
     nodes = {one.node for one in proof.prefill} & {one.node for one in proof.decode}
-    where = f"they share {', '.join(sorted(nodes))}" if nodes else "on different nodes"
+    where = f"they share {', '.join(sorted(nodes))}" if nodes else "they are on different nodes"
     counts = {"prefill": len(proof.prefill), "decode": len(proof.decode)}
     return verdict("separate", total=len(proof.answered), where=where, **counts)
 
