@@ -276,7 +276,9 @@ class Stage:
                 right[one] = self._pool.submit(self._right, one, tokens)
         return Batch(
             requests=[
-                _request(one, answers.get(one, {"error": "the client told nothing"}), tokens, text)
+                _request(
+                    one, answers.get(one, {"error": "the client reported nothing"}), tokens, text
+                )
                 for one, future in right.items()
                 if (text := future.result()) is not None
             ],
@@ -375,7 +377,7 @@ class Stage:
         return sorted(counted, key=key), sorted(carried, key=key)
 
     def log(self, pod: str) -> Lines:
-        """Return what a pod's log tells so far."""
+        """Return what a pod's log has so far."""
         return self.trial.log_lines(pod)
 
     def tell_logs(self) -> tuple[dict[str, list[PhaseSeen]], list[PodSeen]]:

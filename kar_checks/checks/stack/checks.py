@@ -47,8 +47,8 @@ TOPIC = Topic(
         Check(
             id="stack.separate_phases",
             title="Prefill and decode run in separate pods",
-            proves="Pods of both phases are there and none serves both, and the counters or the "
-            "logs of both say that they worked on our requests.",
+            proves="Pods of both phases exist and none serves both, and the counters or the logs "
+            "of both show that they worked on our requests.",
             fails_when="All requests were answered and the prefill pods did nothing for them, or "
             "the same pods serve both phases.",
             budget_seconds=300,
