@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
-from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
+from kar_checks.model import Evidence, Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 
 S = TypeVar("S", bound=Observation)
@@ -56,8 +56,12 @@ class Rule(Generic[S, V]):
     ask: Callable[[Case[S, V]], Ruling]
 
 
-def _only(run: Any) -> Mapping[str, Any]:
+def _only(run: Any, _profile: Profile) -> Mapping[str, Any]:
     return {"": run}
+
+
+def _as_measured(run: Observation, _profile: Profile) -> Evidence:
+    return run.evidence
 
 
 def _nothing(_run: Any) -> Mapping[str, Ruling]:
@@ -81,7 +85,8 @@ class Judge(Generic[S, V]):
     """Judges each check of a topic, a finding per variant."""
 
     rules: Mapping[str, Rule[S, V]]
-    variants: Callable[[S], Mapping[str, V | Fault]] = _only
+    variants: Callable[[S, Profile], Mapping[str, V | Fault]] = _only
+    evidence: Callable[[S, Profile], Evidence] = _as_measured
     missing: Callable[[S], Mapping[str, Ruling]] = _nothing
     """Verdicts on variants that were looked for and do not exist."""
     unusable: Question[S, V] = _silent
@@ -101,8 +106,9 @@ class Judge(Generic[S, V]):
     def __call__(self, check: str, seen: Observation, profile: Profile) -> list[Finding]:
         """Judge one check."""
         run = cast("S", seen)
+        evidence = self.evidence(run, profile)
         found: list[Finding] = []
-        for name, one in self.variants(run).items():
+        for name, one in self.variants(run, profile).items():
             if isinstance(one, Fault):
                 ruling, before, after = error(one), [], []
             else:
@@ -110,10 +116,10 @@ class Judge(Generic[S, V]):
                 ruling = self._decide(case)
                 before, after = self.context(case), self.remarks(case)
             facts = [*before, *ruling.facts, *after]
-            found.append(ruling.finding(check, facts, run.evidence, run.trial, variant=name))
+            found.append(ruling.finding(check, facts, evidence, run.trial, variant=name))
         for name, ruling in self.missing(run).items():
             facts = list(ruling.facts)
-            found.append(ruling.finding(check, facts, run.evidence, run.trial, variant=name))
+            found.append(ruling.finding(check, facts, evidence, run.trial, variant=name))
         return found
 
     def _decide(self, case: Case[S, V]) -> Ruling:

@@ -52,6 +52,8 @@ def _separate_pods(case: _Case) -> Ruling:
         return ruling
     if alone := [one for one in answered if not one.of("prefill")]:
         return verdict("no_prefill", alone=len(alone), total=len(answered))
+    if lost := [one for one in answered if not one.of("decode")]:
+        return verdict("ids_not_logged.decode", lost=len(lost), total=len(answered))
     names = {
         phase: {line.pod for one in answered for line in one.of(phase)}
         for phase in ("prefill", "decode")

@@ -373,7 +373,7 @@ judge = Judge[GangObservation, BackendObservation](
         "gang.incomplete_waits": Rule(("incomplete",), _incomplete),
         "gang.two_gangs": Rule(("contest",), _two_gangs),
     },
-    variants=lambda seen: seen.backends,
+    variants=lambda run, _: run.backends,
     missing=_none_found,
     unusable=_unusable,
     node_lost=_node_lost,

@@ -91,7 +91,7 @@ def _missing(seen: OfficialObservation) -> dict[str, Ruling]:
 
 judge = Judge[OfficialObservation, ClassObservation](
     rules={"official.inference_suite": Rule((), _suite)},
-    variants=lambda seen: seen.classes,
+    variants=lambda run, _: run.classes,
     missing=_missing,
     context=_facts,
 )

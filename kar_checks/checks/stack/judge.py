@@ -8,8 +8,6 @@ servers are a simulator; then what no interface carried; then the grade of proof
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import cast
 
 from kar_checks.checks.stack.carried import Moved
 from kar_checks.checks.stack.facts import each, facts, length, moved, names, token_accounts
@@ -26,22 +24,13 @@ from kar_checks.checks.stack.proof import (
 from kar_checks.kit.judging import Case, Judge, Rule, not_recorded, unless_beside
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
-from kar_checks.model import Finding, Observation, Outcome
-from kar_checks.profile import Profile
+from kar_checks.model import Outcome
 
 _COUNTED = ("bytes_not_carried", "nothing_moved", "decode_only")
 """Failures by counters, to which the requests of another run may have added."""
 
 _Case = Case[StackObservation, Proof]
 verdict = Reasons(__package__)
-
-
-def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
-    """Judge one check. What an observation proves, and how real it is, is up to the profile."""
-    run = cast("StackObservation", seen)
-    proof = Proof(run, profile)
-    real = run.model_copy(update={"evidence": evidence(run, profile)})
-    return replace(_JUDGE, variants=lambda _: {"": proof})(check, real, profile)
 
 
 # -- does it answer ---------------------------------------------------------------------------
@@ -273,12 +262,15 @@ def _unless_shared(case: _Case, ruling: Ruling) -> Ruling:
     return unless_beside(ruling, case.run) if ruling.reason in _COUNTED else ruling
 
 
-_JUDGE = Judge[StackObservation, Proof](
+judge = Judge[StackObservation, Proof](
     rules={
         "stack.served": Rule((), _served),
         "stack.separate_phases": Rule((), _separate),
         "stack.transferred": Rule((), _transferred),
     },
+    # What an observation proves, and how real it is, is up to the profile.
+    variants=lambda run, profile: {"": Proof(run, profile)},
+    evidence=evidence,
     unusable=_unusable,
     changed_by_others=_changed,
     revise=_unless_shared,

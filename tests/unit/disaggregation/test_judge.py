@@ -159,6 +159,11 @@ SAME_NODE = [pod("p1", "prefill", "n2"), pod("d1", "decode", "n2")]
         ({"main": UNANSWERED}, "inconclusive nothing_answered"),
         ({"main": batch(request(0), without(1, "prefill"))}, "fail no_prefill"),
         ({"main": BLANK}, "fail no_prefill"),
+        ({"main": batch(request(0), without(1, "decode"))}, "inconclusive ids_not_logged"),
+        (
+            {"main": batch(without(0, "decode"), without(1, "decode"))},
+            "inconclusive ids_not_logged",
+        ),
         ({"main": BLANK, "pods": NAMELESS}, "inconclusive ids_not_logged"),
         ({"main": batch(request(0), moved(1, "prefill", "d1"))}, "fail same_pod"),
         ({"pods": SWAPPED}, "fail labels_contradict_phases"),

@@ -64,7 +64,7 @@ def test_what_was_not_measured_comes_before_all_of_them() -> None:
 def test_each_variant_has_its_finding_and_what_is_missing_has_one_too() -> None:
     judge = Judge[Part, Part](
         rules=RULES,
-        variants=lambda run: {"a": run, "b": FAULT},
+        variants=lambda run, _: {"a": run, "b": FAULT},
         missing=lambda _run: {"c": Ruling(Outcome.INCONCLUSIVE, "absent", "not there")},
         context=lambda case: [Fact(name="before", value=case.variant)],
         remarks=lambda case: [Fact(name="after", value=case.variant)],
