@@ -305,6 +305,7 @@ def control(**spoilt: Any) -> Step:
 def asked(name: str, change: Any, status: int, message: str = "", **spoilt: Any) -> Case:
     said = {"status": status, "message": message}
     fields: dict[str, Any] = {"after": c.snapshot(CONTROLLED, 2), "settled": False, "looks": []}
+    fields["expect"] = "infeasible" if name == "infeasible" else "refusal"
     return c.case(
         name, control(), c.step(CONTROLLED, change, 3, patch=said, **{**fields, **spoilt})
     )
@@ -318,7 +319,7 @@ def qos(status: int, message: str = "", **spoilt: Any) -> Case:
     ("case", "outcome", "reason"),
     [
         (qos(422, QOS_WORDS), PASS, "observed"),
-        (qos(200), FAIL, "accepted"),
+        (qos(200, after=c.snapshot(GUARANTEED, 3)), FAIL, "accepted"),
         (qos(403, "resizes need a ticket"), OPEN, "refusal_not_attributed"),
         (qos(403, "exceeded quota: cpu"), OPEN, "refusal_not_attributed"),
         (
