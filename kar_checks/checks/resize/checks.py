@@ -139,7 +139,7 @@ TOPIC = Topic(
             id="resize.observed_generation",
             title="observedGeneration follows each resize",
             proves="Each accepted resize raises metadata.generation, and status.observedGeneration "
-            "reaches it, so that a controller can tell when a resize has been seen.",
+            "reaches it, so that a controller can see when a resize has been noticed.",
             fails_when="The generation does not rise, the observed one does not reach it, runs "
             "ahead of it or goes back, or the new values are not enforced or do not stay.",
             budget_seconds=90,

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from kar_checks.checks.resize import kernel
+from kar_checks.checks.resize import kernel, rules
 from kar_checks.checks.resize.observation import (
     Burn,
     Case,
@@ -375,9 +375,7 @@ def _point_ruling(case: Case, point: Point) -> Ruling | None:
         return None
     what, when = _WHAT[point.resource], _when(case, point.steps)
     wrong = [one for one in point.readings if one.verdict != "fits"]
-    told = "; ".join(
-        f"{one.fact.name} is {one.fact.value}, not {one.fact.expected}" for one in wrong
-    )
+    told = rules.differences(one.fact for one in wrong)
     facts = [one.fact for one in point.readings]
     where = {"what": what, "wrong": told, "pod": case.pod, "node": case.node}
     if point.verdict == "noisy":

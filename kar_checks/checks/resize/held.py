@@ -240,6 +240,7 @@ def _fall(
         "pod": case.pod,
         "node": case.node,
         "after": f"{_after(fitted, fell):.1f} s",
+        "names": ", ".join(one.name for one in wrong),
         "wrong": "; ".join(f"{one.name} is {one.value}, no longer {one.expected}" for one in wrong),
     }
 

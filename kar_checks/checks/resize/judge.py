@@ -243,7 +243,7 @@ def _good(case: Case, profile: Profile) -> Ruling:
 
 def _steps(case: Case, profile: Profile) -> Ruling | None:
     if not case.steps:
-        return verdict("not_observed.no_change", pod=case.pod, check=f"resize.{case.name}")
+        return verdict("not_observed.ended", check=f"resize.{case.name}")
     rulings = (rules.step_ruling(case, *pair, profile) for pair in rules.pairs(case))
     return next(filter(None, rulings), None)
 
@@ -266,7 +266,7 @@ def _beyond(ask: Callable[[Case, Snapshot, Step], Ruling | None]) -> _Ask:
 
     def rule(case: Case, _: Profile) -> Ruling | None:
         if len(case.steps) < 2:
-            return verdict("not_observed.after_control", check=f"resize.{case.name}")
+            return verdict("not_observed.ended", check=f"resize.{case.name}")
         return ask(case, *list(rules.pairs(case))[-1])
 
     return rule
@@ -309,7 +309,7 @@ def _infeasible(case: Case, before: Snapshot, step: Step) -> Ruling | None:
         return changed if named else _not_attributed(step, "the node's capacity")
     where = {"step": step.name, "node": case.node}
     if changed and changed.reason == "kernel_value_differs":
-        return verdict("applied", changed.facts, **where, what=changed.summary)
+        return verdict("applied", changed.facts, **where, what=rules.differences(changed.facts))
     reasons = {one.reason for one in step.looks[-1].conditions if one.type == PENDING}
     if "Infeasible" in reasons:
         return changed
@@ -330,14 +330,16 @@ def _sums(arena: Arena) -> list[Fact]:
 def _deferred(case: Case, profile: Profile) -> Ruling | None:
     arena = case.arena
     if arena is None or not case.steps:
-        return verdict("not_observed.no_change", pod=case.pod, check=f"resize.{case.name}")
+        return verdict("not_observed.ended", check=f"resize.{case.name}")
     step, node = case.steps[0], arena.node
     if arena.deferred is None or arena.waiting is None:
         sizes = {"free": arena.free_before, "needed": arena.needed}
         return _steps(case, profile) or verdict("not_deferred", _sums(arena), node=node, **sizes)
     early = rules.unchanged_ruling(case, case.start, step, arena.waiting)
     if early and early.reason == "kernel_value_differs":
-        return verdict("applied_without_room", early.facts, node=node, what=early.summary)
+        return verdict(
+            "applied_without_room", early.facts, node=node, what=rules.differences(early.facts)
+        )
     # The last pulse of the time may be one interval old.
     given = profile.number("resize.settle_seconds") - profile.number("pulse.every_seconds")
     waited = profile.number("resize.waiting_seconds")
@@ -415,7 +417,7 @@ def _burns(case: Case) -> Iterator[tuple[str, Burn, int]]:
 
 
 def _follows(case: Case, burn: Burn, reading: Reading, facts: list[Fact]) -> Ruling | None:
-    told = f"{reading.fact.name} is {reading.fact.value}, not {reading.fact.expected}"
+    told = rules.differences([reading.fact])
     if reading.verdict in ("less", "more"):
         return verdict("cpu_not_followed", facts, pod=case.pod, node=case.node, wrong=told)
     if reading.verdict == "noisy" or not burn.nr_throttled:
@@ -433,7 +435,7 @@ _RULES: dict[str, _Ask] = {
     "busy_loop": _busy_loop,
 }
 """What is more than that each step goes through."""
-_FAILS_WHEN = {one.id.rpartition(".")[2]: one.fails_when for one in TOPIC.checks}
+_FAILS_WHEN = {one.id.rpartition(".")[2]: one.fails_when.rstrip(".") for one in TOPIC.checks}
 
 judge = Judge[ResizeObservation, ResizeObservation](
     rules={f"resize.{name}": _ruled(_RULES.get(name, _steps)) for name in _FAILS_WHEN},

@@ -146,7 +146,7 @@ def restart_ruling(case: Case, before: Snapshot, after: Snapshot, step: Step) ->
             return verdict(
                 "restart_unexplained", facts, step=step.name, container=name, check=check
             )
-        how = f"exit code {ended.exit_code} ({ended.reason or 'no reason'})"
+        how = f"exit code {ended.exit_code}, {ended.reason or 'no reason'}"
         facts.append(Fact(name=f"{name}: lastState", value=how, expected="no end"))
         where = {"step": step.name, "container": name, "how": how, "node": case.node}
         if _ended_before(before.answers.get(name), ended.finished_at, step.patch.at):
@@ -319,18 +319,13 @@ def lacking(step: Step, after: Snapshot) -> str:
 def _unsettled(case: Case, step: Step, after: Snapshot, profile: Profile) -> Ruling | None:
     if step.settled:
         return None
-    where = {
-        "step": step.name,
-        "seconds": profile.number("resize.settle_seconds"),
-        "pod": case.pod,
-        "node": case.node,
-        "lacking": lacking(step, after),
-    }
-    observed = after.look.observed_generation
+    where = {"pod": case.pod, "node": case.node, "lacking": lacking(step, after)}
+    seconds = f"{profile.number('resize.settle_seconds'):.0f} s"
+    facts, observed = waiting_facts(step, after), after.look.observed_generation
     done = observed is not None and observed >= (step.patch.generation or 0)
-    claimed = done and not after.look.conditions
-    facts = waiting_facts(step, after)
-    return verdict("status_differs.claimed" if claimed else "not_settled", facts, **where)
+    if done and not after.look.conditions:
+        return verdict("status_differs", facts, step=f"{step.name}, after {seconds}", **where)
+    return verdict("not_settled", facts, step=step.name, seconds=seconds, **where)
 
 
 def wanted_specs(step: Step, look: Look) -> dict[str, Resources]:
@@ -357,14 +352,18 @@ def inside_ruling(
         wrong += [_of(name, one) for one in found if kernel.differs(one)]
     if not wrong:
         return None
-    told = "; ".join(f"{one.name} is {one.value}, not {one.expected}" for one in wrong)
     return verdict(
         "control_differs.kernel" if control else "kernel_value_differs",
         wrong,
         **where,
-        wrong=told,
+        wrong=differences(wrong),
         names=", ".join(one.name for one in wrong),
     )
+
+
+def differences(wrong: Iterable[Fact]) -> str:
+    """Return in a line which values are not those that were expected."""
+    return "; ".join(f"{one.name} is {one.value}, not {one.expected}" for one in wrong)
 
 
 def status_ruling(

@@ -68,6 +68,14 @@ BAD_RESOURCES = {"status": SMALL}
         (ordinary(after=c.snapshot(RAISED, 2, deleted=True)), OPEN, "pod_replaced"),
         (ordinary(patch={"stored": {MAIN: SMALL}}), OPEN, "mutated"),
         (ordinary(after=c.snapshot(RAISED, 3)), OPEN, "mutated"),
+        # Another client resized the pod right after us.
+        (unsettled(c.snapshot(RAISED, 3, status=BAD_RESOURCES)), OPEN, "mutated"),
+        # A node that is lost explains whatever else is seen of the pod.
+        (
+            unsettled(c.snapshot(RAISED, 2, status=c.RESTARTED, said=c.FORGOT), c.DEAD),
+            OPEN,
+            "node_unresponsive",
+        ),
         (unsettled(c.snapshot(RAISED, 2, observed_generation=1)), FAIL, "not_settled"),
         (unsettled(c.snapshot(RAISED, 2, conditions=[c.IN_PROGRESS])), FAIL, "not_settled"),
         (unsettled(c.snapshot(RAISED, 2, status=BAD_RESOURCES)), FAIL, "status_differs"),
@@ -270,16 +278,22 @@ def test_a_restart_that_the_policy_asks_for(case: Case, outcome: Outcome, reason
     assert verdict(case) == (outcome, reason)
 
 
-def lowered(usage: int) -> Case:
+def lowered(usage: int | None) -> Case:
     start = c.snapshot(SMALL, 1, said={"memory_bytes": usage})
     return c.case("memory_down", c.step(SMALL, sized(max_memory="48Mi"), 2), start=start)
 
 
 @pytest.mark.parametrize(
     ("usage", "outcome", "reason"),
-    [(12 << 20, PASS, "observed"), (13 << 20, OPEN, "too_little_headroom")],
+    [
+        (12 << 20, PASS, "observed"),
+        (13 << 20, OPEN, "too_little_headroom"),
+        (None, OPEN, "not_observable"),
+    ],
 )
-def test_memory_is_lowered_only_with_headroom(usage: int, outcome: Outcome, reason: str) -> None:
+def test_memory_is_lowered_only_with_headroom(
+    usage: int | None, outcome: Outcome, reason: str
+) -> None:
     assert verdict(lowered(usage)) == (outcome, reason)
 
 
@@ -476,6 +490,14 @@ BEHIND: dict[str, Any] = {"settled": False, "signs": c.ALIVE}
             "generation_ahead",
         ),
         (generation(patch={"generation": 1}), FAIL, "generation_not_raised"),
+        # A webhook undid the request.
+        (
+            generation(
+                patch={"generation": 1, "stored": {MAIN: SMALL}}, after=c.snapshot(SMALL, 1)
+            ),
+            OPEN,
+            "mutated",
+        ),
         (
             c.case("observed_generation", c.step(SMALL, UP, 2), kubelet="v1.33.2"),
             NOT_HERE,
