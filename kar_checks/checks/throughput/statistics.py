@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from kar_checks.checks.throughput.observation import TcpRun, UdpRun
 from kar_checks.model import Record
 
 CONFIDENCE = 0.95
@@ -109,6 +110,70 @@ def share_interval(hits: int, of: int) -> tuple[float, float]:
 
     found = binomtest(hits, of).proportion_ci(CONFIDENCE, method="exact")
     return float(found.low), float(found.high)
+
+
+def rates(runs: Sequence[TcpRun]) -> Summary:
+    """Return what the runs of a cell received; of a run in both directions the slower one counts.
+
+    Raises:
+        ValueError: none received anything.
+    """
+    return summarise(
+        [
+            min(one.received, one.received_back or one.received)
+            for one in runs
+            if one.received is not None
+        ]
+    )
+
+
+class Loss(Record):
+    """What UDP runs lost together."""
+
+    packets: int
+    lost: int
+    overrun: int
+    """Of the lost ones: those that reached the receiving pod and found its buffer full."""
+    overrun_known: bool
+    """Every run shows how many those are."""
+    share: float
+    low: float
+    high: float
+    jitter_ms: float
+    """The largest of all runs."""
+
+
+def loss(runs: Sequence[UdpRun]) -> Loss:
+    """Return what runs lost together; ``no_loss`` finds nothing in any."""
+    packets = sum(one.packets or 0 for one in runs)
+    lost = sum(one.lost or 0 for one in runs)
+    low, high = share_interval(lost, packets)
+    return Loss(
+        packets=packets,
+        lost=lost,
+        overrun=min(lost, sum(one.overrun or 0 for one in runs)),
+        overrun_known=all(one.overrun is not None for one in runs),
+        share=lost / packets,
+        low=low,
+        high=high,
+        jitter_ms=max(one.jitter_ms or 0 for one in runs),
+    )
+
+
+def no_loss(run: UdpRun) -> str:
+    """Return why a run shows no loss, empty if it does; version 0.1 stored impossible numbers."""
+    known = run.packets is not None and run.lost is not None
+    if run.error or (known and 0 <= (run.lost or 0) <= (run.packets or 0) != 0):
+        return run.error
+    return f"iperf3 reports {run.lost} of {run.packets} packets as lost"
+
+
+def no_rate(run: TcpRun) -> str:
+    """Return why a run shows no rate; empty if it does."""
+    received = run.received or 0.0
+    if run.error or (math.isfinite(received) and received > 0):
+        return run.error
+    return f"iperf3 reports {run.received} bit/s received"
 
 
 def node_figures(megabits: Sequence[Sequence[int | None]]) -> list[float | None]:
