@@ -16,7 +16,8 @@ from kar_checks.checks.throughput.observation import (
     UdpRun,
     judged_cells,
 )
-from kar_checks.checks.throughput.statistics import Loss, Outliers, Quantile, Summary
+from kar_checks.checks.throughput.statistics import Loss, Outliers
+from kar_checks.kit.stats import Quantile, Summary
 from kar_checks.model import Fact
 
 _MOST_NAMED = 8

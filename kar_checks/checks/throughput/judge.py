@@ -26,6 +26,7 @@ from kar_checks.checks.throughput.observation import (
 )
 from kar_checks.kit.judging import Case, Judge, Rule, error, measured, unless_beside
 from kar_checks.kit.limits import Limit, Repeats, Standing
+from kar_checks.kit.stats import quantile
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact, Fault, Outcome
@@ -225,7 +226,7 @@ def _latency(case: Seen) -> Ruling:
     told = _words(case) | {"setting": "throughput.p99_ceiling_ms", "ceiling": f"{ceiling:g} ms"}
     if not samples:
         return verdict("measurement_failed.latency", errors=repeats.why, **told)
-    quantiles = {p: statistics.quantile(samples, p) for p in (0.5, 0.9, 0.99, 0.999)}
+    quantiles = {p: quantile(samples, p) for p in (0.5, 0.9, 0.99, 0.999)}
     worst, found = quantiles[0.99], facts.latency(quantiles, samples)
     told["figures"] = facts.requests(quantiles, len(samples))
     limit = Limit(ceiling=ceiling * 1000 or None)
