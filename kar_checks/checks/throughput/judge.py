@@ -6,6 +6,7 @@ sent, then whether the bytes took this network, and only then the figure itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from kar_checks.checks.throughput.observation import (
     TcpRun,
     ThroughputObservation,
     Unmeasured,
+    Whole,
     judged_cells,
 )
 from kar_checks.kit.judging import Case, Judge, Rule, error, measured, unless_beside
@@ -118,8 +120,8 @@ def _words(case: Seen) -> dict[str, Any]:
     """Return what every text may name: the nodes, the network, the profile and the check."""
     name = case.variant
     network = f"the {name}" if name in (POD_NETWORK, BASELINE) else f"network {name}"
-    told = {"nodes": " and ".join(case.seen.asked), "network": network, "check": case.check}
-    return {**told, "profile": case.profile.name}
+    values = {"nodes": " and ".join(case.seen.asked), "network": network, "check": case.check}
+    return {**values, "profile": case.profile.name}
 
 
 def _tcp(case: Seen) -> Ruling:
@@ -132,51 +134,51 @@ def _tcp(case: Seen) -> Ruling:
     found += facts.measured_once(case.seen)
     if worst.outcome is not Outcome.PASS:
         return replace(worst, summary=summary, facts=found)
-    told = {"figures": summary, "floor": speed(floor), "setting": "throughput.tcp_floor_mbit"}
-    return verdict("floor_met" if floor else "measured", found, **told, **_words(case))
+    values = {"figures": summary, "floor": speed(floor), "setting": "throughput.tcp_floor_mbit"}
+    return verdict("floor_met" if floor else "measured", found, **values, **_words(case))
 
 
 def _cell(case: Seen, cell: Cell, floor: float) -> Ruling:
     seen, profile = case.seen, case.profile
-    told = _words(case) | {"what": f"TCP, {cell.name}"}
+    values = _words(case) | {"what": f"TCP, {cell.name}"}
     repeats = Repeats.of([one for one in seen.judged_tcp if one.cell == cell], statistics.no_rate)
     runs = repeats.usable
     if not runs:
-        return verdict("measurement_failed.iperf3", errors=repeats.why, **told)
+        return verdict("measurement_failed.iperf3", errors=repeats.why, **values)
     rates = statistics.rates(runs)
     found = facts.tcp(cell, runs, rates)
     most = profile.number("throughput.unstable_percent") / 100
     limit = Limit(floor=floor or None, variation=most)
     standing = repeats.against(limit, (rates.low, rates.high), variation=rates.variation)
     if standing is Standing.TOO_FEW:
-        return _too_few(repeats, found, told)
+        return _too_few(repeats, found, values)
     versions = {one.iperf3 for one in runs} | {one.iperf3 for one in seen.ends}
     if len(versions) > 1:
         return verdict("mixed_versions", found, versions=", ".join(sorted(versions)))
     if times := sum(one.throttled or 0 for one in runs):
-        return verdict("throttled", found, times=times, **told)
+        return verdict("throttled", found, times=times, **values)
     if standing is Standing.UNSTABLE:
         shown = ", ".join(speed(one.received or 0) for one in runs)
         varies = {"variation": rates.variation, "most": most, "rates": shown}
-        return verdict("unstable", found, **varies, **told)
+        return verdict("unstable", found, **varies, **values)
     cpu = max((one.sender_cpu or 0 for one in runs if _cpu_bound(one, case)), default=None)
     capped = seen.cap is not None and rates.median > _NEAR_CAP * seen.cap
-    told |= {"figures": f"{cell.name}: {facts.median(rates)}", "floor": speed(floor)}
+    values |= {"figures": f"{cell.name}: {facts.median(rates)}", "floor": speed(floor)}
     if standing is Standing.BELOW and cpu is not None:
-        return verdict("cpu_bound", found, cpu=cpu, **told)
+        return verdict("cpu_bound", found, cpu=cpu, **values)
     if standing is Standing.BELOW:
-        told["cap"] = speed(seen.cap or 0)
-        return verdict("capped" if capped else "below_floor", found, **told)
+        values["cap"] = speed(seen.cap or 0)
+        return verdict("capped" if capped else "below_floor", found, **values)
     if cpu is not None:
-        told["figures"] += ", a lower bound: the sender used up its CPU"
+        values["figures"] += ", a lower bound: the sender used up its CPU"
     elif capped:
-        told["figures"] += ", a lower bound: --max-bytes paced it"
-    return verdict("floor_met.cell", found, **told)
+        values["figures"] += ", a lower bound: --max-bytes paced it"
+    return verdict("floor_met.cell", found, **values)
 
 
-def _too_few(repeats: Repeats[Any], found: list[Fact], told: dict[str, Any]) -> Ruling:
+def _too_few(repeats: Repeats[Any], found: list[Fact], values: dict[str, Any]) -> Ruling:
     counts = {"usable": len(repeats.usable), "planned": repeats.planned}
-    return verdict("too_few_repeats", found, errors=repeats.why, **counts, **told)
+    return verdict("too_few_repeats", found, errors=repeats.why, **counts, **values)
 
 
 def _cpu_bound(run: TcpRun, case: Seen) -> bool:
@@ -194,28 +196,28 @@ def _version(shown: str) -> tuple[int, ...]:
 
 
 def _udp(case: Seen) -> Ruling:
-    told = _words(case) | {"what": "UDP", "setting": "throughput.udp_loss_ceiling_percent"}
+    values = _words(case) | {"what": "UDP", "setting": "throughput.udp_loss_ceiling_percent"}
     repeats = Repeats.of(case.seen.udp, statistics.no_loss)
     if not repeats.usable:
-        return verdict("measurement_failed.iperf3", errors=repeats.why, **told)
+        return verdict("measurement_failed.iperf3", errors=repeats.why, **values)
     loss, found = statistics.loss(repeats.usable), facts.udp(repeats.usable)
     asked, slowest = case.seen.udp_rate, min(one.sent or 0 for one in repeats.usable)
     ceiling = case.profile.number("throughput.udp_loss_ceiling_percent") / 100
     limit = Limit(ceiling=ceiling if ceiling < 1 else None)
     standing = repeats.against(limit, (loss.low, loss.high))
-    told |= {"figures": facts.loss(loss, asked), "ceiling": f"{ceiling:.2%}"}
+    values |= {"figures": facts.loss(loss, asked), "ceiling": f"{ceiling:.2%}"}
     if standing is Standing.TOO_FEW:
-        return _too_few(repeats, found, told)
+        return _too_few(repeats, found, values)
     if slowest < _RATE_REACHED * asked:
         rates = {"slowest": speed(slowest), "asked": speed(asked)}
-        return verdict("rate_not_reached", found, **rates, **told)
+        return verdict("rate_not_reached", found, **rates, **values)
     if standing is not Standing.ABOVE:
         recorded = standing is Standing.RECORDED
-        return verdict("measured" if recorded else "ceiling_met", found, **told)
+        return verdict("measured" if recorded else "ceiling_met", found, **values)
     if loss.share <= ceiling:
-        return verdict("too_few_packets", found, **told)
+        return verdict("too_few_packets", found, **values)
     overrun = (loss.lost - loss.overrun) / loss.packets <= ceiling
-    return verdict("receiver_overrun" if overrun else "loses_packets", found, **told)
+    return verdict("receiver_overrun" if overrun else "loses_packets", found, **values)
 
 
 def _latency(case: Seen) -> Ruling:
@@ -223,47 +225,47 @@ def _latency(case: Seen) -> Ruling:
     samples = [sample for one in runs for sample in one.samples_us]
     errors = [one.error for one in runs if one.error]
     repeats = Repeats(samples, sum(one.planned for one in runs), errors)
-    told = _words(case) | {"setting": "throughput.p99_ceiling_ms", "ceiling": f"{ceiling:g} ms"}
+    values = _words(case) | {"setting": "throughput.p99_ceiling_ms", "ceiling": f"{ceiling:g} ms"}
     if not samples:
-        return verdict("measurement_failed.latency", errors=repeats.why, **told)
+        return verdict("measurement_failed.latency", errors=repeats.why, **values)
     quantiles = {p: quantile(samples, p) for p in (0.5, 0.9, 0.99, 0.999)}
     worst, found = quantiles[0.99], facts.latency(quantiles, samples)
-    told["figures"] = facts.requests(quantiles, len(samples))
+    values["figures"] = facts.requests(quantiles, len(samples))
     limit = Limit(ceiling=ceiling * 1000 or None)
     standing = repeats.against(limit, (worst.low, worst.high), least=_LEAST_ANSWERED)
     if errors or standing is Standing.TOO_FEW:
-        told |= {"answered": len(samples), "planned": repeats.planned}
-        why = repeats.why if errors else f"{told['figures']} came in time"
-        return verdict("too_few_samples", found, why=why, **told)
+        values |= {"answered": len(samples), "planned": repeats.planned}
+        why = repeats.why if errors else f"{values['figures']} came in time"
+        return verdict("too_few_samples", found, why=why, **values)
     if standing is Standing.ABOVE:
-        return verdict("above_ceiling", found, high=worst.high / 1000, **told)
-    return verdict("measured" if standing is Standing.RECORDED else "ceiling_met", found, **told)
+        return verdict("above_ceiling", found, high=worst.high / 1000, **values)
+    return verdict("measured" if standing is Standing.RECORDED else "ceiling_met", found, **values)
 
 
 def _mesh(case: Seen) -> Ruling:
     mesh, share = cast("Mesh", case.seen.mesh), case.profile.number("throughput.mesh_floor_share")
     pairs = [one for row in mesh.megabits for one in row if one is not None]
     repeats = Repeats(pairs, mesh.planned_pairs, mesh.errors)
-    told = _words(case) | {"setting": "throughput.mesh_floor_share", "errors": repeats.why}
+    values = _words(case) | {"setting": "throughput.mesh_floor_share", "errors": repeats.why}
     if not pairs:
-        return verdict("measurement_failed.mesh", **told)
+        return verdict("measurement_failed.mesh", **values)
     reached = statistics.node_figures(mesh.megabits)
     known = {name: one for name, one in zip(mesh.nodes, reached, strict=True) if one is not None}
     outliers = statistics.outliers(reached)
     floor = share * outliers.median
     limit = Limit(floor=floor or None)
     standing = repeats.against(limit, (min(known.values()), max(known.values())))
-    told |= {"figures": facts.nodes(mesh, outliers, known), "share": share}
+    values |= {"figures": facts.nodes(mesh, outliers, known), "share": share}
     found = facts.mesh(mesh, outliers, known)
     if standing is Standing.TOO_FEW:
         counts = {"usable": len(pairs), "planned": repeats.planned}
-        return verdict("pairs_missing", found, **counts, **told)
+        return verdict("pairs_missing", found, **counts, **values)
     if standing is Standing.BELOW:
         slow = [name for name, one in known.items() if one < floor]
         rates = {"median": speed(outliers.median * 1e6), "floor": speed(floor * 1e6)}
         names = {"names": facts.named(slow), "slow": facts.named(slow, known)}
-        return verdict("node_below_share", found, **names, **rates, **told)
-    return verdict("measured" if standing is Standing.RECORDED else "share_met", found, **told)
+        return verdict("node_below_share", found, **names, **rates, **values)
+    return verdict("measured" if standing is Standing.RECORDED else "share_met", found, **values)
 
 
 def _path_mtu(case: Seen) -> Ruling:
@@ -279,14 +281,20 @@ def _path_mtu(case: Seen) -> Ruling:
     shown = ", ".join(f"{mtu} on {node}" for node, mtu in mtus.items())
     if len(set(mtus.values())) > 1:
         return verdict("mtu_differs", found, mtus=shown, **_words(case))
-    if lost := [one.direction for one in seen.whole if not one.small_arrived]:
-        return verdict("control_lost", found, directions=" and ".join(lost), **_words(case))
+    if lost := [one for one in seen.whole if not one.small_arrived]:
+        return verdict("control_lost", found, ways=_ways(seen, lost), **_words(case))
     if cut := [one for one in seen.whole if not one.whole_arrived]:
-        ways = " and ".join(one.direction for one in cut)
         why = cut[0].error or "nothing came back"
-        told = {"mtu": cut[0].mtu, "directions": ways, "why": why, **_words(case)}
-        return verdict("path_mtu_smaller", found, **told)
+        values = {"mtu": cut[0].mtu, "ways": _ways(seen, cut), "why": why, **_words(case)}
+        return verdict("path_mtu_smaller", found, **values)
     return verdict("passes_whole", found, mtus=shown)
+
+
+def _ways(seen: NetworkSeen, datagrams: Sequence[Whole]) -> str:
+    """Return from which node to which datagrams were sent."""
+    first, second = (one.node for one in seen.ends[:2])
+    ways = {"forward": f"from {first} to {second}", "reverse": f"from {second} to {first}"}
+    return " and ".join(ways[one.direction] for one in datagrams)
 
 
 def _shared(case: Seen, ruling: Ruling) -> Ruling:

@@ -314,6 +314,11 @@ def test_a_failure_names_what_is_broken(
     assert broken in found.broken
 
 
+def test_a_datagram_that_is_lost_is_named_with_its_way() -> None:
+    found = verdict("throughput.path_mtu", network(whole=CUT))
+    assert "do not pass from a to b (Message too long)" in found.summary
+
+
 def test_every_percentile_has_its_count_and_the_longest_is_told() -> None:
     told = {one.name: one.value for one in verdict("throughput.latency", network()).facts}
     for name in ("p50", "p90", "p99", "p99.9"):
