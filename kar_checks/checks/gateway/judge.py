@@ -49,9 +49,9 @@ from kar_checks.checks.ingress.ruling import (
     waited,
     without_gateway,
 )
-from kar_checks.checks.ingress.statistics import interval
 from kar_checks.checks.ingress.steady import Steady
 from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.stats import interval
 from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile

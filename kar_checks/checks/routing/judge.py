@@ -28,7 +28,6 @@ from kar_checks.checks.ingress.ruling import (
     waited,
     without_gateway,
 )
-from kar_checks.checks.ingress.statistics import chance_of_fall, fewer, interval
 from kar_checks.checks.ingress.steady import Steady
 from kar_checks.checks.routing.observation import (
     Adapters,
@@ -42,6 +41,7 @@ from kar_checks.checks.routing.observation import (
     Unready,
 )
 from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.stats import chance_of_fall, fewer, interval
 from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
 from kar_checks.profile import Profile

@@ -15,7 +15,7 @@ from kar_checks.checks.ingress.records import (
     told,
     unwanted,
 )
-from kar_checks.checks.ingress.statistics import chance_of_fall, chance_of_split, fewer, interval
+from kar_checks.kit.stats import chance_of_fall, chance_of_split, fewer, interval
 
 SETTINGS = profile.default()
 REQUESTS = int(SETTINGS.number("gateway.requests"))
