@@ -322,7 +322,7 @@ judge = Judge[ThroughputObservation, NetworkSeen](
         "throughput.path_mtu": Rule(("whole",), _path_mtu),
         "throughput.mesh": Rule(("mesh",), _mesh),
     },
-    variants=lambda run: {
+    variants=lambda run, _: {
         name: seen for name, seen in run.networks.items() if isinstance(seen, NetworkSeen)
     },
     missing=_unmeasured,
