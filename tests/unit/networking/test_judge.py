@@ -252,8 +252,8 @@ def test_every_verdict(check: str, changes: list[Change], outcome: str, reason: 
     ("check", "change", "broken"),
     [
         ("interface", renamed, "Interface net1 is missing"),
-        ("interface", attempts(), "DRA driver dra.net does not attach pods to the network on kar1"),
-        ("characteristics", lying_mtu, "wrong characteristics of the interface: MTU"),
+        ("interface", attempts(), "on kar1 are not attached to the network of DRA driver dra.net"),
+        ("characteristics", lying_mtu, "published by DRA driver dra.net: MTU"),
         ("placement", at("refusal/bound", "kar3"), "bound to kar3"),
         ("data_path", counters_swapped, "eth0 instead of net1"),
         ("data_path", at("transfer/server", None), "secondary network"),
