@@ -6,7 +6,6 @@ What kept the suite from a measurement goes first, then the control, then the cl
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from kar_checks.checks.networking import obstacles
 from kar_checks.checks.networking.absent import none_found
@@ -208,7 +207,7 @@ def _context(case: NetworkCase) -> list[Fact]:
                 source="measure one with --set networking.network=…",
             )
         )
-    return out + _left_out(case.run)
+    return out
 
 
 def _left_out(run: NetworkingObservation) -> list[Fact]:
@@ -219,10 +218,7 @@ def _left_out(run: NetworkingObservation) -> list[Fact]:
 
 
 def _missing(run: NetworkingObservation) -> dict[str, Ruling]:
-    if run.networks:
-        return {}
-    ruling = none_found(run)
-    return {"": replace(ruling, facts=[*_left_out(run), *ruling.facts])}
+    return {} if run.networks else {"": none_found(run)}
 
 
 judge = Judge[NetworkingObservation, Measured](
@@ -232,12 +228,13 @@ judge = Judge[NetworkingObservation, Measured](
         "networking.placement": Rule((), _placement),
         "networking.data_path": _on_network(data_path),
     },
-    variants=lambda run: run.networks,
+    variants=lambda run, _: run.networks,
     missing=_missing,
     unusable=_unusable,
     changed_by_others=_on_one_node,
     mutated=_mutated,
     no_room=_no_room,
     control_failed=control_failed,
+    about=_left_out,
     context=_context,
 )
