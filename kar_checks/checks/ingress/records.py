@@ -185,7 +185,7 @@ def told(tallies: Iterable[Tally]) -> str:
         who = f"{one.status} from {one.pod}" if one.pod else f"{one.status} from no backend of ours"
         who += f" ({one.error})" if one.status and one.error else ""
         parts[who if one.status else f"no answer ({one.error})"] += one.count
-    return ", ".join(f"{count} times {who}" for who, count in parts.most_common(5)) or "nothing"
+    return ", ".join(f"{count} x {who}" for who, count in parts.most_common(5)) or "nothing"
 
 
 class Surroundings(Record):
