@@ -107,8 +107,8 @@ TOPIC = Topic(
             proves="From the first measurement to the last, and for at least 30 s, a client sends "
             "five POSTs a second over a route that stays as it is, and each is answered with 200 "
             "by a backend, without a pause of more than a second.",
-            fails_when="There is more than one episode of bad answers or of none, or one of more "
-            "than 5 s. A single shorter one is inconclusive.",
+            fails_when="Bad answers or pauses make more than one outage, or one of more than 5 s. "
+            "A single shorter one is inconclusive.",
             budget_seconds=120,
         ),
         Check(

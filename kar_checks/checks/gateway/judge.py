@@ -317,7 +317,7 @@ def _not_left_alone(what: str, sample: Sample, facts: list[Fact]) -> Ruling | No
 
 
 def _steady(found: Steady, case: Case) -> Ruling:
-    return steady.rule(found, [], case.profile, "a route that never changes")
+    return steady.rule(found, [], case.profile, "an HTTPRoute that never changes")
 
 
 def _exactly_once(found: Delivery, _: Case) -> Ruling:
@@ -405,7 +405,7 @@ def _through(one: Sent) -> bool:
 
 
 def _refused_size(one: Sent) -> bool:
-    """Say whether a body was refused for its size: by 413, or by closing the connection on it."""
+    """Return whether a body was refused for its size: by 413, or by a closed connection."""
     return one.status == 413 or one.error.startswith(
         ("BrokenPipeError", "ConnectionReset", "RemoteDisconnected")
     )
@@ -483,7 +483,7 @@ def _not_as_produced(
 
 
 def _grouped(stream: Stream) -> bool:
-    """Say whether events came in several groups, as from somebody who collects some of them."""
+    """Return whether events came in several groups, as from a proxy that collects some."""
     groups = stream.groups()
     return len(groups) > 1 and sum(groups) - len(groups) > GROUPED * (len(stream.events) - 1)
 

@@ -67,7 +67,7 @@ TOPIC = Topic(
             proves="Three servers get even shares while they report the same. When one of them "
             "reports a queue and a full cache, its share falls, and returns when another one does "
             "so instead: phases in random order, sample size fixed beforehand, half of the "
-            "requests over new connections, no prefix twice. If nobody read the reports, a server "
+            "requests over new connections, no prefix twice. If nothing read the reports, a server "
             "that really is slow must lose its share.",
             fails_when="The share of a loaded server does not fall, although its report was read "
             "or it really was slow; one server gets everything; or a change of load is not read "
@@ -107,8 +107,8 @@ TOPIC = Topic(
             proves="While changes of load converge, and for at least 30 s in all, a client sends "
             "five completions a second to the pool, and each is answered with 200 by a server, "
             "without a pause of more than a second; the samples in between count as well.",
-            fails_when="There is more than one episode of bad answers or of none, or one of more "
-            "than 5 s. A single shorter one is inconclusive.",
+            fails_when="Bad answers or pauses make more than one outage, or one of more than 5 s. "
+            "A single shorter one is inconclusive.",
             budget_seconds=150,
         ),
         Check(

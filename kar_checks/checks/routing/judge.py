@@ -163,7 +163,7 @@ def _in_time(phase: Phase, limit: float) -> bool:
 def _own_count(found: Load, case: Case, facts: list[Fact]) -> Ruling:
     """Judge a picker that reads nothing: it may count its own requests in flight."""
     if not found.held:
-        what = "a server that is really slow, although nobody read the servers' load reports"
+        what = "a server that is really slow, although nothing read the servers' load reports"
         return verdict("not_observed", what=what)
     confidence = case.profile.number("routing.confidence")
     effect = case.profile.number("routing.effect")
@@ -190,7 +190,7 @@ def _miscounted(phase: Phase) -> Ruling | None:
 
 
 def _uneven(found: Load, case: Case, confidence: float, facts: list[Fact]) -> Ruling | None:
-    """Without load nobody may have all, and everybody something."""
+    """Without load no server may have all, and each must have something."""
     balanced = [phase.sample for phase in found.phases if not phase.loaded]
     counts = {pod: _hits(balanced, pod) for pod in balanced[0].counted}
     shares = {pod: interval(hits, of, confidence) for pod, (hits, of) in counts.items()}

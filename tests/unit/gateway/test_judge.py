@@ -687,6 +687,12 @@ def test_a_policy_explains_no_other_answer() -> None:
     assert ruled("gateway.header_rule", seen) == ("inconclusive", "network_policy")
 
 
+def test_a_policy_explains_a_class_whose_backends_nobody_reaches() -> None:
+    fault = Fault(reason=Reason.POD_FAILED, message="the server does not answer its client")
+    seen = observation(fault, around=Surroundings(unreached=[BLUE]))
+    assert ruled("gateway.header_rule", seen) == ("inconclusive", "network_policy")
+
+
 def test_only_a_policy_that_came_later_explains_an_outage() -> None:
     bad = watch(
         [(k / 5, 0.02, 503 if k > 80 else 200, BLUE if k <= 80 else "", "") for k in range(160)]
