@@ -31,6 +31,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from kar_checks import __version__
+
+        print(f"kar-checks {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _kar(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
+
 OutputOption = Annotated[Path, typer.Option(help="Where runs are stored.")]
 RunArgument = Annotated[str, typer.Argument(help="A run's folder or id; default: the latest.")]
 NO_CLUSTER = (

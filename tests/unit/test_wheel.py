@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kar_checks import __version__
 from tests.unit.report import samples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +71,11 @@ def test_what_is_not_code_is_in_the_wheel(python: Python, unpacked: Path, room: 
     ours = {one for one in mine if "__pycache__" not in one.parts}
     assert theirs == ours
     assert theirs
+
+
+def test_the_wheel_carries_the_version_of_the_package(unpacked: Path) -> None:
+    (about,) = unpacked.glob("*.dist-info/METADATA")
+    assert f"\nVersion: {__version__}\n" in about.read_text("utf-8")
 
 
 def test_data_and_licence_are_in_the_wheel_and_tests_are_not(unpacked: Path) -> None:
