@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kar_checks import profile
 from kar_checks.checks import registry
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
@@ -334,7 +335,8 @@ def test_a_kubeconfig_that_cannot_be_used_is_a_refused_preflight(
         ("--label=x", "--label 'x' is not of the form KEY=VALUE"),
         ("--toleration=:Never", "--toleration ':Never'"),
         ("--profile=none.yaml", "the profile none.yaml cannot be read"),
-        ("--max-disruption=all", "invalid choice"),
+        ("--max-disruption=all", "--max-disruption must be one of none, capacity, network"),
+        ("--toy-window=soon", "invalid float value"),
         ("--profile=bad.yaml", "the profile bad.yaml: target.colour: Extra inputs"),
     ],
 )
@@ -366,3 +368,20 @@ def test_a_profile_chooses_checks_and_target(
     assert ran.stored.info.selection == ["toy.passes"]
     made = [one.body["metadata"] for one in api.asked("POST") if one.body.get("metadata")]
     assert all(one["labels"]["team"] == "ai" for one in made)
+
+
+def test_options_of_a_topic_and_a_run_again_are_those_of_kar_run(
+    session: Session, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "renamed", lambda: {"gang.patience": "gang.window_seconds"})
+    assert session(cluster, "--again=latest").code == 3
+    ran = session(cluster, "--toy-window=7")
+    assert ran.stored.info.profile["settings"]["gang.window_seconds"]["value"] == 7
+    again = session(cluster, "--again=latest", "--set=gang.patience=8")
+    assert again.stored.info.selection == ["toy.fails", "toy.undecided"]
+    assert again.stored.info.profile["settings"]["gang.window_seconds"]["value"] == 8
+    assert "--set sets gang.patience, which is now gang.window_seconds" in again.text
+    monkeypatch.setitem(toy.OUTCOMES, "toy.undecided", toy.OUTCOMES["toy.passes"])
+    monkeypatch.setitem(toy.OUTCOMES, "toy.fails", toy.OUTCOMES["toy.passes"])
+    assert session(cluster, "--again=latest").code == 0
+    assert session(cluster, "--again=latest").code == 5
