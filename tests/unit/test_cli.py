@@ -138,6 +138,8 @@ def test_the_profile_is_explained_with_origins(kar: Kar) -> None:
     said = kar("explain", "profile")
     assert "gang.window_seconds" in said.out
     assert "2026-11-22" in said.out
+    assert "stack.url (--target-url)" in said.out
+    assert "node_selector --node-selector Use only these nodes." in " ".join(said.out.split())
 
 
 def test_rights_are_printed_as_objects_to_apply(kar: Kar) -> None:
