@@ -10,13 +10,15 @@ from __future__ import annotations
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Generator
+from html import escape
 from types import FrameType
 from typing import Any, NoReturn
 
 import pytest
 
 from kar_checks import exits, report
+from kar_checks.checks.pytest_face import Measure, Verdict
 from kar_checks.checks.registry import Check, Topic, find
 from kar_checks.cluster import openshift
 from kar_checks.cluster.errors import HarnessError
@@ -30,9 +32,6 @@ from kar_checks.run_options import all_options, build
 from kar_checks.runner import Preflight, Runner, prepare
 from kar_checks.store import StoreError, new_run_id
 from kar_checks.view import PlainView, View
-
-Measure = Callable[[str], Observation]
-Verdict = Callable[[Observation], None]
 
 _WORDS = {
     Outcome.INCONCLUSIVE: ("inconclusive", "I", "INCONCLUSIVE"),
@@ -95,6 +94,8 @@ class KarPlugin:
         for item in session.items:
             if name := _check_of(item):
                 self._checks[name] = find(name)
+                title = ("title", self._checks[name][1].title)
+                item.user_properties.append(title)  # for pytest's own --junit-xml
 
     # -- the run around the tests ------------------------------------------------------------
 
@@ -190,6 +191,8 @@ class KarPlugin:
             if mine:
                 self._tell(item, mine)
         found.kar_outcome = item.stash.get(_OUTCOME, None)  # type: ignore[attr-defined]
+        if one := self._checks.get(_check_of(item)):
+            found.kar_title = f"{one[1].id}: {one[1].title}"  # type: ignore[attr-defined]
         if self.runner is not None and self.runner.interrupted:
             item.session.shouldstop = f"interrupted by {self.runner.interrupted}"
         return found
@@ -202,6 +205,14 @@ class KarPlugin:
         if outcome is not None and not report.passed and report.when in ("setup", "call"):
             return _WORDS.get(outcome)
         return None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_row(
+        self, report: pytest.TestReport | pytest.CollectReport, cells: list[str]
+    ) -> None:
+        """Show the check's id and title in pytest-html's page, not the name of our function."""
+        if title := getattr(report, "kar_title", ""):
+            cells[1] = f'<td class="col-testId">{escape(title)}</td>'
 
     @pytest.fixture(scope="session")
     def measure(self) -> Measure:
