@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from kar_checks.checks.registry import topics
 from kar_checks.cli import app
 from kar_checks.cluster.target import Target
 from kar_checks.kit.option import Option
+from kar_checks.profile import Profile
 from kar_checks.run_options import (
     CLUSTER,
     RUN,
@@ -86,12 +88,17 @@ def test_a_topics_options_are_settings_of_its_own_under_its_title() -> None:
 
 
 def test_the_profile_is_loaded_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    loaded: list[object] = []
+    loaded: list[Profile] = []
     load = profile.load
-    monkeypatch.setattr(profile, "load", lambda *given: loaded.append(given) or load(*given))
+
+    def counted(path: Path | None, assignments: Sequence[str]) -> Profile:
+        loaded.append(load(path, assignments))
+        return loaded[-1]
+
+    monkeypatch.setattr(profile, "load", counted)
     (tmp_path / "mine.yaml").write_text("select: [gang]\ntarget: {labels: {a: b}}\n", "utf-8")
     options = build({"profile": tmp_path / "mine.yaml", "max_bytes": 1e12})
-    assert len(loaded) == 1
+    assert loaded == [options.profile]
     assert options.profile.settings["throughput.max_bytes"].value == 10**12
     assert (options.select, options.target.labels) == (["gang"], {"a": "b"})
 
