@@ -58,12 +58,12 @@ from kar_checks.checks.ingress.site import (
 )
 from kar_checks.checks.ingress.site import manifests as site_manifests
 from kar_checks.checks.ingress.steady import Steady
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Fault, Reason, Record
 from kar_checks.store import now
 

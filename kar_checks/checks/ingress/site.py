@@ -23,12 +23,12 @@ from kar_checks.checks.ingress.records import (
     unwanted,
 )
 from kar_checks.checks.ingress.steady import Watch, watch
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, pods, policies, wait
 from kar_checks.cluster.client import MERGE, Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Reason
 from kar_checks.profile import names
 

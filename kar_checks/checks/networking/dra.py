@@ -9,10 +9,10 @@ from typing import Any
 
 from kar_checks.checks.networking.attach import Addresses, Interface, Joined, Mechanism, bare
 from kar_checks.checks.networking.sound import expressions, why_not_class
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Reason
 
 Attributes = dict[str, Any]

@@ -22,12 +22,12 @@ from kar_checks.checks.networking.multus import AttachedNetwork
 from kar_checks.checks.networking.observation import Measured
 from kar_checks.checks.networking.obstacles import unavailable
 from kar_checks.checks.networking.offer import Published, devices_left, offer
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import why_unusable
 from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Outcome, Reason
 
 NONE = "none"

@@ -17,9 +17,9 @@ from kar_checks.checks.networking.present import (
     control_of,
     interface,
 )
-from kar_checks.checks.pulse import fact, too_short
 from kar_checks.cluster.pods import OPT_OUT
 from kar_checks.kit.judging import Judge, Rule, error, not_recorded
+from kar_checks.kit.pulse import fact, too_short
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact, Fault

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kar_checks.checks.networking.attach import Interface, Mechanism
-from kar_checks.checks.pulse import Pulsed
+from kar_checks.kit.pulse import Pulsed
 from kar_checks.model import Fault, Observation, Record
 
 Bytes = dict[str, tuple[int, int]]

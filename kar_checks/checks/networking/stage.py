@@ -25,12 +25,12 @@ from kar_checks.checks.networking.observation import (
     Transfer,
     Verbs,
 )
-from kar_checks.checks.pulse import Watched
-from kar_checks.checks.trial import MOST_OUTPUT, Trial, manifest
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.pulse import Watched
+from kar_checks.kit.trial import MOST_OUTPUT, Trial, manifest
 from kar_checks.model import Reason
 
 PORT = 7054

@@ -23,14 +23,14 @@ from kar_checks.checks.official.observation import (
     OfficialObservation,
     SuiteRun,
 )
-from kar_checks.checks.registry import Cost
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods, policies
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.connect import Connection
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.topic import Cost
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Fault, Reason
 from kar_checks.profile import Profile, names
 from kar_checks.redact import redact

@@ -41,12 +41,12 @@ from kar_checks.checks.routing.observation import (
     Unready,
 )
 from kar_checks.checks.routing.picker import Picker, deploy
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Evidence, Fault, Reason
 from kar_checks.store import now
 

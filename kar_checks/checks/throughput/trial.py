@@ -37,10 +37,10 @@ from kar_checks.checks.throughput.observation import (
     Unmeasured,
     Whole,
 )
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import node_info
+from kar_checks.kit.trial import Trial
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Command, Evidence, Fault, Figure, Measure, Reason

@@ -32,11 +32,11 @@ from kar_checks.checks.networking.observation import (
 )
 from kar_checks.checks.networking.rdma import kind, reported, ways
 from kar_checks.checks.networking.stage import Stage
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Cluster, ExecResult
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Finding
 
 HERE = Path(__file__).parent
