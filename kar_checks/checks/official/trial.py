@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 from kar_checks import inference_suite
-from kar_checks.checks.ingress.site import accepted, classes, pools_served
 from kar_checks.checks.official import suite
 from kar_checks.checks.official.observation import (
     ClassObservation,
@@ -29,6 +28,7 @@ from kar_checks.cluster.connect import Connection
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.http_testbed.site import accepted, classes, pools_served
 from kar_checks.kit.topic import Cost
 from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Fault, Reason

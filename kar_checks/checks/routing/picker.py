@@ -6,8 +6,8 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from kar_checks.checks.ingress.site import Site
 from kar_checks.cluster import kinds, pods
+from kar_checks.kit.http_testbed.site import Site
 from kar_checks.kit.trial import Trial, manifest
 
 METRICS_PORT = 9090
