@@ -87,6 +87,7 @@ def catalogue() -> str:
 SHARED_WORDS = {
     "Reasons of Kueue": "kar_checks.checks.gang.kueue",
     "Reasons of topics that send traffic through a gateway": "kar_checks.kit.http_testbed",
+    "Reasons of topics that use secondary networks": "kar_checks.kit.networks",
     "Reasons of every topic": "kar_checks.kit",
 }
 """Packages whose verdicts several topics give, by the title of their list."""
