@@ -176,7 +176,7 @@ def _show_renamed_settings() -> None:
 
 
 def _say(message: str, advice: str = "") -> None:
-    from kar_checks.report.words import safe
+    from kar_checks.words import safe
 
     # Names come from kubeconfigs and servers: control characters must not reach a terminal.
     print(safe(f"kar: {message}{f' ({advice})' if advice else ''}"), file=sys.stderr)

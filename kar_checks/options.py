@@ -8,8 +8,9 @@ from pathlib import Path
 
 from kar_checks import profile as profiles
 from kar_checks import programme
-from kar_checks.checks.registry import Check, Disruption, Topic, all_checks, topics
+from kar_checks.checks.registry import all_checks, topics
 from kar_checks.cluster.target import Target
+from kar_checks.kit.topic import Check, Disruption, Topic
 from kar_checks.model import Outcome
 from kar_checks.profile import Profile, names
 

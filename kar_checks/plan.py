@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from kar_checks.checks.registry import (
-    DISRUPTIONS,
-    Check,
-    Cost,
-    Disruption,
-    Right,
-    Topic,
-    load,
-)
 from kar_checks.cluster.access import BASE_OWN_NAMESPACE, NeededRight
 from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts, may, why_unusable
 from kar_checks.cluster.target import Target
+from kar_checks.kit.topic import DISRUPTIONS, Check, Cost, Disruption, Right, Topic, load
 from kar_checks.model import Outcome, PlannedCheck, Reason
 from kar_checks.profile import Profile
 

@@ -18,12 +18,13 @@ from typing import Any, NoReturn
 import pytest
 
 from kar_checks import exits, report
-from kar_checks.checks.pytest_face import Measure, Verdict
-from kar_checks.checks.registry import Check, Topic, find
+from kar_checks.checks.registry import find
 from kar_checks.cluster import openshift
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.exits import Exit
 from kar_checks.kit.option import Option
+from kar_checks.kit.pytest_face import Measure, Verdict
+from kar_checks.kit.topic import Check, Topic
 from kar_checks.model import Finding, Observation, Outcome
 from kar_checks.options import Options, UsageError
 from kar_checks.profile import RenamedSetting

@@ -217,7 +217,7 @@ def build(given: Given) -> Options:
     """
     from kar_checks import profile as profiles
     from kar_checks import repeat
-    from kar_checks.checks.registry import DISRUPTIONS
+    from kar_checks.kit.topic import DISRUPTIONS
     from kar_checks.local import local_kubeconfig
     from kar_checks.options import Options, UsageError, parse_fail_on
 
@@ -269,8 +269,9 @@ def _target(given: Given, profile: Profile, earlier: dict[str, Any]) -> Target:
     """Return what reaches every object; the user's options win over profile and earlier run."""
     from pydantic import ValidationError
 
-    from kar_checks.checks.registry import load, topics
+    from kar_checks.checks.registry import topics
     from kar_checks.cluster.target import Target, parse_pairs, parse_toleration
+    from kar_checks.kit.topic import load
     from kar_checks.local import local_images
     from kar_checks.options import UsageError
 

@@ -12,8 +12,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from kar_checks import __version__, exits, plan, programme
-from kar_checks.checks.registry import Check, Topic, all_checks, topics
-from kar_checks.checks.trial import Trial
+from kar_checks.checks.registry import all_checks, topics
 from kar_checks.cluster import facts as cluster_facts
 from kar_checks.cluster import kinds, openshift
 from kar_checks.cluster.client import Cluster
@@ -23,6 +22,8 @@ from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.others import OtherRuns
 from kar_checks.cluster.ownership import Workspace, runs_at_work
 from kar_checks.exits import Exit
+from kar_checks.kit.topic import Check, Topic
+from kar_checks.kit.trial import Trial
 from kar_checks.model import (
     Cleanup,
     Environment,

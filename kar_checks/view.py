@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from kar_checks import words
 from kar_checks.model import Finding
-from kar_checks.report import words
 
 
 def _safe(text: str, longest: int = words.LONGEST) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 from pydantic.json_schema import models_json_schema
 
-from kar_checks.checks.registry import Check, Topic, topics
+from kar_checks.checks.registry import topics
 from kar_checks.commands.catalogue import explanation
+from kar_checks.kit.topic import Check, Topic
 from kar_checks.kit.words import entries, reason_of
 from kar_checks.model import SCHEMA, Finding, Observation, RequirementResult, RunInfo
 from scripts.reasons import packages
@@ -85,8 +86,8 @@ def catalogue() -> str:
 
 SHARED_WORDS = {
     "Reasons of Kueue": "kar_checks.checks.gang.kueue",
-    "Reasons of topics that send traffic through a gateway": "kar_checks.checks.ingress",
-    "Reasons of topics that watch for a while": "kar_checks.checks",
+    "Reasons of topics that send traffic through a gateway": "kar_checks.kit.http_testbed",
+    "Reasons of topics that use secondary networks": "kar_checks.kit.networks",
     "Reasons of every topic": "kar_checks.kit",
 }
 """Packages whose verdicts several topics give, by the title of their list."""

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from kar_checks import exits, report
 from kar_checks import profile as profiles
-from kar_checks.checks.registry import Topic, topics
+from kar_checks.checks.registry import topics
 from kar_checks.exits import Exit
+from kar_checks.kit.topic import Topic
 from kar_checks.model import Finding, Observation
 from kar_checks.profile import Profile
 from kar_checks.report import text

@@ -7,12 +7,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kar_checks.checks.registry import Cost, load, topics
+from kar_checks.checks.registry import topics
 from kar_checks.cluster.access import NeededRight, rbac_objects
 from kar_checks.cluster.facts import node_info
 from kar_checks.commands import remarks
 from kar_checks.commands.cleanup import SEARCHED
 from kar_checks.exits import Exit
+from kar_checks.kit.topic import Cost, load
 from kar_checks.options import Options
 from kar_checks.plan import needed_images, needed_rights
 from kar_checks.runner import Preflight, prepare

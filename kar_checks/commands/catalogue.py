@@ -10,9 +10,10 @@ from rich.table import Table
 
 from kar_checks import profile as profiles
 from kar_checks import programme
-from kar_checks.checks.registry import Check, Topic, all_checks, topics
+from kar_checks.checks.registry import all_checks, topics
 from kar_checks.cluster.access import NeededRight
 from kar_checks.cluster.target import Target
+from kar_checks.kit.topic import Check, Topic
 from kar_checks.options import UsageError, kar_number, selected
 from kar_checks.plan import needed_images, needed_rights
 from kar_checks.programme import Requirement

@@ -13,8 +13,7 @@ from typing import Any, cast
 from rich.console import Console
 from rich.markup import escape
 
-from kar_checks.checks.registry import load, topics
-from kar_checks.checks.trial import Trial, manifest
+from kar_checks.checks.registry import topics
 from kar_checks.cluster import kinds, pods, policies
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import ApiError, HarnessError
@@ -23,6 +22,8 @@ from kar_checks.cluster.ownership import Workspace
 from kar_checks.cluster.target import RUN_LABEL, Target
 from kar_checks.commands import remarks
 from kar_checks.commands.remarks import Remark
+from kar_checks.kit.topic import load
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Cleanup, Fault
 from kar_checks.options import Options
 from kar_checks.plan import needed_images

@@ -17,10 +17,11 @@ from types import FrameType
 from rich.console import Console
 from rich.text import Text
 
+from kar_checks import words
 from kar_checks.exits import MEANING, Exit
 from kar_checks.history import fleet as fleets
 from kar_checks.history.fleet import LOG, REPORTED, Attempt, Fleet, FleetError, Member, Overview
-from kar_checks.report import fleet_page, words
+from kar_checks.report import fleet_page
 from kar_checks.store import StoreError, now
 
 GRACE_SECONDS = 600.0

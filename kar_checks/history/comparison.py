@@ -7,12 +7,11 @@ import statistics as plain
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from kar_checks import programme
+from kar_checks import programme, words
 from kar_checks.history import statistics
 from kar_checks.history.runs import Past, setting_changes, shapes
 from kar_checks.history.statistics import ALPHA, Tested
 from kar_checks.model import Record
-from kar_checks.report import words
 from kar_checks.store import now
 
 _MOST_NAMED = 4

@@ -16,9 +16,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from kar_checks import plain_yaml
+from kar_checks import plain_yaml, words
 from kar_checks.model import Outcome, Record, RequirementOutcome
-from kar_checks.report import words
 from kar_checks.store import StoredRun, StoreError, write_atomically
 
 ATTEMPT, LOG = "attempt.json", "attempt.log"

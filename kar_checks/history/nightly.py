@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
+from kar_checks import words
 from kar_checks.history import statistics
 from kar_checks.history.runs import Key, Past, environment_changes, setting_changes
 from kar_checks.history.statistics import BLOCK, REFERENCE
 from kar_checks.model import Finding, Outcome, Record
-from kar_checks.report import words
 
 FLAPPING = (3, 10)
 """A check that changed at least so often within so many decided runs is flapping."""

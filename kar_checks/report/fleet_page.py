@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from kar_checks import paths
+from kar_checks import paths, words
 from kar_checks.history.fleet import WORST_FIRST, Overview, State
-from kar_checks.report import html, openmetrics, words
+from kar_checks.report import html, openmetrics
 from kar_checks.report.compare_page import number
 from kar_checks.report.openmetrics import Family
 from kar_checks.store import write_atomically

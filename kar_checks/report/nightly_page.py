@@ -8,8 +8,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from kar_checks import words
 from kar_checks.history.nightly import Series, Trend
-from kar_checks.report import html, openmetrics, words
+from kar_checks.report import html, openmetrics
 from kar_checks.report.compare_page import number
 from kar_checks.report.openmetrics import Family
 from kar_checks.store import write_atomically

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kar_checks import words
 from kar_checks.model import Outcome
-from kar_checks.report import words
 from kar_checks.report.view import CheckView, Scorecard, TopicView
 from kar_checks.store import StoredRun
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from kar_checks import added, programme
+from kar_checks import added, programme, words
 from kar_checks.added import Attested, Official
 from kar_checks.model import (
     CheckInfo,
@@ -28,7 +28,6 @@ from kar_checks.model import (
 )
 from kar_checks.outcome import combine, combine_variants
 from kar_checks.programme import Requirement
-from kar_checks.report import words
 from kar_checks.store import StoredRun, folder_name
 
 LEVELS = ("MUST", "SHOULD")

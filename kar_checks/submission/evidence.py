@@ -9,10 +9,10 @@ from pathlib import Path
 from kar_checks import programme
 from kar_checks.added import Attested
 from kar_checks.model import Finding, Observation, RequirementResult
-from kar_checks.report.words import OUTCOME
 from kar_checks.store import StoredRun, StoreError, write_atomically
 from kar_checks.submission.redaction import Redact
 from kar_checks.submission.rules import ARTEFACTS
+from kar_checks.words import OUTCOME
 
 FOLDER = "evidence"
 HASHES = "SHA256SUMS"

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from kar_checks import profile
 from kar_checks.checks import registry
-from kar_checks.checks.registry import Right, all_checks
+from kar_checks.checks.registry import all_checks
 from kar_checks.cli import app, main
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.target import IMAGES
+from kar_checks.kit.topic import Right
 from kar_checks.store import StoredRun
 from tests.unit import toy
 from tests.unit.apiserver import ApiServer, write_kubeconfig
@@ -438,8 +439,8 @@ HEAVY = ("kubernetes", "matplotlib", "pytest", "jinja2", "yaml", "scipy", "kar_c
     ("arguments", "heavy"),
     [
         # The topics' own data is loaded, since each declares options, and nothing that measures.
-        (["--help"], [*HEAVY, "kar_checks.checks.trial", "kar_checks.checks.stack.address"]),
-        (["run", "--help"], [*HEAVY, "kar_checks.checks.trial"]),
+        (["--help"], [*HEAVY, "kar_checks.kit.trial", "kar_checks.checks.stack.address"]),
+        (["run", "--help"], [*HEAVY, "kar_checks.kit.trial"]),
         (["list"], ("kubernetes", "matplotlib", "pytest", "scipy")),
     ],
 )

@@ -16,6 +16,7 @@ from kar_checks.checks import registry
 from kar_checks.cli import app
 from kar_checks.cluster.channel import ExecResult
 from kar_checks.cluster.client import Cluster
+from kar_checks.kit.topic import Needs
 from tests.unit import toy
 from tests.unit.apiserver import ApiServer, Object
 
@@ -138,7 +139,7 @@ def test_without_a_usable_node_the_taint_is_a_blocker_and_its_toleration_in_the_
 def test_a_check_that_wants_more_nodes_is_a_blocker(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wants = replace(toy.TOPIC.checks[0], needs=registry.Needs(nodes=3))
+    wants = replace(toy.TOPIC.checks[0], needs=Needs(nodes=3))
     monkeypatch.setattr(toy, "TOPIC", replace(toy.TOPIC, checks=(wants, *toy.TOPIC.checks[1:])))
     registry.topics.cache_clear()
     code, text = doctor()

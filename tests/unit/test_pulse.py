@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kar_checks import profile
-from kar_checks.checks import pulse as pulses
-from kar_checks.checks.pulse import Beat, PlainPods, Pulse, Pulsed, Pulses, alive, counted
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.follow import LISTED, Follower
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.cluster.target import Target
+from kar_checks.kit import pulse as pulses
+from kar_checks.kit.pulse import Beat, PlainPods, Pulse, Pulsed, Pulses, alive, counted
+from kar_checks.kit.trial import Trial
 from tests.unit.apiserver import ApiServer, refusal
 
 RUN = "20261122-101504-9f3a"

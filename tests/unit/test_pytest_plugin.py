@@ -13,9 +13,9 @@ import pytest
 
 from kar_checks import profile
 from kar_checks.checks import registry
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Reason
 from kar_checks.store import StoredRun
 from tests.unit import toy

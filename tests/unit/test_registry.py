@@ -8,8 +8,9 @@ import pytest
 
 from kar_checks import paths, programme
 from kar_checks.checks import registry
-from kar_checks.checks.registry import Check, Topic, all_checks, find, load, topics
+from kar_checks.checks.registry import all_checks, find, topics
 from kar_checks.cluster.target import IMAGES, Target
+from kar_checks.kit.topic import Check, Topic, load
 from kar_checks.model import Observation
 
 GOOD: dict[str, Any] = {

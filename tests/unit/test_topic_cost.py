@@ -23,7 +23,7 @@ CHECKOUT = {
     "tests/cluster/injections/toy.yaml": "- {injection: broken, check: toy.works}\n",
     "tests/unit/test_other.py": "toy.works\n",
     "kar_checks/checks/registry.py": '"kar_checks.checks.toy.checks",\n',
-    "kar_checks/report/words.py": "toy.words\n",
+    "kar_checks/words.py": "toy.words\n",
     "docs/toy.md": "# Toy\n",
     "docs/checks.md": "toy.works\n",
     "README.md": "`toy.works` works.\n",

@@ -8,13 +8,13 @@ import jinja2
 import pytest
 
 from kar_checks import paths, profile
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Fact, Fault, Reason, Record
 from tests.unit.apiserver import Answer, ApiServer
 

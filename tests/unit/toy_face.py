@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.pytest_face import Measure, Verdict, checks_of
+from kar_checks.kit.pytest_face import Measure, Verdict, checks_of
 from tests.unit.toy import TOPIC
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kar_checks.checks.disaggregation import workload
-from kar_checks.checks.ingress.site import Site, accepted, classes
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.errors import ApiError, HarnessError
+from kar_checks.kit.http_testbed.site import Site, accepted, classes
+from kar_checks.kit.trial import Trial
 
 HOST = "disaggregation.kar-checks.test"
 NONE = "none"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from kar_checks.checks.disaggregation import workload
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import MERGE, Object
 from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.wait import wait_for
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Reason
 
 DEPLOYMENT, LEADER_WORKER_SET = "deployment", "leaderworkerset"

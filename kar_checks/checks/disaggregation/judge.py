@@ -22,9 +22,9 @@ from kar_checks.checks.disaggregation.observation import (
     RequestSeen,
     Scaling,
 )
-from kar_checks.checks.pulse import too_short
 from kar_checks.cluster.pods import OPT_OUT, opt_out, relevant
 from kar_checks.kit.judging import Case, Judge, Rule, unless_beside
+from kar_checks.kit.pulse import too_short
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kar_checks.checks.disaggregation.kv import Shape
-from kar_checks.checks.pulse import Pulsed
+from kar_checks.kit.pulse import Pulsed
 from kar_checks.model import Fault, Observation, Record
 
 

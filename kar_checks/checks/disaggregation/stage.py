@@ -22,11 +22,11 @@ from kar_checks.checks.disaggregation.observation import (
     PodSeen,
     RequestSeen,
 )
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.target import pod_templates
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Reason
 
 Lines = list[dict[str, Any]]

@@ -1,7 +1,7 @@
 """Disaggregated serving (KAR-41). The trial runs once; each check judges its own part."""
 
 from kar_checks.checks.disaggregation.checks import TOPIC
-from kar_checks.checks.pytest_face import Measure, Verdict, checks_of
+from kar_checks.kit.pytest_face import Measure, Verdict, checks_of
 
 
 @checks_of(TOPIC)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from kar_checks.checks.disaggregation.kv import Shape
-from kar_checks.checks.trial import manifest
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import manifest
 from kar_checks.profile import Profile, default
 
 PORT = 8000

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from kar_checks.checks.gang.observation import Canary
 from kar_checks.checks.gang.stage import HALF
 from kar_checks.checks.gang.watching import NodeRoom
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.quantity import millicores
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Reason
 
 HOSTNAME = "kubernetes.io/hostname"

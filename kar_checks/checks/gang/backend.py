@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from kar_checks.checks.gang.observation import Problem, Refusal
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.facts import Facts
+from kar_checks.kit.trial import Trial
 
 
 class GangBackend(Protocol):

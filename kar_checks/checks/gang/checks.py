@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kar_checks.checks.gang.kueue import CONFIG_NAME, CONFIG_NAMESPACE
-from kar_checks.checks.registry import Check, Needs, Right, Topic
+from kar_checks.kit.topic import Check, Needs, Right, Topic
 
 _KUEUE = "kueue.x-k8s.io"
 _POD_GROUPS = {

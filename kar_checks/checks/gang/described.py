@@ -18,12 +18,12 @@ from jinja2.sandbox import SandboxedEnvironment
 from kar_checks import paths
 from kar_checks.checks.gang.observation import Problem, Refusal
 from kar_checks.checks.gang.pods import failed_scheduling
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.trial import Trial
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Reason
 from kar_checks.profile import Profile

@@ -28,8 +28,8 @@ from kar_checks.checks.gang.observation import (
     Window,
     Witness,
 )
-from kar_checks.checks.pulse import Pulsed, fact, seconds, too_short
 from kar_checks.kit.judging import Case, Judge, Rule, error, unless_beside
+from kar_checks.kit.pulse import Pulsed, fact, seconds, too_short
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact, Outcome

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 from kar_checks.checks.gang.observation import Problem, Refusal
 from kar_checks.checks.gang.pods import DEFAULT_SCHEDULER, failed_scheduling
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import pods, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Reason
 

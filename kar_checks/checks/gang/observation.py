@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from kar_checks.checks.pulse import Pulsed
+from kar_checks.kit.pulse import Pulsed
 from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fault, Observation, Record
 

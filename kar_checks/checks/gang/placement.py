@@ -25,12 +25,12 @@ from kar_checks.checks.gang.observation import (
 )
 from kar_checks.checks.gang.pods import Shape, pod
 from kar_checks.checks.gang.stage import HALF, ProblemError, Stage, scheduler_changed, size_changed
-from kar_checks.checks.pulse import Pulses, scheduled_or_not
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, kueue, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
+from kar_checks.kit.pulse import Pulses, scheduled_or_not
+from kar_checks.kit.trial import Trial
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Reason, Record
 

@@ -23,11 +23,11 @@ from kar_checks.checks.gang.observation import (
 )
 from kar_checks.checks.gang.pods import Shape
 from kar_checks.checks.gang.watching import OwnPods, cpu_request
-from kar_checks.checks.pulse import Pulsed, Pulses
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.pulse import Pulsed, Pulses
+from kar_checks.kit.trial import Trial
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Fault, Figure, Lane, Mark, Reason, Span
 

@@ -19,7 +19,7 @@ from kar_checks.checks.gang.observation import (
     Scenario,
 )
 from kar_checks.checks.gang.placement import SIZE, Placement
-from kar_checks.checks.trial import Trial
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Fault, Figure, Record
 from kar_checks.profile import Profile
 from kar_checks.store import now

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kar_checks.checks.gang.observation import BoundPod, Disturbance, PodTrace
-from kar_checks.checks.pulse import Pulse, is_pulse
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.follow import Follower
 from kar_checks.cluster.quantity import millicores
 from kar_checks.cluster.target import RUN_LABEL
+from kar_checks.kit.pulse import Pulse, is_pulse
 from kar_checks.model import Reason
 
 GANG_LABEL = "kar-checks.dev/gang"

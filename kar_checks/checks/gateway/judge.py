@@ -29,9 +29,10 @@ from kar_checks.checks.gateway.observation import (
     Weights,
     posts,
 )
-from kar_checks.checks.ingress import steady
-from kar_checks.checks.ingress.records import Sample, Settled, told
-from kar_checks.checks.ingress.ruling import (
+from kar_checks.kit import judging
+from kar_checks.kit.http_testbed import steady
+from kar_checks.kit.http_testbed.records import Sample, Settled, told
+from kar_checks.kit.http_testbed.ruling import (
     conditions,
     miscounted,
     missing_classes,
@@ -45,8 +46,7 @@ from kar_checks.checks.ingress.ruling import (
     waited,
     without_gateway,
 )
-from kar_checks.checks.ingress.steady import Steady
-from kar_checks.kit import judging
+from kar_checks.kit.http_testbed.steady import Steady
 from kar_checks.kit.judging import Judge, Rule, not_recorded
 from kar_checks.kit.stats import interval
 from kar_checks.kit.verdict import Ruling

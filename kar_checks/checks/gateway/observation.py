@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 from itertools import pairwise
 
-from kar_checks.checks.ingress.records import (
+from kar_checks.kit.http_testbed.records import (
     Condition,
     GatewaySeen,
     Parent,
@@ -14,7 +14,7 @@ from kar_checks.checks.ingress.records import (
     Settled,
     Surroundings,
 )
-from kar_checks.checks.ingress.steady import Steady
+from kar_checks.kit.http_testbed.steady import Steady
 from kar_checks.model import Fault, Observation, Record
 
 

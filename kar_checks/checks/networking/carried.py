@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from kar_checks.checks.networking import counters
 from kar_checks.checks.networking.counters import elsewhere, listed, risen
-from kar_checks.checks.networking.observation import PodOnNetwork, Transfer
 from kar_checks.checks.networking.present import NetworkCase, control_of, wrong
 from kar_checks.checks.networking.rdma import devices, without_address
 from kar_checks.checks.networking.rdma_judge import exchanged
+from kar_checks.kit.networks.records import PodOnNetwork, Transfer
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact

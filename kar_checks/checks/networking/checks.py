@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.registry import Check, Needs, Right, Topic
+from kar_checks.kit.topic import Check, Needs, Right, Topic
 
 _DRA, _CNI, _GKE = "resource.k8s.io", "k8s.cni.cncf.io", "networking.gke.io"
 _NEEDS = Needs(

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kar_checks.checks.networking import obstacles
 from kar_checks.checks.networking.absent import none_found
 from kar_checks.checks.networking.carried import control_failed, data_path
-from kar_checks.checks.networking.observation import Measured, NetworkingObservation
+from kar_checks.checks.networking.observation import NetworkingObservation
 from kar_checks.checks.networking.present import (
     NetworkCase,
     characteristics,
     control_of,
     interface,
 )
-from kar_checks.checks.pulse import fact, too_short
 from kar_checks.cluster.pods import OPT_OUT
 from kar_checks.kit.judging import Judge, Rule, error, not_recorded
+from kar_checks.kit.networks import obstacles
+from kar_checks.kit.networks.records import Measured
+from kar_checks.kit.pulse import fact, too_short
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact, Fault

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from typing import cast
 
-from kar_checks.checks.networking import obstacles
 from kar_checks.checks.networking.characteristics import NAMED, Characteristic, compare
-from kar_checks.checks.networking.device_plugin import promises_rdma
-from kar_checks.checks.networking.observation import (
-    Control,
-    Device,
-    Measured,
-    NetworkingObservation,
-    Nic,
-    PodOnNetwork,
-)
+from kar_checks.checks.networking.observation import NetworkingObservation
 from kar_checks.checks.networking.rdma import as_interface, devices
 from kar_checks.kit.judging import Case, not_recorded
+from kar_checks.kit.networks import obstacles
+from kar_checks.kit.networks.device_plugin import promises_rdma
+from kar_checks.kit.networks.records import Control, Device, Measured, Nic, PodOnNetwork
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact

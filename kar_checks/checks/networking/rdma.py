@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from kar_checks.checks.networking.observation import (
-    Control,
-    Gid,
-    Nic,
-    PodOnNetwork,
-    RdmaEnd,
-    RdmaPort,
-)
+from kar_checks.kit.networks.records import Control, Gid, Nic, PodOnNetwork, RdmaEnd, RdmaPort
 
 _KINDS = ("RoCE v2, link-local", "RoCE v2, IPv4", "RoCE v2, IPv6", "RoCE v1")
 """Kinds of GIDs in the order in which they are tried.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kar_checks.checks.networking import counters
 from kar_checks.checks.networking.counters import elsewhere, listed, risen
-from kar_checks.checks.networking.observation import Exchange, Measured, PodOnNetwork, RdmaEnd
 from kar_checks.checks.networking.rdma import port_of, reported, ways
+from kar_checks.kit.networks.records import Exchange, Measured, PodOnNetwork, RdmaEnd
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.ingress.ruling import missing_pools
 from kar_checks.checks.official.observation import (
     ClassObservation,
     OfficialObservation,
     SuiteRun,
 )
 from kar_checks.inference_suite import DEFECT, SuiteTest
+from kar_checks.kit.http_testbed.ruling import missing_pools
 from kar_checks.kit.judging import Case, Judge, Rule
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons

@@ -16,21 +16,21 @@ from functools import partial
 from pathlib import Path
 
 from kar_checks import inference_suite
-from kar_checks.checks.ingress.site import accepted, classes, pools_served
 from kar_checks.checks.official import suite
 from kar_checks.checks.official.observation import (
     ClassObservation,
     OfficialObservation,
     SuiteRun,
 )
-from kar_checks.checks.registry import Cost
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods, policies
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.connect import Connection
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.http_testbed.site import accepted, classes, pools_served
+from kar_checks.kit.topic import Cost
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Fault, Reason
 from kar_checks.profile import Profile, names
 from kar_checks.redact import redact

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from kar_checks.checks.pulse import too_short
 from kar_checks.checks.resize import enforced, held, kernel, rules
 from kar_checks.checks.resize.checks import TOPIC
 from kar_checks.checks.resize.enforced import Reading
@@ -23,6 +22,7 @@ from kar_checks.checks.resize.state import written
 from kar_checks.cluster import pods, quantity
 from kar_checks.kit import judging
 from kar_checks.kit.judging import Judge, Rule
+from kar_checks.kit.pulse import too_short
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact, Fault, Mutation, Outcome, Reason

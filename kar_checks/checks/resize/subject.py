@@ -36,10 +36,10 @@ from kar_checks.checks.resize.observation import (
 )
 from kar_checks.checks.resize.plans import ContainerPlan, Plan
 from kar_checks.checks.resize.state import at_rest, deferred, refused_as_infeasible
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, pods, quantity, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import ApiError, HarnessError
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Reason
 from kar_checks.store import now
 

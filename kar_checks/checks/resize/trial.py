@@ -13,19 +13,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from kar_checks.checks.pulse import Watched
 from kar_checks.checks.resize import plans
 from kar_checks.checks.resize.figures import figure
 from kar_checks.checks.resize.observation import Arena, Case, Contest, ResizeObservation
 from kar_checks.checks.resize.plans import ContainerPlan, Plan, sized
 from kar_checks.checks.resize.subject import PROBE, Subject, pod_manifest
 from kar_checks.checks.resize.together import Hold, Meeting, Rival, States
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import capacity, kinds, quantity
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.pulse import Watched
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Measure, Reason
 from kar_checks.store import now
 

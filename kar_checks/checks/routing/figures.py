@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.ingress.figures import shares
-from kar_checks.checks.ingress.steady import Steady, figure
 from kar_checks.checks.routing.observation import Adapters, ClassObservation, Load, Phase
+from kar_checks.kit.http_testbed.figures import shares
+from kar_checks.kit.http_testbed.steady import Steady, figure
 from kar_checks.model import Fault, Figure, Hop, Stop
 
 _CHECK = "routing.follows_load"

@@ -6,21 +6,6 @@ picks agree in every phase, then whether the balanced phases were even; only the
 
 from __future__ import annotations
 
-from kar_checks.checks.ingress import steady
-from kar_checks.checks.ingress.records import Sample, told
-from kar_checks.checks.ingress.ruling import (
-    conditions,
-    miscounted,
-    missing_pools,
-    ours,
-    part,
-    traffic_judge,
-    unanswered,
-    unsettled,
-    waited,
-    without_gateway,
-)
-from kar_checks.checks.ingress.steady import Steady
 from kar_checks.checks.routing.observation import (
     Adapters,
     ClassObservation,
@@ -33,6 +18,21 @@ from kar_checks.checks.routing.observation import (
     Unready,
 )
 from kar_checks.kit import judging
+from kar_checks.kit.http_testbed import steady
+from kar_checks.kit.http_testbed.records import Sample, told
+from kar_checks.kit.http_testbed.ruling import (
+    conditions,
+    miscounted,
+    missing_pools,
+    ours,
+    part,
+    traffic_judge,
+    unanswered,
+    unsettled,
+    waited,
+    without_gateway,
+)
+from kar_checks.kit.http_testbed.steady import Steady
 from kar_checks.kit.judging import not_recorded
 from kar_checks.kit.stats import chance_of_fall, fewer, interval
 from kar_checks.kit.verdict import Ruling

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.ingress.records import (
+from kar_checks.kit.http_testbed.records import (
     GatewaySeen,
     Parent,
     Sample,
     Settled,
     Surroundings,
 )
-from kar_checks.checks.ingress.steady import Steady
+from kar_checks.kit.http_testbed.steady import Steady
 from kar_checks.model import Fault, Observation, Record
 
 

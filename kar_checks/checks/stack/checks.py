@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.registry import Check, Needs, Right, Topic
 from kar_checks.kit.option import Option
+from kar_checks.kit.topic import Check, Needs, Right, Topic
 from kar_checks.model import Evidence
 
 _NEEDS = Needs(

@@ -14,11 +14,11 @@ from kar_checks.checks.stack import client, figures, pods
 from kar_checks.checks.stack.engines import Role
 from kar_checks.checks.stack.observation import Counters, StackObservation, StackPod
 from kar_checks.checks.stack.proof import evidence
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.pods import phase, ready
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Reason
 from kar_checks.store import now
 

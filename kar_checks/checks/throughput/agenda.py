@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from kar_checks.checks.registry import Cost
 from kar_checks.checks.throughput.observation import Cell, Direction, Path
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.topic import Cost
 from kar_checks.model import Reason, Record
 from kar_checks.profile import Profile, names
 

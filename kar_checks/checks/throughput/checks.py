@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.registry import Check, Needs, Right, Topic
 from kar_checks.kit.option import Option
+from kar_checks.kit.topic import Check, Needs, Right, Topic
 
 _DRA, _CNI = "resource.k8s.io", "k8s.cni.cncf.io"
 _NEEDS = Needs(

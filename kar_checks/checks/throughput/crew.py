@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kar_checks.checks.networking.attach import Interface, Network, bare
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, kueue, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError, classify
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.networks.attach import Interface, Network, bare
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Reason
 
 PROBE = "net_probe"

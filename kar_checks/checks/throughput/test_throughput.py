@@ -1,7 +1,7 @@
 """Throughput and latency. The trial runs once; each check judges its own part."""
 
-from kar_checks.checks.pytest_face import Measure, Verdict, checks_of
 from kar_checks.checks.throughput.checks import TOPIC
+from kar_checks.kit.pytest_face import Measure, Verdict, checks_of
 
 
 @checks_of(TOPIC)

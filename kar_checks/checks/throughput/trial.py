@@ -14,13 +14,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from kar_checks.checks.networking import obstacles
-from kar_checks.checks.networking.attach import Network
-from kar_checks.checks.networking.find import find, read, with_holders
-from kar_checks.checks.networking.multus import AttachedNetwork
-from kar_checks.checks.networking.observation import Attempt, Measured, PodOnNetwork
-from kar_checks.checks.networking.offer import Published, offer
-from kar_checks.checks.networking.stage import Stage
 from kar_checks.checks.throughput import figures, iperf, measures
 from kar_checks.checks.throughput.agenda import RESERVE, Agenda, all_rounds, networks_wanted
 from kar_checks.checks.throughput.crew import Crew, hostname
@@ -37,10 +30,17 @@ from kar_checks.checks.throughput.observation import (
     Unmeasured,
     Whole,
 )
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import node_info
+from kar_checks.kit.networks import obstacles
+from kar_checks.kit.networks.attach import Network
+from kar_checks.kit.networks.find import find, read, with_holders
+from kar_checks.kit.networks.multus import AttachedNetwork
+from kar_checks.kit.networks.offer import Published, offer
+from kar_checks.kit.networks.records import Attempt, Measured, PodOnNetwork
+from kar_checks.kit.networks.stage import Stage
+from kar_checks.kit.trial import Trial
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Command, Evidence, Fault, Figure, Measure, Reason

@@ -26,7 +26,7 @@ from kar_checks.checks.gang.observation import (
     Window,
     Witness,
 )
-from kar_checks.checks.pulse import Beat, Pulsed
+from kar_checks.kit.pulse import Beat, Pulsed
 from kar_checks.model import Evidence, Fault, Finding, OtherRun, Reason, Record
 
 CHECKS = [one.id for one in TOPIC.checks]

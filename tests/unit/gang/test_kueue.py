@@ -32,12 +32,12 @@ from kar_checks.checks.gang.observation import (
 )
 from kar_checks.checks.gang.pods import JOB_RANK_LABEL, Shape, job, pod, service
 from kar_checks.checks.gang.stage import Place, ProblemError, Stage
-from kar_checks.checks.pulse import Beat, Pulsed, Pulses
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
+from kar_checks.kit.pulse import Beat, Pulsed, Pulses
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Reason
 from kar_checks.profile import default
 from kar_checks.store import now

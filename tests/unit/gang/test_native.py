@@ -9,10 +9,10 @@ import pytest
 
 from kar_checks.checks.gang.native import Native
 from kar_checks.checks.gang.pods import Shape, filler, manifests, pod
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import Trial
 
 SHAPE = Shape(hostname="n1", image="image", probe="probe", millicores=50)
 

@@ -34,7 +34,7 @@ from kar_checks.checks.gateway.observation import (
     Unmatched,
     Weights,
 )
-from kar_checks.checks.ingress.records import (
+from kar_checks.kit.http_testbed.records import (
     Condition,
     Failure,
     GatewaySeen,
@@ -44,7 +44,7 @@ from kar_checks.checks.ingress.records import (
     Surroundings,
     Tally,
 )
-from kar_checks.checks.ingress.steady import Steady, Watch
+from kar_checks.kit.http_testbed.steady import Steady, Watch
 from kar_checks.model import Evidence, Fault, Finding, Mutation, Reason, Record
 
 CHECKS = [one.id for one in TOPIC.checks]

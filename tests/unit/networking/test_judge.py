@@ -11,12 +11,8 @@ import pytest
 from kar_checks import profile
 from kar_checks.checks.networking.characteristics import compare
 from kar_checks.checks.networking.judge import judge
-from kar_checks.checks.networking.observation import (
-    Device,
-    Look,
-    NetworkingObservation,
-    Nic,
-)
+from kar_checks.checks.networking.observation import NetworkingObservation
+from kar_checks.kit.networks.records import Device, Look, Nic
 from kar_checks.model import Finding, Outcome
 
 RECORDED = (Path(__file__).parent / "recorded" / "observation.json").read_text()

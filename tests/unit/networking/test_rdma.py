@@ -18,25 +18,25 @@ import pytest
 
 from kar_checks import profile
 from kar_checks.checks.networking import rdma_exchange, trial
-from kar_checks.checks.networking.attach import PodNetwork
 from kar_checks.checks.networking.judge import judge
-from kar_checks.checks.networking.observation import (
+from kar_checks.checks.networking.observation import NetworkingObservation
+from kar_checks.checks.networking.rdma import kind, reported, ways
+from kar_checks.cluster.client import Cluster, ExecResult
+from kar_checks.cluster.facts import Facts
+from kar_checks.cluster.ownership import Workspace
+from kar_checks.cluster.target import Target
+from kar_checks.kit.networks.attach import PodNetwork
+from kar_checks.kit.networks.records import (
     Exchange,
     Gid,
     Measured,
-    NetworkingObservation,
     Nic,
     PodOnNetwork,
     RdmaEnd,
     RdmaPort,
 )
-from kar_checks.checks.networking.rdma import kind, reported, ways
-from kar_checks.checks.networking.stage import Stage
-from kar_checks.checks.trial import Trial
-from kar_checks.cluster.client import Cluster, ExecResult
-from kar_checks.cluster.facts import Facts
-from kar_checks.cluster.ownership import Workspace
-from kar_checks.cluster.target import Target
+from kar_checks.kit.networks.stage import Stage
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Finding
 
 HERE = Path(__file__).parent

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from kar_checks import words
 from kar_checks.model import Outcome
-from kar_checks.report import text, words
+from kar_checks.report import text
 from kar_checks.view import ConsoleView
 from tests.unit.report import samples
 

@@ -13,12 +13,12 @@ import pytest
 from kar_checks import profile
 from kar_checks.checks.resize import kernel, plans
 from kar_checks.checks.resize.subject import Subject
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import Trial
 from tests.unit.apiserver import ApiServer
 from tests.unit.resize import cases as c
 

@@ -8,19 +8,6 @@ from typing import Any
 import pytest
 
 from kar_checks import profile
-from kar_checks.checks.ingress.records import (
-    Condition,
-    GatewaySeen,
-    Parent,
-    Sample,
-    Settled,
-    Surroundings,
-    Tally,
-)
-from kar_checks.checks.ingress.records import (
-    Failure as Bad,
-)
-from kar_checks.checks.ingress.steady import Steady, Watch
 from kar_checks.checks.routing.checks import TOPIC
 from kar_checks.checks.routing.judge import judge
 from kar_checks.checks.routing.observation import (
@@ -34,6 +21,19 @@ from kar_checks.checks.routing.observation import (
     Status,
     Unready,
 )
+from kar_checks.kit.http_testbed.records import (
+    Condition,
+    GatewaySeen,
+    Parent,
+    Sample,
+    Settled,
+    Surroundings,
+    Tally,
+)
+from kar_checks.kit.http_testbed.records import (
+    Failure as Bad,
+)
+from kar_checks.kit.http_testbed.steady import Steady, Watch
 from kar_checks.model import Evidence, Fault, Finding, Mutation, Reason, Record
 
 CHECKS = [one.id for one in TOPIC.checks]

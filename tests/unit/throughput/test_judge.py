@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from kar_checks import profile
-from kar_checks.checks.networking.attach import Interface
 from kar_checks.checks.throughput.checks import TOPIC
 from kar_checks.checks.throughput.judge import judge
 from kar_checks.checks.throughput.observation import Cell, LatencyRun, NetworkSeen, Unmeasured
+from kar_checks.kit.networks.attach import Interface
 from kar_checks.model import Fault, Finding, OtherRun, Outcome, Reason
 from tests.unit.throughput.samples import (
     FORWARD,

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from kar_checks.checks.networking.attach import Addresses
-from kar_checks.checks.networking.multus import AttachedNetwork
-from kar_checks.checks.networking.observation import Attempt, Held, Measured
-from kar_checks.checks.networking.offer import Published
 from kar_checks.checks.throughput import trial
 from kar_checks.checks.throughput.observation import Unmeasured
 from kar_checks.checks.throughput.trial import Ground
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.networks.attach import Addresses
+from kar_checks.kit.networks.multus import AttachedNetwork
+from kar_checks.kit.networks.offer import Published
+from kar_checks.kit.networks.records import Attempt, Held, Measured
 from kar_checks.model import Fault, Reason
 
 NOBODY: Any = None

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from kar_checks.checks.gang.observation import Disturbance, Refusal
 from kar_checks.checks.gang.watching import wait_for
-from kar_checks.checks.pulse import Pulse
 from kar_checks.cluster import pods
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.follow import LISTED, Follower
 from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.pulse import Pulse
 
 GROUP = "kueue.x-k8s.io"
 VERSIONS = ("v1beta2", "v1beta1")

@@ -23,11 +23,11 @@ from kar_checks.checks.gang.placement import SCENARIOS, SIZE, Script, scripts
 from kar_checks.checks.gang.pods import Shape, pod
 from kar_checks.checks.gang.stage import HALF, Place, ProblemError
 from kar_checks.checks.gang.watching import GANG_LABEL
-from kar_checks.checks.pulse import NOWHERE, Pulse, Pulses
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.facts import Facts
+from kar_checks.kit.pulse import NOWHERE, Pulse, Pulses
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Reason, Record
 
 JOBS: dict[str, tuple[str, ...]] = {"fits": ("gang",), "contest": ("other",)}

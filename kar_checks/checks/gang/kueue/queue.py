@@ -13,14 +13,14 @@ from kar_checks.checks.gang.kueue.api import Api, Workloads, most, queued, waits
 from kar_checks.checks.gang.observation import Disturbance, Problem
 from kar_checks.checks.gang.pods import Shape, filler
 from kar_checks.checks.gang.stage import ProblemError, Room
-from kar_checks.checks.pulse import NOWHERE
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.follow import Follower
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.quantity import millicores
+from kar_checks.kit.pulse import NOWHERE
+from kar_checks.kit.trial import Trial
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Reason
 

@@ -12,11 +12,11 @@ from kar_checks.checks.gang.observation import Arena, Disturbance, Problem, Refu
 from kar_checks.checks.gang.pods import DEFAULT_SCHEDULER, JOB_RANK_LABEL
 from kar_checks.checks.gang.stage import Place, ProblemError, Stage, size_changed
 from kar_checks.checks.gang.watching import OwnPods
-from kar_checks.checks.pulse import NOWHERE, PlainPods, Pulses
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.facts import Facts
+from kar_checks.kit.pulse import NOWHERE, PlainPods, Pulses
+from kar_checks.kit.trial import Trial
 from kar_checks.kit.words import Reasons
 
 verdict = Reasons(__package__)

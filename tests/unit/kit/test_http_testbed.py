@@ -6,8 +6,8 @@ import pytest
 from scipy.stats import binomtest
 
 from kar_checks import profile
-from kar_checks.checks.ingress.figures import shares
-from kar_checks.checks.ingress.records import (
+from kar_checks.kit.http_testbed.figures import shares
+from kar_checks.kit.http_testbed.records import (
     Sample,
     Tally,
     failures,

@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
-from kar_checks.checks.networking.dra import (
+from kar_checks.cluster import capacity, pods, quantity
+from kar_checks.cluster.client import Object
+from kar_checks.cluster.target import RUN_LABEL, Target
+from kar_checks.kit.networks.dra import (
     Key,
     complete_slices,
     devices_of_nodes,
     key_of,
     reaches,
 )
-from kar_checks.checks.networking.multus import NETWORKS, status_of
-from kar_checks.checks.networking.observation import Held
-from kar_checks.cluster import capacity, pods, quantity
-from kar_checks.cluster.client import Object
-from kar_checks.cluster.target import RUN_LABEL, Target
+from kar_checks.kit.networks.multus import NETWORKS, status_of
+from kar_checks.kit.networks.records import Held
 
 _KEEPS_OFF = ("NoSchedule", "NoExecute")
 _NOTHING = Decimal(0)

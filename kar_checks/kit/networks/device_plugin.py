@@ -6,10 +6,10 @@ import copy
 import re
 from collections.abc import Iterable
 
-from kar_checks.checks.networking.attach import Interface, Joined, Mechanism
-from kar_checks.checks.networking.multus import ask_for
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
+from kar_checks.kit.networks.attach import Interface, Joined, Mechanism
+from kar_checks.kit.networks.multus import ask_for
+from kar_checks.kit.trial import Trial
 
 _ALWAYS = re.compile(
     r"^rdma/|^networking\.gke\.io\.networks/|^macvtap\.network\.kubevirt\.io/", re.I

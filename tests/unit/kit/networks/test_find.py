@@ -7,9 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from kar_checks.checks.networking.attach import Addresses, PodNetwork, choose_addresses
-from kar_checks.checks.networking.device_plugin import DevicePluginNetwork
-from kar_checks.checks.networking.dra import (
+from kar_checks.checks.throughput import trial as throughput
+from kar_checks.checks.throughput.observation import Unmeasured
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.networks.attach import Addresses, PodNetwork, choose_addresses
+from kar_checks.kit.networks.device_plugin import DevicePluginNetwork
+from kar_checks.kit.networks.dra import (
     DraNetwork,
     class_for,
     complete_slices,
@@ -17,13 +20,10 @@ from kar_checks.checks.networking.dra import (
     interface_of,
     network_drivers,
 )
-from kar_checks.checks.networking.find import choose
-from kar_checks.checks.networking.multus import AttachedNetwork, wants_addresses
-from kar_checks.checks.networking.multus import interface_of as attached_interface
-from kar_checks.checks.networking.offer import Published
-from kar_checks.checks.throughput import trial as throughput
-from kar_checks.checks.throughput.observation import Unmeasured
-from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.networks.find import choose
+from kar_checks.kit.networks.multus import AttachedNetwork, wants_addresses
+from kar_checks.kit.networks.multus import interface_of as attached_interface
+from kar_checks.kit.networks.offer import Published
 
 RECORDED = Path(__file__).parent / "recorded"
 NONE = Addresses(None)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from kar_checks.checks.ingress.records import (
+from kar_checks.cluster.pods import opt_out, relevant
+from kar_checks.kit.http_testbed.records import (
     GatewaySeen,
     Parent,
     Sample,
@@ -15,7 +16,6 @@ from kar_checks.checks.ingress.records import (
     Tally,
     told,
 )
-from kar_checks.cluster.pods import opt_out, relevant
 from kar_checks.kit.judging import Case, Judge, Question, Rule, S, V, error, not_recorded
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons

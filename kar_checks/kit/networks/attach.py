@@ -11,9 +11,9 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Record
 
 Mechanism = Literal["pod", "dra", "multus", "device_plugin", "gke"]

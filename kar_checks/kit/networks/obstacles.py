@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from kar_checks.checks.networking.observation import Attempt, Elsewhere, Measured
 from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.networks.records import Attempt, Elsewhere, Measured
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact

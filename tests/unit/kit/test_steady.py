@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kar_checks import profile
-from kar_checks.checks.ingress.records import Settled
-from kar_checks.checks.ingress.steady import (
+from kar_checks.kit.http_testbed.records import Settled
+from kar_checks.kit.http_testbed.steady import (
     Steady,
     Watch,
     episodes,

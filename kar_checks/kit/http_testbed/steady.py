@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from kar_checks.checks.ingress.records import Failure, Settled
+from kar_checks.kit.http_testbed.records import Failure, Settled
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact, Figure, Record, Series

@@ -7,12 +7,12 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from kar_checks.checks.networking.attach import Addresses, Interface, Joined, Mechanism, bare
-from kar_checks.checks.networking.sound import expressions, why_not_class
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.networks.attach import Addresses, Interface, Joined, Mechanism, bare
+from kar_checks.kit.networks.sound import expressions, why_not_class
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Reason
 
 Attributes = dict[str, Any]
@@ -65,7 +65,7 @@ class DraNetwork:
             return
         name = f"kar-{trial.workspace.run_id}-{self.driver.replace('.', '-')}"
         if not any(one.name == name for one in trial.workspace.made):
-            body = manifest("networking/deviceclass.yaml.j2", name=name, driver=self.driver)
+            body = manifest("networks/deviceclass.yaml.j2", name=name, driver=self.driver)
             trial.workspace.create(kinds.DEVICE_CLASS, body)
         self.device_class = name
 
@@ -83,7 +83,7 @@ class DraNetwork:
         kept = _own_addresses(device) if address else []
         usable = _selector(device if kept else {}) if self.has_interface else _RDMA_ONLY
         claim = manifest(
-            "networking/claim.yaml.j2",
+            "networks/claim.yaml.j2",
             name=name,
             request=_REQUEST,
             device_class=self.device_class,

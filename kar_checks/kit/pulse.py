@@ -16,13 +16,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, kueue, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.follow import LISTED, Follower
 from kar_checks.cluster.target import RUN_LABEL, Target
 from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact, Reason, Record

@@ -12,10 +12,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from kar_checks.checks.networking.attach import Interface, Joined, Mechanism
-from kar_checks.checks.networking.multus import ask_for
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
+from kar_checks.kit.networks.attach import Interface, Joined, Mechanism
+from kar_checks.kit.networks.multus import ask_for
+from kar_checks.kit.trial import Trial
 
 PREFIX = "networking.gke.io.networks/"
 ADDRESSES = ".IP"

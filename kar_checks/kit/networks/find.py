@@ -5,29 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kar_checks.checks.networking import gke, inventory, sound
-from kar_checks.checks.networking.attach import Addresses, Network, choose_addresses
-from kar_checks.checks.networking.device_plugin import (
-    DevicePluginNetwork,
-    extended_resources,
-    network_resources,
-)
-from kar_checks.checks.networking.dra import (
-    DraNetwork,
-    class_for,
-    complete_slices,
-    network_drivers,
-)
-from kar_checks.checks.networking.multus import AttachedNetwork
-from kar_checks.checks.networking.observation import Measured
-from kar_checks.checks.networking.obstacles import unavailable
-from kar_checks.checks.networking.offer import Published, devices_left, offer
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import why_unusable
 from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.networks import gke, inventory, sound
+from kar_checks.kit.networks.attach import Addresses, Network, choose_addresses
+from kar_checks.kit.networks.device_plugin import (
+    DevicePluginNetwork,
+    extended_resources,
+    network_resources,
+)
+from kar_checks.kit.networks.dra import (
+    DraNetwork,
+    class_for,
+    complete_slices,
+    network_drivers,
+)
+from kar_checks.kit.networks.multus import AttachedNetwork
+from kar_checks.kit.networks.obstacles import unavailable
+from kar_checks.kit.networks.offer import Published, devices_left, offer
+from kar_checks.kit.networks.records import Measured
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Outcome, Reason
 
 NONE = "none"

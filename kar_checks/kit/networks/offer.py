@@ -9,16 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kar_checks.checks.networking import inventory
-from kar_checks.checks.networking.attach import Network
-from kar_checks.checks.networking.device_plugin import DevicePluginNetwork
-from kar_checks.checks.networking.dra import DraNetwork, devices_of_nodes, unfinished_pools
-from kar_checks.checks.networking.gke import GkeNetwork
-from kar_checks.checks.networking.multus import AttachedNetwork
-from kar_checks.checks.networking.observation import Elsewhere, Held, Measured
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.facts import taint_text
 from kar_checks.cluster.target import Target
+from kar_checks.kit.networks import inventory
+from kar_checks.kit.networks.attach import Network
+from kar_checks.kit.networks.device_plugin import DevicePluginNetwork
+from kar_checks.kit.networks.dra import DraNetwork, devices_of_nodes, unfinished_pools
+from kar_checks.kit.networks.gke import GkeNetwork
+from kar_checks.kit.networks.multus import AttachedNetwork
+from kar_checks.kit.networks.records import Elsewhere, Held, Measured
 
 _KEEPS_OFF = ("NoSchedule", "NoExecute")
 

@@ -6,10 +6,10 @@ import copy
 import json
 from typing import Any, cast
 
-from kar_checks.checks.networking.attach import Addresses, Interface, Joined, Mechanism, bare
-from kar_checks.checks.networking.sound import configuration
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
+from kar_checks.kit.networks.attach import Addresses, Interface, Joined, Mechanism, bare
+from kar_checks.kit.networks.sound import configuration
+from kar_checks.kit.trial import Trial
 
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 STATUS = ("k8s.v1.cni.cncf.io/network-status", "k8s.v1.cni.cncf.io/networks-status")

@@ -5,17 +5,19 @@ from typing import Any
 
 import pytest
 
-from kar_checks.checks.networking.attach import choose_addresses
-from kar_checks.checks.networking.device_plugin import DevicePluginNetwork, is_network
-from kar_checks.checks.networking.dra import DraNetwork, class_for
-from kar_checks.checks.networking.find import choose, sift_classes
-from kar_checks.checks.networking.gke import GkeNetwork, described
-from kar_checks.checks.networking.inventory import foreign, with_rules
-from kar_checks.checks.networking.multus import AttachedNetwork
-from kar_checks.checks.networking.observation import Measured
-from kar_checks.checks.networking.obstacles import unavailable
-from kar_checks.checks.networking.offer import Published, offer
-from kar_checks.checks.networking.sound import (
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.target import RUN_LABEL, Target, Toleration
+from kar_checks.kit.networks.attach import choose_addresses
+from kar_checks.kit.networks.device_plugin import DevicePluginNetwork, is_network
+from kar_checks.kit.networks.dra import DraNetwork, class_for
+from kar_checks.kit.networks.find import choose, sift_classes
+from kar_checks.kit.networks.gke import GkeNetwork, described
+from kar_checks.kit.networks.inventory import foreign, with_rules
+from kar_checks.kit.networks.multus import AttachedNetwork
+from kar_checks.kit.networks.obstacles import unavailable
+from kar_checks.kit.networks.offer import Published, offer
+from kar_checks.kit.networks.records import Measured
+from kar_checks.kit.networks.sound import (
     not_cel,
     sift,
     unpublished,
@@ -23,8 +25,6 @@ from kar_checks.checks.networking.sound import (
     why_not_definition,
     why_not_slice,
 )
-from kar_checks.cluster.errors import HarnessError
-from kar_checks.cluster.target import RUN_LABEL, Target, Toleration
 from kar_checks.model import Outcome
 
 ADDRESSES = choose_addresses("198.18.4.0/22", "any")

@@ -11,7 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from kar_checks import paths
-from kar_checks.checks.ingress.records import (
+from kar_checks.cluster import kinds, pods, policies, wait
+from kar_checks.cluster.client import MERGE, Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.kinds import Kind
+from kar_checks.cluster.target import Target
+from kar_checks.kit.http_testbed.records import (
     Condition,
     GatewaySeen,
     Parent,
@@ -22,13 +27,8 @@ from kar_checks.checks.ingress.records import (
     tallied,
     unwanted,
 )
-from kar_checks.checks.ingress.steady import Watch, watch
-from kar_checks.checks.trial import Trial, manifest
-from kar_checks.cluster import kinds, pods, policies, wait
-from kar_checks.cluster.client import MERGE, Object
-from kar_checks.cluster.errors import HarnessError
-from kar_checks.cluster.kinds import Kind
-from kar_checks.cluster.target import Target
+from kar_checks.kit.http_testbed.steady import Watch, watch
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Reason
 from kar_checks.profile import names
 
@@ -55,19 +55,19 @@ def server_pod(name: str, labels: Mapping[str, str], image: str) -> Object:
     probe = f"kar-probe-{_SERVER.replace('_', '-')}"
     labels = {"kar-checks.dev/server": name, **labels}
     return manifest(
-        "ingress/server.yaml.j2", name=name, labels=labels, image=image, port=PORT, probe=probe
+        "http_testbed/server.yaml.j2", name=name, labels=labels, image=image, port=PORT, probe=probe
     )
 
 
 def client_pod(name: str, image: str) -> Object:
     """Return the pod from which requests are sent."""
     probe = f"kar-probe-{_CLIENT.replace('_', '-')}"
-    return manifest("ingress/client.yaml.j2", name=name, image=image, probe=probe)
+    return manifest("http_testbed/client.yaml.j2", name=name, image=image, probe=probe)
 
 
 def service(name: str, selector: Mapping[str, str]) -> Object:
     """Return a Service before servers."""
-    return manifest("ingress/service.yaml.j2", name=name, selector=dict(selector), port=PORT)
+    return manifest("http_testbed/service.yaml.j2", name=name, selector=dict(selector), port=PORT)
 
 
 def manifests(target: Target, topic: str) -> list[tuple[Kind, Object]]:
@@ -152,7 +152,8 @@ class Site:
         """Create a Gateway of a class; returns its name."""
         name = f"{self.topic}-{class_name}"[:60].rstrip("-.").replace(".", "-")
         self.trial.workspace.create(
-            kinds.GATEWAY, manifest("ingress/gateway.yaml.j2", name=name, class_name=class_name)
+            kinds.GATEWAY,
+            manifest("http_testbed/gateway.yaml.j2", name=name, class_name=class_name),
         )
         return name
 
@@ -162,7 +163,11 @@ class Site:
         self.trial.workspace.create(
             kinds.HTTP_ROUTE,
             manifest(
-                "ingress/route.yaml.j2", name=full, gateway=gateway, host=host, rules=list(rules)
+                "http_testbed/route.yaml.j2",
+                name=full,
+                gateway=gateway,
+                host=host,
+                rules=list(rules),
             ),
         )
         return full

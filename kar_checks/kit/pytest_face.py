@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kar_checks.checks.registry import Topic
+from kar_checks.kit.topic import Topic
 from kar_checks.model import Observation
 
 Measure = Callable[[str], Observation]

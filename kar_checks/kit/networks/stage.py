@@ -8,11 +8,15 @@ import time
 from contextlib import suppress
 from typing import Any, cast
 
-from kar_checks.checks.networking.attach import Interface, Joined, Network, bare
-from kar_checks.checks.networking.dra import allocated, attributes, claim_name, complete_slices
-from kar_checks.checks.networking.gke import GkeNetwork
-from kar_checks.checks.networking.multus import AttachedNetwork, status_of
-from kar_checks.checks.networking.observation import (
+from kar_checks.cluster import kinds, pods
+from kar_checks.cluster.client import Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.networks.attach import Interface, Joined, Network, bare
+from kar_checks.kit.networks.dra import allocated, attributes, claim_name, complete_slices
+from kar_checks.kit.networks.gke import GkeNetwork
+from kar_checks.kit.networks.multus import AttachedNetwork, status_of
+from kar_checks.kit.networks.records import (
     Attempt,
     Control,
     Device,
@@ -25,12 +29,8 @@ from kar_checks.checks.networking.observation import (
     Transfer,
     Verbs,
 )
-from kar_checks.checks.pulse import Watched
-from kar_checks.checks.trial import MOST_OUTPUT, Trial, manifest
-from kar_checks.cluster import kinds, pods
-from kar_checks.cluster.client import Object
-from kar_checks.cluster.errors import HarnessError
-from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.pulse import Watched
+from kar_checks.kit.trial import MOST_OUTPUT, Trial, manifest
 from kar_checks.model import Reason
 
 PORT = 7054
@@ -53,7 +53,7 @@ def pod(
 ) -> Object:
     """Return a probe pod; without a ``hostname`` it avoids nodes with others of its role."""
     return manifest(
-        "networking/pod.yaml.j2",
+        "networks/pod.yaml.j2",
         name=name,
         role=role,
         group=group,
