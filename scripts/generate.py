@@ -83,7 +83,12 @@ def catalogue() -> str:
     return "\n".join(out) + "\n"
 
 
-SHARED_WORDS = {"Reasons of every topic": "kar_checks.kit"}
+SHARED_WORDS = {
+    "Reasons of Kueue": "kar_checks.checks.gang.kueue",
+    "Reasons of topics that send traffic through a gateway": "kar_checks.checks.ingress",
+    "Reasons of topics that watch for a while": "kar_checks.checks",
+    "Reasons of every topic": "kar_checks.kit",
+}
 """Packages whose verdicts several topics give, by the title of their list."""
 
 

@@ -72,7 +72,7 @@ def _silent(_case: Any) -> None:
     return None
 
 
-def _no_facts(_case: Any) -> list[Fact]:
+def _no_facts(_of: Any) -> list[Fact]:
     return []
 
 
@@ -98,6 +98,8 @@ class Judge(Generic[S, V]):
     control_failed: Question[S, V] = _silent
     revise: Callable[[Case[S, V], Ruling], Ruling] = _as_it_is
     """Takes back a verdict of the rule that something else explains."""
+    about: Callable[[S], list[Fact]] = _no_facts
+    """Facts of the whole run, which every finding has, also of what could not be measured."""
     context: Callable[[Case[S, V]], list[Fact]] = _no_facts
     """Facts before those of the verdict."""
     remarks: Callable[[Case[S, V]], list[Fact]] = _no_facts
@@ -107,18 +109,19 @@ class Judge(Generic[S, V]):
         """Judge one check."""
         run = cast("S", seen)
         evidence = self.evidence(run, profile)
+        about = self.about(run)
         found: list[Finding] = []
         for name, one in self.variants(run, profile).items():
             if isinstance(one, Fault):
-                ruling, before, after = error(one), [], []
+                ruling, before, after = error(one), list[Fact](), list[Fact]()
             else:
                 case = Case(check, run, name, one, profile)
                 ruling = self._decide(case)
                 before, after = self.context(case), self.remarks(case)
-            facts = [*before, *ruling.facts, *after]
+            facts = [*about, *before, *ruling.facts, *after]
             found.append(ruling.finding(check, facts, evidence, run.trial, variant=name))
         for name, ruling in self.missing(run).items():
-            facts = list(ruling.facts)
+            facts = [*about, *ruling.facts]
             found.append(ruling.finding(check, facts, evidence, run.trial, variant=name))
         return found
 

@@ -58,7 +58,7 @@ def test_the_schema_would_show_a_field_that_nobody_declared() -> None:
 
 
 SABOTAGES = generate.sabotages()
-SHARED = ("kar_checks.kit", "kar_checks.checks", "kar_checks.checks.ingress")
+SHARED = tuple(generate.SHARED_WORDS.values())
 
 
 def test_every_check_has_a_sabotage_that_must_fail() -> None:
@@ -75,6 +75,11 @@ def test_every_sabotage_names_a_check_and_an_outcome() -> None:
         assert set(one) - {"variant", "guard", "names"} == needed
         assert one["check"] in known
         assert one["outcome"] in list(Outcome)
+
+
+def test_every_list_of_reasons_is_in_the_catalogue() -> None:
+    topics_words = {topic.judge.rpartition(".")[0] for topic, _ in all_checks()}
+    assert set(packages()) == topics_words | set(SHARED)
 
 
 def test_what_is_broken_is_named_in_the_words_of_each_sabotage() -> None:

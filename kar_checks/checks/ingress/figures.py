@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kar_checks.checks.ingress.statistics import interval
+from kar_checks.kit.stats import interval
 from kar_checks.model import Share
 
 

@@ -32,7 +32,7 @@ class Condition(Record):
 
 
 class Parent(Record):
-    """What one controller says about a route or a pool under one Gateway."""
+    """What one controller reports about a route or a pool under one Gateway."""
 
     controller: str
     gateway: str
@@ -51,7 +51,7 @@ class GatewaySeen(Record):
     conditions: list[Condition]
     attached_routes: int
     seconds: float
-    """From creation until it was programmed, or until nobody waited any longer."""
+    """From creation until it was programmed, or until the wait ended."""
 
     def condition(self, kind: str) -> Condition | None:
         """Return a condition by its type."""
@@ -68,7 +68,7 @@ class Tally(Record):
     """How many answers were alike."""
 
     status: int
-    """0: no answer; ``error`` says why."""
+    """0: no answer; ``error`` has the cause."""
     pod: str = ""
     revision: str = ""
     fresh: bool = False
@@ -83,7 +83,7 @@ class Failure(Record):
     at: float
     """Seconds after the beginning of the measurement that it belongs to."""
     status: int
-    """0: no answer; ``error`` says why."""
+    """0: no answer; ``error`` has the cause."""
     pod: str = ""
     error: str = ""
 
@@ -141,7 +141,7 @@ class Sample(Record):
     def agrees(self) -> bool:
         """Whether each server counted as many requests as answers bear its name.
 
-        Repeats of one request at one server are another question, where they can be told.
+        Repeats of one request at one server are another question, where they can be counted.
         """
         named = Counter[str]()
         for one in self.tallies:
@@ -185,7 +185,7 @@ def told(tallies: Iterable[Tally]) -> str:
         who = f"{one.status} from {one.pod}" if one.pod else f"{one.status} from no backend of ours"
         who += f" ({one.error})" if one.status and one.error else ""
         parts[who if one.status else f"no answer ({one.error})"] += one.count
-    return ", ".join(f"{count} times {who}" for who, count in parts.most_common(5)) or "nothing"
+    return ", ".join(f"{count} x {who}" for who, count in parts.most_common(5)) or "nothing"
 
 
 class Surroundings(Record):

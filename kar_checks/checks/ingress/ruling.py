@@ -1,12 +1,14 @@
-"""What all verdicts on traffic ask first."""
+"""What all verdicts on traffic through a Gateway ask first. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 from kar_checks.checks.ingress.records import (
     GatewaySeen,
+    Parent,
     Sample,
     Settled,
     Surroundings,
@@ -14,43 +16,84 @@ from kar_checks.checks.ingress.records import (
     told,
 )
 from kar_checks.cluster.pods import opt_out, relevant
-from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.judging import Case, Judge, Question, Rule, S, V, error, not_recorded
 from kar_checks.kit.verdict import Ruling
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact, Fault, Mutation, Outcome, Reason
-from kar_checks.profile import names
+from kar_checks.profile import Profile, names
 
-ROUTES_ELSEWHERE = (
-    "look at the controller's log and at the route's status; where the address is not reachable "
-    "from pods, send from outside with --set gateway.client=outside"
-)
-INSTALL_POOLS = (
-    "install the Gateway API Inference Extension and a gateway that knows InferencePools"
-)
+verdict = Reasons(__package__)
 
 
-def passed(reason: str, summary: str, change: str, facts: list[Fact]) -> Ruling:
-    """Return a pass with what would have changed it."""
-    return Ruling(Outcome.PASS, reason, summary, would_change=change, facts=facts)
+def traffic_judge(
+    rules: Mapping[str, Rule[S, V]],
+    *,
+    accepted: Callable[[V], bool],
+    stopped: Question[S, V],
+    missing: Callable[[S], Mapping[str, Ruling]],
+    waits: Callable[[Case[S, V]], list[Fact]],
+    context: Callable[[Case[S, V]], list[Fact]] = lambda _: [],
+) -> Judge[S, V]:
+    """Return the judge of a topic whose variants are GatewayClasses.
+
+    Args:
+        rules: By check; one without parts reads only what controllers report, and no traffic.
+        accepted: Whether a controller accepts the class.
+        stopped: Why nothing of the class could be measured.
+        missing: Verdicts on classes that do not exist.
+        waits: How long it took until answers were steady.
+        context: Facts beside the controller.
+    """
+
+    def changed(case: Case[Any, Any]) -> Ruling | None:
+        return mutated(case.run.mutations) if rules[case.check].parts else None
+
+    def unusable(case: Case[Any, Any]) -> Ruling | None:
+        parts = rules[case.check].parts
+        if not parts:
+            return None
+        if not accepted(case.seen):
+            return verdict("class_not_accepted", name=case.variant)
+        if why := stopped(case):
+            return changed(case) or hindered(why, case.run.around)
+        found = getattr(case.seen, parts[0])
+        return hindered(error(found), case.run.around) if isinstance(found, Fault) else None
+
+    def classes(run: Any, _profile: Profile) -> dict[str, V | Fault]:
+        return {name: one for name, one in run.classes.items() if not isinstance(one, Fault)}
+
+    def others(run: Any) -> dict[str, Ruling]:
+        faults = {name: one for name, one in run.classes.items() if isinstance(one, Fault)}
+        return {
+            **{name: hindered(error(one), run.around) for name, one in faults.items()},
+            **missing(run),
+        }
+
+    def facts(case: Case[Any, Any]) -> list[Fact]:
+        name = case.seen.controller
+        return [Fact(name="controller", value=name, source="spec.controllerName"), *context(case)]
+
+    return Judge(
+        rules=rules,
+        variants=classes,
+        missing=others,
+        unusable=unusable,
+        mutated=changed,
+        revise=lambda case, ruling: hindered(ruling, getattr(case.run, "around", None)),
+        context=facts,
+        remarks=waits,
+    )
 
 
-def failed(reason: str, summary: str, change: str = "", facts: list[Fact] | None = None) -> Ruling:
-    """Return a fail with what would have changed it."""
-    return Ruling(Outcome.FAIL, reason, summary, would_change=change, facts=facts or [])
+def part(name: str, ask: Callable[[Any, Case[S, V]], Ruling]) -> Rule[S, V]:
+    """Return a rule on one part of what was observed, after its answers were steady, if ever."""
 
+    def rule(case: Case[S, V]) -> Ruling:
+        found = getattr(case.seen, name)
+        settled = getattr(found, "settled", None)
+        return (unsettled(settled) if settled else None) or ask(found, case)
 
-def undecided(
-    reason: str, summary: str, advice: str = "", facts: list[Fact] | None = None
-) -> Ruling:
-    """Return an inconclusive."""
-    return Ruling(Outcome.INCONCLUSIVE, reason, summary, advice, facts=facts or [])
-
-
-def error(fault: Fault) -> Ruling:
-    """Return the error of a fault."""
-    return Ruling(Outcome.ERROR, fault.reason.value, fault.message, fault.help)
-
-
-NOT_MEASURED = Ruling(Outcome.NOT_RUN, "not_measured", "the trial was not asked to measure this")
+    return Rule((name,), rule)
 
 
 _ELSEWHERE = re.compile(
@@ -66,102 +109,93 @@ def _elsewhere(one: Mutation) -> bool:
 
 
 def mutated(found: list[Mutation]) -> Ruling | None:
-    """Admission changed objects of ours: then it was something else that was measured.
+    """Admission changed objects of ours, so something else was measured.
 
-    The same image from another registry is the same program, and where it runs is all the same.
+    The same image from another registry is the same program, and where it runs does not matter.
     """
     changed = [one for one in relevant(found) if not _elsewhere(one)]
     if not changed:
         return None
-    text = "; ".join(
+    changes = "; ".join(
         f"{one.object}: {one.field} {one.sent!r} → {one.stored!r}" for one in changed[:3]
     )
-    return undecided(
-        "mutated", f"the cluster changed objects of ours on their way in: {text}", opt_out(changed)
-    )
+    return verdict("mutated", changes=changes, opt_out=opt_out(changed))
 
 
-def missing_classes(wanted: str, found: Collection[str], advice: str) -> dict[str, Ruling]:
-    """Return a verdict for each class that the user named and that is not there.
+def missing_classes(wanted: str, found: Collection[str], what: str) -> dict[str, Ruling]:
+    """Return a verdict for each class that the user named and that does not exist.
 
-    Where nobody named one and there is none, it stands under the empty name.
+    Where nobody named one and none exists, it has the empty name; then ``what`` is to be installed.
     """
     named = names(wanted)
     if not named and not found:
-        return {"": undecided("no_gateway_class", "there is no GatewayClass", advice)}
+        return {"": verdict("no_gateway_class", what=what)}
     return {
-        name: undecided("no_gateway_class", f"there is no GatewayClass {name}", advice)
-        for name in named
-        if name not in found
+        name: verdict("no_gateway_class.named", name=name) for name in named if name not in found
     }
 
 
 def missing_pools(served: bool, wanted: str, found: Collection[str]) -> dict[str, Ruling]:
-    """Return the same for what is asked of InferencePools, which may not be served at all."""
+    """Return the same for checks on InferencePools, which may not be served at all."""
     if not served:
-        said = "Gateways and InferencePools (inference.networking.k8s.io/v1) are not both served"
-        return {"": undecided("no_inference_pool_api", said, INSTALL_POOLS)}
-    return missing_classes(wanted, found, INSTALL_POOLS)
+        return {"": verdict("no_inference_pool_api")}
+    return missing_classes(wanted, found, "a gateway that supports InferencePools")
 
 
-def without_gateway(seen: GatewaySeen | None) -> Ruling | None:
+def without_gateway(gateway: GatewaySeen | None, name: str) -> Ruling | None:
     """No traffic can be judged where no Gateway is programmed."""
-    if seen is None or not seen.programmed:
-        return undecided(
-            "no_gateway", "no Gateway of this class was programmed, see gateway.programmed"
-        )
+    if gateway is None or not gateway.programmed:
+        return verdict("no_gateway", name=name)
     return None
+
+
+def ours(parents: list[Parent], controller: str) -> Parent | None:
+    """Return what the class's own controller reports."""
+    return next((one for one in parents if one.controller == controller), None)
+
+
+def conditions(what: str, parent: Parent) -> list[Fact]:
+    """Return what a controller reports as facts."""
+    source = f"status.parents of {parent.controller}"
+    return [Fact(name=what, value=str(one), source=source) for one in parent.conditions]
 
 
 _REDIRECTIONS = (301, 302, 303, 307, 308)
 
 
 def redirected(tallies: Iterable[Tally]) -> Ruling | None:
-    """Return what it means that the entry point sends clients to https instead of answering."""
+    """Return the verdict on an entry point that sends clients to https instead of answering."""
     found = [one for one in tallies if one.status in _REDIRECTIONS and not one.pod]
     if not any(one.error.startswith("to https:") or not one.error for one in found):
         return None
-    return undecided(
-        "redirected",
-        f"the entry point redirects to https before any route is looked at: {told(found)}",
-        "let plain HTTP through to the Gateway's listener, or assess a class whose entry point "
-        "does not redirect",
-    )
-
-
-def hindered(ruling: Ruling, around: Surroundings | None) -> Ruling:
-    """Return the ruling, unless a policy of the network explains that there were no answers."""
-    if around is None or ruling.outcome is Outcome.PASS:
-        return ruling
-    # What was there before did not keep the first answers of a steady client away.
-    policies = around.later if ruling.reason in _EPISODES else around.policies
-    direct = around.unreached if ruling.reason in _UNREACHED else []
-    explained = bool(direct) or (bool(policies) and ruling.reason in (*_UNANSWERED, *_EPISODES))
-    if not explained:
-        return ruling
-    keeps = (
-        f"{', '.join(policies)} in the namespace of the backends restricts who may reach them"
-        if policies
-        else "something between pods, such as a policy of the network, keeps traffic away"
-    )
-    asked = (
-        f" ({', '.join(direct)} did not answer when asked directly, without a gateway)"
-        if direct
-        else ""
-    )
-    return undecided(
-        "network_policy",
-        f"{keeps}{asked}, and so this is not decided: {ruling.summary}",
-        "let the policy leave out namespaces with the label "
-        "app.kubernetes.io/managed-by=kar-checks, or give one that admits the gateway with "
-        "--namespace",
-        ruling.facts,
-    )
+    return verdict("redirected", answers=told(found))
 
 
 _UNANSWERED = ("not_routed", "gateway_not_reached", "not_all_answered")
 _EPISODES = ("outages", "one_outage")
 _UNREACHED = (*_UNANSWERED, *_EPISODES, Reason.POD_FAILED.value)
+
+
+def hindered(ruling: Ruling, around: Surroundings | None) -> Ruling:
+    """Return the ruling, unless a policy of the network explains that nothing answered."""
+    if around is None or ruling.outcome is Outcome.PASS:
+        return ruling
+    # What existed before did not keep the first answers of a steady client away.
+    policies = around.later if ruling.reason in _EPISODES else around.policies
+    unreached = ", ".join(around.unreached if ruling.reason in _UNREACHED else [])
+    if policies and (unreached or ruling.reason in (*_UNANSWERED, *_EPISODES)):
+        return verdict(
+            "network_policy.restricted",
+            ruling.facts,
+            policies=", ".join(policies),
+            unreached=f" ({unreached} did not answer the client directly)" if unreached else "",
+            summary=ruling.summary,
+        )
+    if unreached:
+        return verdict(
+            "network_policy.unreached", ruling.facts, unreached=unreached, summary=ruling.summary
+        )
+    return ruling
 
 
 def waited(settled: Settled, change: str) -> Fact:
@@ -180,9 +214,9 @@ def waited(settled: Settled, change: str) -> Fact:
     else:
         value += "; none failed"
     return Fact(
-        name="wait for steady answers" if settled.settled else "wait in vain for steady answers",
+        name="wait for steady answers" if settled.settled else "wait for steady answers, in vain",
         value=value,
-        source="each over a new connection; only after a change of ours is there a wait",
+        source="each over a new connection; only a change of ours is followed by a wait",
     )
 
 
@@ -192,36 +226,19 @@ def old(sample: Sample) -> Ruling | None:
 
 
 def unsettled(settled: Settled) -> Ruling | None:
-    """Return what it means that answers of our backends never became steady."""
+    """Return the verdict on answers of our backends that never became steady."""
     if settled.settled:
         return None
     if ruling := redirected(settled.last):
         return ruling
-    seen = told(settled.last)
-    waited = f"within {settled.seconds:.0f} s and {settled.asked} requests"
+    answers = told(settled.last)
+    waited = {"seconds": settled.seconds, "asked": settled.asked, "answers": answers}
     if any(one.status == 200 and not one.pod for one in settled.last):
-        return failed(
-            "answered_by_another",
-            f"success is answered, but not by a backend of the route: {seen}",
-            "answers that bear the name of a backend of ours",
-        )
+        return verdict("answered_by_another", answers=answers)
     if any(one.status == 200 and one.revision for one in settled.last):
-        return failed(
-            "change_not_followed",
-            f"the data plane did not follow the changed route {waited}; the last answers: {seen}",
-            "answers that came by the changed rule",
-        )
-    if any(one.status for one in settled.last):
-        return failed(
-            "not_routed",
-            f"the route's backends did not answer steadily {waited}; the last answers: {seen}",
-            "successive answers of the route's backends",
-        )
-    return undecided(
-        "gateway_not_reached",
-        f"nobody answers the client at the Gateway's address {waited}: {seen}",
-        ROUTES_ELSEWHERE,
-    )
+        return verdict("change_not_followed", **waited)
+    answered = any(one.status for one in settled.last)
+    return verdict("not_routed" if answered else "gateway_not_reached", **waited)
 
 
 def disagreeing(sample: Sample) -> Ruling | None:
@@ -229,27 +246,22 @@ def disagreeing(sample: Sample) -> Ruling | None:
     if sample.agrees:
         return None
     named = {pod: sum(t.count for t in sample.tallies if t.pod == pod) for pod in sample.counted}
-    return undecided(
-        "identity_disagrees",
-        f"the answers name {_counts(named)}, and the backends themselves counted "
-        f"{_counts(sample.counted)}: somebody answers for another, repeats or copies requests",
-        "look for retries, mirrors or caches between the gateway and the backends",
-    )
+    return verdict("identity_disagrees", named=_counts(named), counted=_counts(sample.counted))
 
 
-def unanswered(sample: Sample) -> Ruling | None:
-    """All requests must have been answered by a backend, or shares say nothing."""
+def unanswered(sample: Sample, facts: Iterable[Fact] = ()) -> Ruling | None:
+    """A backend must have answered all requests, or shares show nothing."""
     good = sample.good()
     if good == sample.sent:
         return None
-    if ruling := redirected(sample.tallies):
-        return ruling
-    return undecided(
-        "not_all_answered",
-        f"{good} of {sample.sent} requests were answered by a backend of ours: "
-        f"{told(sample.tallies)}",
-        "look at the gateway's and the backends' logs",
+    return redirected(sample.tallies) or verdict(
+        "not_all_answered", facts, good=good, sent=sample.sent, answers=told(sample.tallies)
     )
+
+
+def miscounted(sample: Sample) -> Ruling | None:
+    """Return why the counts of a sample show nothing, if so."""
+    return unanswered(sample) or disagreeing(sample)
 
 
 def _counts(found: dict[str, int]) -> str:

@@ -94,7 +94,7 @@ class Site:
         self._client = f"{topic}-client"
         self._outside = trial.profile.text("gateway.client") == "outside"
 
-    # -- what there is ----------------------------------------------------------------------
+    # -- what exists ------------------------------------------------------------------------
 
     def start(self, servers: Mapping[str, Mapping[str, str]]) -> None:
         """Start the servers (name: labels) and the client, all at once.
@@ -177,7 +177,7 @@ class Site:
             content_type=MERGE,
         )
 
-    # -- what controllers say ---------------------------------------------------------------
+    # -- what controllers report -----------------------------------------------------------
 
     def await_gateway(self, name: str, *, seconds: float | None = None) -> GatewaySeen:
         """Wait until a Gateway is programmed and has an address, or the time for it is over."""
@@ -210,7 +210,7 @@ class Site:
     ) -> list[Parent]:
         """Return a route's or a pool's status, after waiting for a controller's conditions.
 
-        That they do not come in time is an answer, too.
+        That they do not come in time is an answer as well.
         """
 
         def said(stored: Object) -> bool:
@@ -309,7 +309,7 @@ class Site:
         headers: Mapping[str, str] | None = None,
         **more: Any,
     ) -> Sample:
-        """Send ``count`` requests, half of them over new connections, and ask the servers, too."""
+        """Send ``count`` requests, half over new connections, and read the servers' counts."""
         task = {"host": host, "path": path, "count": count, "headers": headers or {}, **more}
         return self.samples(address, [task])[0]
 
@@ -364,9 +364,9 @@ class Site:
     def states(
         self, changes: Mapping[str, Object] | None = None, tokens: Sequence[str] = ()
     ) -> dict[str, Object]:
-        """Ask every server for its counts, directly; ``changes`` are told to some of them.
+        """Ask every server for its counts, directly; ``changes`` go to some of them.
 
-        Of the ``tokens`` each tells the ids of the requests, too.
+        Of the ``tokens`` each also returns the ids of the requests.
 
         Raises:
             HarnessError: one of them does not answer.
@@ -424,9 +424,9 @@ def logical(ids: Mapping[str, int]) -> set[str]:
 
 
 def classes(trial: Trial, wanted: str = "") -> dict[str, Object]:
-    """Return GatewayClasses by name: those wanted (separated by commas), or all that there are.
+    """Return GatewayClasses by name: those wanted (separated by commas), or all that exist.
 
-    Without ``wanted`` the profile says which. One that is not there is missing in the result.
+    Without ``wanted`` the profile names them. One that does not exist is missing in the result.
     """
     wanted = wanted or trial.profile.text("gateway.class")
     found = {
@@ -436,13 +436,13 @@ def classes(trial: Trial, wanted: str = "") -> dict[str, Object]:
 
 
 def pools_served(trial: Trial) -> bool:
-    """Say whether Gateways and InferencePools are both served."""
+    """Return whether Gateways and InferencePools are both served."""
     pool, gateway = kinds.INFERENCE_POOL, kinds.GATEWAY
     return all(trial.facts.serves(one.group, one.version, one.plural) for one in (pool, gateway))
 
 
 def accepted(stored: Object) -> bool:
-    """Say whether a controller accepts a GatewayClass."""
+    """Return whether a controller accepts a GatewayClass."""
     said = conditions(stored, stored.get("status") or {})
     return any(one.type == "Accepted" and one.holds for one in said)
 

@@ -14,10 +14,12 @@ from itertools import pairwise
 from typing import Any
 
 from kar_checks.checks.ingress.records import Failure, Settled
-from kar_checks.checks.ingress.ruling import failed, passed
 from kar_checks.kit.verdict import Ruling
-from kar_checks.model import Fact, Figure, Outcome, Record, Series
+from kar_checks.kit.words import Reasons
+from kar_checks.model import Fact, Figure, Record, Series
 from kar_checks.profile import Profile
+
+verdict = Reasons(__package__)
 
 STALL_SECONDS = 0.5
 """A client that sends so much later than it wanted to was asleep, and saw nothing meanwhile."""
@@ -167,15 +169,40 @@ def _listed(found: list[str]) -> str:
 def rule(
     seen: Steady, others: Sequence[tuple[float, Failure]], profile: Profile, path: str
 ) -> Ruling:
-    """Judge what a steady client saw; ``path`` says what it asked, for the finding."""
+    """Judge what a steady client saw; ``path`` names the route that it asked, for the finding."""
     settings = {
         name: profile.number(f"gateway.steady_{name}")
         for name in ("seconds", "pause", "good", "episodes", "longest")
     }
+    most, longest = settings["episodes"], settings["longest"]
     found = episodes(seen.watches, others, pause=settings["pause"], good=settings["good"])
     origin = min((one.began for one in seen.watches), default=0.0)
     asked = sum(len(one.answers) for one in seen.watches)
     length = sum(watched(one) for one in seen.watches)
+    facts = _facts(seen, found, settings, path)
+    change = f"more than {most:.0f} outage, or one of more than {longest:g} s"
+    what = {
+        "path": path,
+        "seconds": length,
+        "outages": "; ".join(_named_episode(one, origin) for one in found[:4]),
+    }
+    if len(found) > most or any(one.seconds > longest for one in found):
+        count = f"{len(found)} {'outage' if len(found) == 1 else 'outages'}"
+        return verdict("outages", facts, count=count, most=most, longest=longest, **what)
+    if found:
+        return verdict("one_outage", facts, change=change, **what)
+    if length < settings["seconds"] * ENOUGH:
+        wanted = settings["seconds"]
+        return verdict("window_too_short", facts, seconds=length, wanted=wanted, change=change)
+    return verdict("steady", facts, asked=asked, path=path, seconds=length, change=change)
+
+
+def _facts(
+    seen: Steady, found: Sequence[Episode], settings: dict[str, float], path: str
+) -> list[Fact]:
+    asked = sum(len(one.answers) for one in seen.watches)
+    length = sum(watched(one) for one in seen.watches)
+    origin = min((one.began for one in seen.watches), default=0.0)
     times = [took for one in seen.watches for _, took, status, _, _ in one.answers if status]
     facts = [
         Fact(
@@ -184,10 +211,10 @@ def rule(
             + (f", answered in {statistics.median(times):.2f} s (median)" if times else ""),
             expected=f"200 from a backend of ours, and no pause over {settings['pause']:g} s",
             source=f"every answer with its time; {settings['good']:g} s of good answers end an "
-            "episode",
+            "outage",
         ),
         *(
-            Fact(name=f"episode {number}", value=_told(one, origin), expected="none")
+            Fact(name=f"outage {number}", value=_named_episode(one, origin), expected="none")
             for number, one in enumerate(found, 1)
         ),
     ]
@@ -200,46 +227,10 @@ def rule(
                 source="requests that it sent later than it should have",
             )
         )
-    change = (
-        f"more than {settings['episodes']:.0f} episode, or one of more than "
-        f"{settings['longest']:g} s"
-    )
-    summary = "; ".join(_told(one, origin) for one in found[:4])
-    if len(found) > settings["episodes"] or any(one.seconds > settings["longest"] for one in found):
-        return failed(
-            "outages",
-            f"{len(found)} {'episode' if len(found) == 1 else 'episodes'} of bad answers over "
-            f"{path} in {length:.0f} s: {summary}",
-            f"at most {settings['episodes']:.0f} episode of at most {settings['longest']:g} s",
-            facts,
-        )
-    if found:
-        return Ruling(
-            Outcome.INCONCLUSIVE,
-            "one_outage",
-            f"one short episode of bad answers over {path} in {length:.0f} s: {summary}",
-            "run again: whether that comes back decides; look at the gateway's log at that second",
-            change,
-            facts,
-        )
-    if length < settings["seconds"] * ENOUGH:
-        return Ruling(
-            Outcome.INCONCLUSIVE,
-            "window_too_short",
-            f"the client watched for {length:.1f} s, and {settings['seconds']:g} s were wanted",
-            "run again at a quieter time",
-            change,
-            facts,
-        )
-    return passed(
-        "steady",
-        f"all {asked} POSTs over {path} were answered well for {length:.0f} s",
-        change,
-        facts,
-    )
+    return facts
 
 
-def _told(one: Episode, origin: float) -> str:
+def _named_episode(one: Episode, origin: float) -> str:
     clock = datetime.fromtimestamp(one.start, UTC).strftime("%H:%M:%S")
     return f"from second {one.start - origin:.1f} ({clock} UTC) for {one.seconds:.1f} s: {one.what}"
 

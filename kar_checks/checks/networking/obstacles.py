@@ -1,6 +1,6 @@
 """Why a network that exists cannot be measured, though nothing shows that it is broken. Pure.
 
-Each of these is undecided, for a reason of its own that names who holds what, or where it is.
+Each of these is inconclusive, for a reason of its own that names who holds what, or where it is.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from kar_checks.checks.networking.observation import Attempt, Elsewhere, Held, Measured
-from kar_checks.checks.networking.rulings import broken, undecided
+from kar_checks.checks.networking.observation import Attempt, Elsewhere, Measured
 from kar_checks.kit.judging import not_recorded
 from kar_checks.kit.verdict import Ruling
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact
+
+verdict = Reasons(__package__)
 
 _MOST = 4
 """So many are named in a sentence; the facts have more."""
@@ -39,222 +41,173 @@ def unavailable(seen: Measured) -> Ruling | None:
     """Return why nothing could be started, if so: no usable node has something left for us."""
     if seen.free is None or seen.free:
         return None
+    name = provider(seen)
     if seen.capable and seen.held:
         return _held(seen)
     if seen.tainted:
-        named = ", ".join(f"{one} ({taint})" for one, taint in list(seen.tainted.items())[:_MOST])
-        return undecided(
+        named = [f"{device} ({taint})" for device, taint in seen.tainted.items()]
+        return verdict(
             "only_tainted_devices",
-            f"{_name(seen)}: every free device has a taint: {named}",
-            "give " + " ".join(f"--toleration {one}" for one in _unique(seen.tainted.values())),
+            name=name,
+            devices=", ".join(named[:_MOST]),
+            options=_options(seen.tainted.values()),
         )
     if seen.capable:
-        return undecided(
-            "devices_in_use",
-            f"{_name(seen)}: nothing is free on {', '.join(seen.capable[:_MOST])}: the counters "
-            "that its devices share are used up",
-            "run again when the workloads that use them have ended",
-        )
+        return verdict("devices_in_use.counters", name=name, nodes=_listed(seen.capable))
     if seen.unfinished:
-        return undecided(
-            "unfinished_pool",
-            f"{_name(seen)} is still publishing its devices: {', '.join(seen.unfinished[:_MOST])}",
-            "run again; if it stays like this, look at the driver's pods and logs",
-        )
+        return verdict("unfinished_pool", name=name, pools=_listed(seen.unfinished))
     if seen.elsewhere:
-        return _elsewhere(seen, f"{_name(seen)}: no usable node has it", "it exists on")
+        return _elsewhere(seen, f"{name}: no usable node has it", "it exists on")
     if seen.bare:
-        return undecided(
-            "no_network_interface",
-            f"{_name(seen)} publishes devices without a network interface: "
-            f"{', '.join(seen.bare[:_MOST])}",
-            "programs drive such devices themselves (DPDK, VFIO); to measure a network, bind a "
-            "device to its kernel driver on two nodes",
-        )
-    return broken(
-        "no_device",
-        f"{seen.offered} is there, and none of {len(seen.incapable)} usable nodes offers a "
-        "network device that has an interface",
-        "look at the driver's pods and logs; devices need a network interface that is up",
-    )
+        return verdict("no_network_interface.published", name=name, devices=_listed(seen.bare))
+    return verdict("no_device", name=name, offered=seen.offered, nodes=len(seen.incapable))
 
 
 def one_node(seen: Measured) -> Ruling:
     """Return why there is only one pod: only one node has something left for us."""
-    more = ""
-    if seen.elsewhere:
-        named = ", ".join(one.node for one in seen.elsewhere[:_MOST])
-        more = f"; pods of ours may not use further nodes that offer it: {named}"
     if len(seen.capable) > 1 and seen.held:
         return _held(seen)
-    return undecided(
-        "one_capable_node",
-        f"{len(seen.capable)} usable node offers the network, and two are needed{more}",
-        _advice(seen.elsewhere),
-        facts=facts(seen),
+    found = facts(seen)
+    if not seen.elsewhere:
+        return verdict("one_capable_node", found, count=len(seen.capable))
+    options = _options_for(seen.elsewhere)
+    return verdict(
+        "one_capable_node.tainted" if options else "one_capable_node.unusable",
+        found,
+        count=len(seen.capable),
+        nodes=", ".join(other.node for other in seen.elsewhere[:_MOST]),
+        options=options,
     )
 
 
-def unallocated(seen: Measured, told: Attempt) -> Ruling | None:
+def unallocated(seen: Measured, tried: Attempt) -> Ruling | None:
     """Return why no pod got a device, if nothing shows that one was to be had."""
-    if found := _BROKEN_CLASS.search(told.scheduler):
-        return undecided(
-            "broken_device_class",
-            f"{told.pod} got no node, since the selector of DeviceClass {found[1]} fails: "
-            f"{found[2][:200]}",
-            f"correct or delete DeviceClass {found[1]}; without it the suite makes one of its own",
+    if found := _BROKEN_CLASS.search(tried.scheduler):
+        return verdict(
+            "broken_device_class", pod=tried.pod, device_class=found[1], why=found[2][:200]
         )
     if seen.free is None:
         return not_recorded("who held the network's devices")
     if seen.held is None:
-        return undecided(
-            "holders_not_seen",
-            f"{told.pod} got no node in {told.seconds:.0f} s ({told.scheduler}); whether others "
-            "hold the devices is unknown, since their claims and pods may not be listed",
-            "grant the right to list resourceclaims and pods in all namespaces (see `kar rbac`)",
+        return verdict(
+            "holders_not_seen", pod=tried.pod, seconds=tried.seconds, scheduler=tried.scheduler
         )
-    wanted = min(2, len(seen.capable))
-    if seen.held and len(seen.free) < wanted:
+    if seen.held and len(seen.free) < min(2, len(seen.capable)):
         return _held(seen)
     return None
 
 
-def unattached(seen: Measured, told: Attempt) -> Ruling | None:
+def unattached(seen: Measured, tried: Attempt) -> Ruling | None:
     """Return why a pod with a node did not get onto the network, if it is no fault of it."""
-    said = " ".join([*told.events, told.state])
+    said = " ".join([*tried.events, tried.state])
+    name = provider(seen)
     if _ISOLATED.search(said):
-        return undecided(
-            "not_for_this_namespace",
-            f"{_name(seen)} belongs to another namespace, and pods of ours may not use it: "
-            f"{_words(told, _ISOLATED)}",
-            "run in its namespace with --namespace, or add it to globalNamespaces of Multus",
-        )
+        event = _matching(tried, _ISOLATED)
+        return verdict("not_for_this_namespace.isolated", name=name, event=event)
     if _NO_ADDRESS.search(said):
-        users = _by(seen.held or [])
-        return undecided(
-            "addresses_in_use",
-            f"{_name(seen)} has no free address for {told.pod}: {_words(told, _NO_ADDRESS)}"
-            + (f"; pods that use it: {users}" if users else ""),
-            "enlarge its range, or release addresses of pods that no longer exist",
-            facts=facts(seen),
+        users = _listed([user for held in seen.held or [] for user in held.by])
+        return verdict(
+            "addresses_in_use.by" if users else "addresses_in_use",
+            facts(seen),
+            name=name,
+            pod=tried.pod,
+            event=_matching(tried, _NO_ADDRESS),
+            users=users,
         )
     if seen.steers or not _NO_LINK.search(said):
         return None
-    if seen.free is None:
-        return not_recorded("which other nodes may have the network")
-    tried = {one.node for one in seen.attempts if one.node} | {one.node for one in seen.pods}
-    mine = [one for one in seen.held or [] if one.node in tried]
-    if mine:
-        return _held(seen.model_copy(update={"held": mine}))
-    why = (
-        f"{_name(seen)}: what it needs is missing on {', '.join(sorted(tried))} "
-        f"({_words(told, _NO_LINK)})"
-    )
-    untried = [one for one in seen.free if one not in tried]
-    if untried:
-        return undecided(
-            "not_on_tried_nodes",
-            f"{why}; not tried, since nothing says which nodes have it: "
-            f"{', '.join(untried[:_MOST])}"
-            + (f" and {len(untried) - _MOST} more" if len(untried) > _MOST else ""),
-            "select nodes that have it with --node-selector, or annotate the definition with "
-            "k8s.v1.cni.cncf.io/resourceName",
-        )
-    return _elsewhere(seen, why, "not tried:") if seen.elsewhere else None
+    return _without_link(seen, _matching(tried, _NO_LINK))
 
 
 def refused(seen: Measured) -> Ruling | None:
     """Return that a policy keeps pods of our namespace from the network, if so."""
     if seen.refused is None:
         return None
-    return undecided(
-        "not_for_this_namespace",
-        f"a policy admitted a pod and refused the same pod with {_name(seen)}: "
-        f"{seen.refused.message}",
-        "run in a namespace that may use the network: --namespace",
-    )
+    message = seen.refused.message
+    return verdict("not_for_this_namespace.policy", name=provider(seen), message=message)
 
 
 def facts(seen: Measured) -> list[Fact]:
     """Return who holds what of a network, and where else it is."""
     out = [
         Fact(
-            name=f"held on {one.node}",
-            value=f"{one.what}: {_listed(one.by)}",
+            name=f"held on {held.node}",
+            value=f"{held.what}: {_listed(held.by)}",
             source="claims and pods",
         )
-        for one in (seen.held or [])[:_MOST_FACTS]
+        for held in (seen.held or [])[:_MOST_FACTS]
     ]
     out += [
-        Fact(name=f"not usable: {one.node}", value=one.why, source="the node's spec and conditions")
-        for one in seen.elsewhere[:_MOST_FACTS]
+        Fact(
+            name=f"not usable: {other.node}",
+            value=other.why,
+            source="the node's spec and conditions",
+        )
+        for other in seen.elsewhere[:_MOST_FACTS]
     ]
     return out
 
 
-def _held(seen: Measured) -> Ruling:
-    held = seen.held or []
-    named = "; ".join(f"{one.node}: {one.what} by {_listed(one.by)}" for one in held[:_MOST])
-    rest = f"; and {len(held) - _MOST} more" if len(held) > _MOST else ""
-    free = ", ".join(seen.free or []) or "no node"
-    advice = "run again when these workloads have ended"
-    if more := _advice(seen.elsewhere):
-        advice += f"; or use the tainted nodes that offer it, too: {more}"
-    return undecided(
-        "devices_in_use",
-        f"{_name(seen)}: others hold its devices, and {free} has a free one. Held on {named}{rest}",
-        advice,
-        facts=facts(seen),
-    )
-
-
-def _elsewhere(seen: Measured, why: str, where: str) -> Ruling:
-    tainted = [one for one in seen.elsewhere if one.taints]
-    if tainted:
-        return undecided(
-            "only_on_tainted_nodes",
-            f"{why}; {where} tainted nodes {_tainted(tainted)}",
-            _advice(seen.elsewhere),
-            facts=facts(seen),
-        )
-    named = ", ".join(f"{one.node} ({one.why})" for one in seen.elsewhere[:_MOST])
-    more = len(seen.elsewhere) - _MOST
-    return undecided(
-        "only_on_unusable_nodes",
-        f"{why}; {where} {named}{f' and {more} more' if more > 0 else ''}",
-        "make one of these nodes usable: uncordon it, or select it with --node-selector",
-        facts=facts(seen),
-    )
-
-
-def _name(seen: Measured) -> str:
+def provider(seen: Measured) -> str:
     """Return what offers the network, without how it is asked for."""
     return seen.offered.partition(", ")[0]
 
 
-def _tainted(nodes: Sequence[Elsewhere]) -> str:
-    named = ", ".join(f"{one.node} ({', '.join(one.taints)})" for one in nodes[:_MOST])
-    return f"{named} and {len(nodes) - _MOST} more" if len(nodes) > _MOST else named
+def _without_link(seen: Measured, event: str) -> Ruling | None:
+    """Return why what a definition needs is missing where it was tried, if that is no failure."""
+    if seen.free is None:
+        return not_recorded("which other nodes may have the network")
+    tried = {one.node for one in seen.attempts if one.node} | {pod.node for pod in seen.pods}
+    if mine := [held for held in seen.held or [] if held.node in tried]:
+        return _held(seen.model_copy(update={"held": mine}))
+    why = f"{provider(seen)}: what it needs is missing on {', '.join(sorted(tried))} ({event})"
+    if untried := [node for node in seen.free if node not in tried]:
+        return verdict("not_on_tried_nodes", why=why, nodes=_listed(untried))
+    return _elsewhere(seen, why, "not tried:") if seen.elsewhere else None
 
 
-def _advice(nodes: Sequence[Elsewhere]) -> str:
-    taints = _unique(taint for one in nodes for taint in one.taints)
-    return "give " + " ".join(f"--toleration {one}" for one in taints) if taints else ""
+def _held(seen: Measured) -> Ruling:
+    named = [f"{held.node}: {held.what} by {_listed(held.by)}" for held in seen.held or []]
+    rest = f"; and {len(named) - _MOST} more" if len(named) > _MOST else ""
+    options = _options_for(seen.elsewhere)
+    return verdict(
+        "devices_in_use.or_tainted" if options else "devices_in_use",
+        facts(seen),
+        name=provider(seen),
+        free=", ".join(seen.free or []) or "no node",
+        held="; ".join(named[:_MOST]) + rest,
+        options=options,
+    )
 
 
-def _unique(found: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(found))
+def _elsewhere(seen: Measured, why: str, where: str) -> Ruling:
+    found = facts(seen)
+    if tainted := [f"{one.node} ({', '.join(one.taints)})" for one in seen.elsewhere if one.taints]:
+        return verdict(
+            "only_on_tainted_nodes",
+            found,
+            why=why,
+            where=where,
+            nodes=_listed(tainted),
+            options=_options_for(seen.elsewhere),
+        )
+    nodes = _listed([f"{one.node} ({one.why})" for one in seen.elsewhere])
+    return verdict("only_on_unusable_nodes", found, why=why, where=where, nodes=nodes)
 
 
-def _words(told: Attempt, pattern: re.Pattern[str]) -> str:
-    found = next((one for one in reversed(told.events) if pattern.search(one)), told.state)
+def _options_for(nodes: Sequence[Elsewhere]) -> str:
+    return _options(taint for node in nodes for taint in node.taints)
+
+
+def _options(taints: Iterable[str]) -> str:
+    return " ".join(f"--toleration {taint}" for taint in dict.fromkeys(taints))
+
+
+def _matching(tried: Attempt, pattern: re.Pattern[str]) -> str:
+    found = next((event for event in reversed(tried.events) if pattern.search(event)), tried.state)
     return found[-300:]
 
 
-def _listed(by: Sequence[str]) -> str:
-    more = f" and {len(by) - _MOST} more" if len(by) > _MOST else ""
-    return ", ".join(by[:_MOST]) + more
-
-
-def _by(held: Sequence[Held]) -> str:
-    return _listed([each for one in held for each in one.by])
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return ", ".join(names[:_MOST]) + more

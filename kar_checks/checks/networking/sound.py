@@ -1,7 +1,7 @@
 """Which published objects can be read. Pure.
 
-Anybody in a cluster can write a definition that makes no sense. It is left out and named, and says
-nothing about the networks beside it. The same goes for what a driver publishes.
+Anybody in a cluster can write a definition that makes no sense. It is left out and named, and
+does not count against other networks. The same goes for what a driver publishes.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ def _name(one: Object) -> str:
 
 
 def why_not_definition(one: Object) -> str:
-    """Say why a NetworkAttachmentDefinition cannot be used; empty if nothing speaks against it."""
+    """Return why a NetworkAttachmentDefinition cannot be used; empty if it can."""
     try:
         whole, plugins = _configured(one)
     except ValueError as error:
         return str(error)
     for key in ("cniVersion", "name"):
         if not isinstance(whole.get(key, ""), str):
-            return f"{key} in its config is no text"
+            return f"{key} in its config is not a string"
     for plugin in plugins:
         if not isinstance(plugin.get("type"), str) or not plugin["type"]:
             return "a plugin in its config has no type"
         if not isinstance((plugin.get("ipam") or {}).get("type", ""), str):
-            return "the type of ipam in its config is no text"
+            return "the type of ipam in its config is not a string"
     return ""
 
 
@@ -83,27 +83,27 @@ def _configured(definition: Object) -> tuple[Object, list[Object]]:
     if text is None or text == "":
         return {}, []
     if not isinstance(text, str):
-        raise ValueError("its config is no text")
+        raise ValueError("its config is not a string")
     try:
         found: Any = json.loads(text)
-        # What is no Unicode could be stored nowhere.
+        # What is not Unicode could not be stored.
         json.dumps(found, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("its config is nested too deeply") from error
     except ValueError as error:
-        raise ValueError(f"its config is no JSON: {error}") from error
+        raise ValueError(f"its config is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise ValueError("its config is no JSON object")
+        raise ValueError("its config is not a JSON object")
     whole = cast("Object", found)
     plugins: Any = whole.get("plugins")
     if plugins is None:
         plugins = [whole]
     if not isinstance(plugins, list) or not plugins:
-        raise ValueError("plugins in its config is no list of plugins")
+        raise ValueError("plugins in its config is not a list of plugins")
     if not all(isinstance(one, dict) for one in plugins):
-        raise ValueError("a plugin in its config is no object")
+        raise ValueError("a plugin in its config is not an object")
     if not all(isinstance(one.get("ipam") or {}, dict) for one in plugins):
-        raise ValueError("ipam in its config is no object")
+        raise ValueError("ipam in its config is not an object")
     return whole, plugins
 
 
@@ -111,34 +111,34 @@ def _configured(definition: Object) -> tuple[Object, list[Object]]:
 
 
 def why_not_class(one: Object) -> str:
-    """Say why a DeviceClass cannot be used; empty if nothing speaks against it."""
+    """Return why a DeviceClass cannot be used; empty if it can."""
     try:
         told = expressions(one)
     except (AttributeError, KeyError, TypeError):
-        return "its selectors have not the known form"
-    return next((f"its selector is no CEL: {why}" for text in told if (why := not_cel(text))), "")
+        return "its selectors do not have the form of the API"
+    return next((f"its selector is not CEL: {why}" for text in told if (why := not_cel(text))), "")
 
 
 def expressions(device_class: Object) -> list[str]:
     """Return the CEL expressions of a DeviceClass.
 
     Raises:
-        AttributeError, KeyError, TypeError: its selectors have not the known form.
+        AttributeError, KeyError, TypeError: its selectors do not have the form of the API.
     """
     selectors: list[Object] = (device_class.get("spec") or {}).get("selectors") or []
     found: list[Any] = [one["cel"]["expression"] for one in selectors if one.get("cel")]
     if not all(isinstance(one, str) for one in found):
-        raise TypeError("an expression is no text")
+        raise TypeError("an expression is not a string")
     return found
 
 
 def not_cel(expression: str) -> str:
-    """Say what keeps a text from being an expression; the API server knows more than this."""
+    """Return what keeps a text from being an expression; the API server checks more than this."""
     plain = _CEL_TEXT.sub(lambda found: "0" if found["text"] else "", expression)
     if not plain.strip():
         return "it is empty"
     if '"' in plain or "'" in plain:
-        return "a text in it has no end"
+        return "a string in it is not closed"
     opened: list[str] = []
     for one in plain:
         if one in _CEL_PAIRS.values():
@@ -154,7 +154,7 @@ def unpublished(expression: str, driver: str, devices: Iterable[Object]) -> str:
     """Return the first attribute of a driver that an expression reads, and some device lacks.
 
     Reading it there is an error, and the scheduler places no pod for it. An expression that asks
-    beforehand whether the attribute is there is none of these.
+    beforehand whether the attribute exists is none of these.
     """
     domain = rf"""device\.attributes\[["']{re.escape(driver)}["']\]"""
     known = [set(one.get("attributes") or {}) for one in devices]
@@ -169,7 +169,7 @@ def unpublished(expression: str, driver: str, devices: Iterable[Object]) -> str:
 
 
 def why_not_slice(one: Object) -> str:
-    """Say why a ResourceSlice cannot be read; empty if it can."""
+    """Return why a ResourceSlice cannot be read; empty if it can."""
     spec: Any = one.get("spec")
     if not isinstance(spec, dict):
         return "it has no spec"
@@ -181,10 +181,10 @@ def why_not_slice(one: Object) -> str:
         return "spec.pool.name is missing"
     for key in ("generation", "resourceSliceCount"):
         if not isinstance(pool.get(key, 0), int):
-            return f"spec.pool.{key} is no number"
+            return f"spec.pool.{key} is not a number"
     devices: Any = spec.get("devices") or []
     if not isinstance(devices, list):
-        return "spec.devices is no list"
+        return "spec.devices is not a list"
     for device in devices:
         if not isinstance(device, dict) or not isinstance(device.get("name"), str):
             return "a device has no name"
@@ -192,5 +192,5 @@ def why_not_slice(one: Object) -> str:
         if not isinstance(told, dict) or not all(
             isinstance(each, dict) for each in cast("Object", told).values()
         ):
-            return f"the attributes of device {device['name']} have not the known form"
+            return f"the attributes of device {device['name']} do not have the form of the API"
     return ""

@@ -143,7 +143,10 @@ class Subject:
         start = self.snapshot()
         if start.silence:
             raise HarnessError(
-                Reason.POD_FAILED, f"the probe in pod {self._plan.pod} is silent: {start.silence}"
+                Reason.POD_FAILED,
+                f"Pod {self._plan.pod} on node {self._node} did not answer through exec: "
+                f"{start.silence}",
+                f"check the kubelet, which serves exec: `kubectl describe node {self._node}`",
             )
         self._start = start
 

@@ -58,7 +58,7 @@ def _shares(check: str, name: str, title: str, phases: list[Phase], confidence: 
 def _way(name: str, phase: Phase, address: str, picker: str) -> Figure:
     """Return who asked whom in a phase with load, by everybody's own count.
 
-    Without a picker's own count the gateway picks by itself, and reads the reports, too.
+    Without a picker's own count the gateway picks by itself, and reads the reports itself.
     """
     sample = phase.sample
     stops = [Stop(name="client"), Stop(name="gateway", detail=address)]

@@ -181,6 +181,11 @@ class NetworkSeen(Record):
     whole: list[Whole] = []
     mesh: Mesh | None = None
 
+    @property
+    def judged_tcp(self) -> list[TcpRun]:
+        """The runs that decide."""
+        return [one for one in self.tcp if one.judged]
+
 
 class ThroughputObservation(Observation):
     """What the trial saw of every network."""

@@ -42,11 +42,13 @@ from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import node_info
 from kar_checks.kit.verdict import Ruling
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Command, Evidence, Fault, Figure, Measure, Reason
 from kar_checks.redact import redact
 from kar_checks.store import folder_name, now
 
 Line = dict[str, Any]
+verdict = Reasons(__package__)
 
 
 @dataclass(frozen=True)
@@ -233,13 +235,7 @@ def _reachable(
     that do nothing else.
     """
     if not network.has_interface:
-        return Unmeasured(
-            word="no_ip_interface",
-            text=f"{network.name} gives pods a device, and nothing tells of an interface with an "
-            "address: iperf3 needs one",
-            help="an RDMA device is used by verbs programs, as the topic networking does; describe "
-            "its interface by a NetworkAttachmentDefinition, if it has one",
-        )
+        return _unmeasured(verdict("no_ip_interface", network=network.name))
     seen = offer(network, published)
     if found := obstacles.unavailable(seen):
         return _unmeasured(found)
@@ -284,12 +280,8 @@ def _tried(
     why = _why_not(seen, list(parts.values()))
     if why and not got:
         return _unmeasured(why)
-    told = f"{len(got)} nodes of {len(names)} that were tried have {network.name}: it takes two"
-    return Unmeasured(
-        word="too_few_nodes",
-        text=f"{told}; {why.summary}" if why else told,
-        help="see the checks of the topic networking for why",
-    )
+    counts = {"found": len(got), "tried": len(names), "network": network.name}
+    return _unmeasured(verdict("too_few_nodes", why=f": {why.summary}" if why else "", **counts))
 
 
 def _why_not(seen: Measured, parts: list[PodOnNetwork | Attempt | Fault]) -> Ruling | None:

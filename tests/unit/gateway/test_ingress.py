@@ -15,7 +15,7 @@ from kar_checks.checks.ingress.records import (
     told,
     unwanted,
 )
-from kar_checks.checks.ingress.statistics import chance_of_fall, chance_of_split, fewer, interval
+from kar_checks.kit.stats import chance_of_fall, chance_of_split, fewer, interval
 
 SETTINGS = profile.default()
 REQUESTS = int(SETTINGS.number("gateway.requests"))
@@ -69,7 +69,7 @@ def test_answers_are_counted_by_what_they_have_in_common() -> None:
     answers.append([0, "", "", 5.0, False, "TimeoutError"])
     found = tallied(answers)
     assert [(one.status, one.pod, one.count) for one in found] == [(0, "", 1), (200, "a", 2)]
-    assert told(found) == "2 times 200 from a, 1 times no answer (TimeoutError)"
+    assert told(found) == "2 x 200 from a, 1 x no answer (TimeoutError)"
     assert told([]) == "nothing"
 
 

@@ -175,6 +175,12 @@ CASES: list[tuple[str, list[Change], str, str]] = [
     ("interface", [at("control", None)], "inconclusive", "not_observed"),
     ("characteristics", [], "pass", "published_and_true"),
     ("characteristics", [at("pods/0/device", None)], "fail", "nothing_published"),
+    (
+        "characteristics",
+        [at("pods/0/device", None), at("mechanism", "device_plugin")],
+        "fail",
+        "nothing_published",
+    ),
     ("characteristics", [both("device/attributes", {})], "fail", "nothing_published"),
     (
         "characteristics",
@@ -215,6 +221,12 @@ CASES: list[tuple[str, list[Change], str, str]] = [
     ("data_path", [both("told", None)], "inconclusive", "not_told"),
     ("data_path", [at("plain", None)], "inconclusive", "control_failed"),
     ("data_path", [at("plain/client/error", "refused")], "inconclusive", "control_failed"),
+    (
+        "data_path",
+        [at("plain/client/error", "[Errno 111] Connection refused")],
+        "inconclusive",
+        "control_failed",
+    ),
     ("data_path", [at("transfer", None)], "inconclusive", "no_common_family"),
     ("data_path", [at("transfer/client/error", "timed out")], "fail", "no_exchange"),
     ("data_path", [at("transfer/client/intact", False)], "fail", "no_exchange"),
@@ -234,6 +246,48 @@ def test_every_verdict(check: str, changes: list[Change], outcome: str, reason: 
     assert (found.outcome.value, found.reason) == (outcome, reason), found.summary
     assert found.variant == "dra.net"
     assert found.summary
+
+
+@pytest.mark.parametrize(
+    ("check", "change", "broken"),
+    [
+        ("interface", renamed, "Interface net1 is missing"),
+        ("interface", attempts(), "on kar1 are not attached to the network of DRA driver dra.net"),
+        ("characteristics", lying_mtu, "published by DRA driver dra.net: MTU"),
+        ("placement", at("refusal/bound", "kar3"), "bound to kar3"),
+        ("data_path", counters_swapped, "eth0 instead of net1"),
+        ("data_path", at("transfer/server", None), "secondary network"),
+    ],
+)
+def test_a_failure_names_what_is_broken(check: str, change: Change, broken: str) -> None:
+    found = verdict(check, change)
+    assert broken in found.broken
+    assert found.causes
+    assert found.help
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ([at("transfer/server", None)], "198.18.16.2 answered, and net0-pod2 received no connect"),
+        (
+            [at("transfer/client/intact", False), at("transfer/client/received", 5000)],
+            "only 5,000 of 67,108,864 bytes came back",
+        ),
+        ([at("transfer/client/intact", False)], "67,108,864 bytes that came back differ"),
+        ([at("transfer/client/error", "timed out")], "timed out"),
+    ],
+)
+def test_what_kept_the_bytes_from_arriving_is_named(changes: list[Change], why: str) -> None:
+    assert why in verdict("data_path", *changes).summary
+
+
+def test_only_a_control_that_timed_out_is_put_down_to_a_policy() -> None:
+    late = verdict("data_path", at("plain/client/error", "timed out"))
+    dead = verdict("data_path", at("plain/client/error", "[Errno 111] Connection refused"))
+    assert "NetworkPolicy" in late.help
+    assert "NetworkPolicy" not in dead.help
+    assert "nothing listened in net0-pod2" in dead.summary
 
 
 def test_a_network_that_offers_nothing_is_broken() -> None:

@@ -414,6 +414,19 @@ def test_a_failed_control_on_the_pod_network_comes_first() -> None:
     assert (found.outcome.value, found.reason) == ("inconclusive", "control_failed")
 
 
+def test_without_an_exchange_there_is_no_verdict() -> None:
+    found = verdict(recorded())
+    assert (found.outcome.value, found.reason) == ("inconclusive", "not_observed")
+
+
+def test_pods_whose_interfaces_are_not_counted() -> None:
+    ends = [end("client"), end("server")]
+    del ends[0]["after"]["eth0"]
+    done = Exchange.model_validate({"size": 65536, "count": 16, "gids": "", "ends": ends})
+    found = verdict(recorded().model_copy(update={"exchange": done}))
+    assert (found.outcome.value, found.reason) == ("inconclusive", "no_counters")
+
+
 # -- reading --------------------------------------------------------------------------------
 
 WARNED = "Conflicting CPU frequency values detected: 1200.0 != 3000.0\n"
