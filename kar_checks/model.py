@@ -70,6 +70,8 @@ class Reason(StrEnum):
     IMAGE_LACKS_TOOL = "image_lacks_tool"
     UNREACHABLE = "unreachable"
     UNSCHEDULABLE = "unschedulable"
+    NO_ROOM = "no_room"
+    """Others hold what our pods need: the one reason that makes ``inconclusive``, no ``error``."""
     POD_FAILED = "pod_failed"
     TIMEOUT = "timeout"
     API_ERROR = "api_error"

@@ -22,6 +22,7 @@ from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.others import OtherRuns
 from kar_checks.cluster.ownership import Workspace, runs_at_work
 from kar_checks.exits import Exit
+from kar_checks.kit import judging
 from kar_checks.kit.topic import Check, Topic
 from kar_checks.kit.trial import Trial
 from kar_checks.model import (
@@ -381,13 +382,15 @@ class Runner:
 
 def fault_finding(check: str, fault: Fault, variant: str = "", trial: str = "") -> Finding:
     """Return the finding of a check that the harness could not measure."""
+    ruling = judging.error(fault)
     return Finding(
         check=check,
         variant=variant,
-        outcome=Outcome.ERROR,
-        reason=fault.reason.value,
-        summary=fault.message,
-        help=fault.help,
+        outcome=ruling.outcome,
+        reason=ruling.reason,
+        summary=ruling.summary,
+        help=ruling.help,
+        would_change=ruling.would_change,
         trial=trial,
     )
 

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
-from kar_checks.model import Evidence, Fact, Fault, Finding, Observation, Outcome
+from kar_checks.model import Evidence, Fact, Fault, Finding, Observation, Outcome, Reason
 from kar_checks.profile import Profile
 
 S = TypeVar("S", bound=Observation)
@@ -154,7 +154,9 @@ def measured(part: object) -> Ruling | None:
 
 
 def error(fault: Fault) -> Ruling:
-    """Return the error of a fault."""
+    """Return the error of a fault; where others held the room that we needed it is none."""
+    if fault.reason is Reason.NO_ROOM:
+        return verdict("no_room", what=fault.message)
     return Ruling(Outcome.ERROR, fault.reason.value, fault.message, fault.help)
 
 

@@ -6,15 +6,17 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from jinja2 import Environment, StrictUndefined
 
 from kar_checks import fast_yaml, paths
-from kar_checks.cluster import kinds, pods, policies, wait
+from kar_checks.cluster import capacity, kinds, pods, policies, wait
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import HarnessError, internal
 from kar_checks.cluster.facts import Facts
@@ -103,12 +105,46 @@ class Trial:
             goal=until,
             seconds=self.number("pods.start_seconds") if seconds is None else seconds,
             what=f"pod {name}",
-            hopeless=pods.hopeless,
-            overdue=pods.overdue,
+            hopeless=self.hopeless,
+            overdue=self.overdue,
             describe=pods.describe,
             report=self.report,
             begin=pod,
         )
+
+    def hopeless(self, pod: Object) -> HarnessError | None:
+        """See :func:`pods.hopeless`; names who holds the room that a pod lacks."""
+        return self._with_holders(pod, pods.hopeless(pod))
+
+    def overdue(self, pod: Object) -> HarnessError | None:
+        """See :func:`pods.overdue`; names who holds the room that a pod lacks."""
+        return self._with_holders(pod, pods.overdue(pod))
+
+    def _with_holders(self, pod: Object, error: HarnessError | None) -> HarnessError | None:
+        if error is None or error.fault.reason is not Reason.NO_ROOM:
+            return error
+        held = self.holders(pod)
+        message = error.fault.message
+        return HarnessError(Reason.NO_ROOM, f"{message}; {held}" if held else message)
+
+    def holders(self, pod: Object) -> str:
+        """Return who holds the room that a pod lacks, as far as we may look."""
+        return self._holders(capacity.needs(pod, pods.short_of(pod)), pods.selector(pod))
+
+    def no_room(self, message: str, wanted: Mapping[str, Decimal]) -> HarnessError:
+        """Return the error of what finds too little of these resources on every node."""
+        held = self._holders(wanted, {})
+        return HarnessError(Reason.NO_ROOM, f"{message}; {held}" if held else message)
+
+    def _holders(self, wanted: Mapping[str, Decimal], selector: Mapping[str, str]) -> str:
+        nodes = [
+            node
+            for node in self.facts.usable_nodes(self.workspace.target)
+            if selector.items() <= (node["metadata"].get("labels") or {}).items()
+        ]
+        with suppress(HarnessError):
+            return capacity.holders(self.cluster, nodes, wanted) if wanted else ""
+        return ""
 
     def exec(
         self, pod: str, argv: Sequence[str], *, container: str = "", namespace: str = ""

@@ -176,7 +176,7 @@ class RequirementView:
     @property
     def anchor(self) -> str:
         """The id of its row."""
-        return _anchor("requirement", self.requirement.id)
+        return anchor_of("requirement", self.requirement.id)
 
     @property
     def levels(self) -> str:
@@ -481,7 +481,7 @@ class Scorecard:
         found = [one for one in self.run.findings if one.check in ids]
         trials = self._trials(topic, found)
         figures = [
-            (_anchor("figure", topic.id, trial.name, str(number)), trial.name, figure)
+            (anchor_of("figure", topic.id, trial.name, str(number)), trial.name, figure)
             for trial in trials
             for number, figure in enumerate(trial.seen.figures, 1)
         ]
@@ -504,7 +504,7 @@ class Scorecard:
         )
         return TopicView(
             topic,
-            _anchor("topic", topic.id),
+            anchor_of("topic", topic.id),
             outcome,
             _weakest(findings, outcome),
             variants,
@@ -555,7 +555,7 @@ class Scorecard:
         return CheckView(
             info=info,
             finding=finding,
-            anchor=_anchor("check", info.id, finding.variant),
+            anchor=anchor_of("check", info.id, finding.variant),
             repeat=self._command(f"kar run {shlex.quote(info.id)}{self._asked(info.topic)}"),
             figures=first,
             elsewhere=[one for one in mine if one not in first],
@@ -569,7 +569,7 @@ class Scorecard:
         for name in names:
             seen = _observation(self.run.observation_text(name))
             if seen:
-                trials.append(TrialView(name, _anchor("trial", topic.id, name), seen))
+                trials.append(TrialView(name, anchor_of("trial", topic.id, name), seen))
         return trials
 
 
@@ -615,7 +615,7 @@ def _weakest(findings: Iterable[Finding], outcome: Outcome) -> Evidence | None:
     return max(levels, key=order.index) if levels else None
 
 
-def _anchor(*parts: str) -> str:
+def anchor_of(*parts: str) -> str:
     """Return an id for the page; whatever a cluster may have put into it is spelled out."""
     text = "-".join(part for part in parts if part)
     plain = "".join(

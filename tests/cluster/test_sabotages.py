@@ -16,6 +16,7 @@ from kar_checks import profile
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.connect import connect
+from kar_checks.report.view import anchor_of
 from localcluster.settings import Settings
 from scripts.generate import sabotages
 from tests.cluster.injections import Injection, injections
@@ -97,8 +98,8 @@ def _not_named(rows: list[dict[str, Any]], steps: list[NextStep]) -> list[str]:
         [] if not named or any(one in first for one in named.values()) else [f"first: {first}"]
     )
     for (check, variant), words in named.items():
-        anchor = f"check-{check}-{variant}" if variant else f"check-{check}"
-        mine = [one.sentence for one in steps if anchor.replace(" ", "_20") in one.rows]
+        anchor = anchor_of("check", check, variant)
+        mine = [one.sentence for one in steps if anchor in one.rows]
         if not any(words in sentence for sentence in mine):
             missing.append(f"{check} {variant}: no {words!r} in {mine}")
     return missing

@@ -175,7 +175,7 @@ class Stage:
 
         def note(pod: Object) -> None:
             self.pods[str(pod["metadata"]["name"])] = pod
-            error = pods.hopeless(pod)
+            error = self.trial.hopeless(pod)
             if error and not pod["metadata"].get("deletionTimestamp"):
                 raise error
 
@@ -200,7 +200,7 @@ class Stage:
         if not reached():
             self.pause(0)
             for one in there.values():
-                if held := pods.overdue(one):
+                if held := self.trial.overdue(one):
                     raise held
             states = "; ".join(f"{name}: {pods.describe(one)}" for name, one in there.items())
             raise HarnessError(

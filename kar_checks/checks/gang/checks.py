@@ -31,7 +31,7 @@ _NEEDS = Needs(
         Right(("create", "get", "delete"), "", "configmaps"),
         Right(("list",), "", "events"),
         *(
-            _of((name,), ("create", "get", "watch", "delete"), group, "podgroups")
+            _of((name,), ("create", "get", "list", "watch", "delete"), group, "podgroups")
             for name, group in _POD_GROUPS.items()
         ),
         # The room on a node follows from all pods on it, and what happens there must be seen.

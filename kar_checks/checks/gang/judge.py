@@ -80,7 +80,8 @@ def _node_lost(case: GangCase) -> Ruling | None:
 
 
 def _changed_by_others(case: GangCase) -> Ruling | None:
-    return _disturbed(case, "pod_deleted", "preempted", "filler_ended", "quota_changed")
+    reasons = ("group_changed", "pod_deleted", "preempted", "filler_ended", "quota_changed")
+    return _disturbed(case, *reasons)
 
 
 def _no_room(case: GangCase) -> Ruling | None:
@@ -109,6 +110,8 @@ def _disturbance(found: list[Disturbance], *, by_quota: bool) -> Ruling:
             return verdict("filler_ended", what=what)
         case "quota_changed":
             return verdict("quota_changed", what=what)
+        case "group_changed":
+            return verdict("group_changed", what=what)
         case "foreign_pod":
             return verdict("foreign_pod", what=what)
         case "room_changed":

@@ -10,16 +10,16 @@ import copy
 import re
 from collections.abc import Sequence
 
+from kar_checks.checks.gang.groups import await_state
 from kar_checks.checks.gang.observation import Problem, Refusal
 from kar_checks.checks.gang.pods import DEFAULT_SCHEDULER, failed_scheduling
-from kar_checks.cluster import pods, wait
+from kar_checks.cluster import pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.kinds import Kind
 from kar_checks.kit.trial import Trial, manifest
 from kar_checks.kit.words import Reasons
-from kar_checks.model import Reason
 
 verdict = Reasons(__package__)
 
@@ -39,6 +39,7 @@ class Native:
 
     def __init__(self) -> None:
         self._kind = Kind(GROUP, VERSIONS[0], "podgroups", "PodGroup")
+        self._made: dict[str, Object] = {}
 
     def detect(self, facts: Facts) -> str:
         """Take the newest version in the server's discovery."""
@@ -53,9 +54,13 @@ class Native:
         body = manifest(
             "gang/podgroup.yaml.j2", api_version=self._kind.api_version, group=group, size=size
         )
-        stored = trial.workspace.create(self._kind, body)
+        stored = self._made[group] = trial.workspace.create(self._kind, body)
         policy = (stored.get("spec") or {}).get("schedulingPolicy") or {}
         return int((policy.get("gang") or {}).get("minCount", 0))
+
+    def group_objects(self, group: str) -> Sequence[tuple[Kind, Object]]:
+        """Return the PodGroup."""
+        return [(self._kind, self._made[group])]
 
     def join(self, pod: Object, group: str) -> Object:
         """Add ``spec.schedulingGroup``."""
@@ -87,8 +92,8 @@ class Native:
 
     def refusal(self, trial: Trial, group: str, pods: Sequence[str]) -> Refusal:
         """Read the PodGroup's condition and the scheduler's events on its pods."""
-        stored = trial.cluster.get(self._kind, group, trial.namespace)
-        said = _statement(stored) or {}
+        stored = trial.cluster.find(self._kind, group, trial.namespace)
+        said = _statement(stored or {}) or {}
         false = said.get("status") == "False"
         return Refusal(
             refused=false and said.get("reason") == "Unschedulable",
@@ -103,19 +108,9 @@ class Native:
 
     def await_refusal(self, trial: Trial, group: str, pods: Sequence[str], seconds: float) -> None:
         """Watch the PodGroup's condition."""
-        try:
-            wait.wait_for(
-                trial.cluster,
-                self._kind,
-                group,
-                trial.namespace,
-                goal=lambda stored: _statement(stored) is not None,
-                seconds=seconds,
-                what=f"PodGroup {group}",
-            )
-        except HarnessError as error:
-            if error.fault.reason is not Reason.TIMEOUT:
-                raise
+        await_state(
+            trial, self._kind, group, lambda stored: _statement(stored) is not None, seconds
+        )
 
     def delete_group(self, trial: Trial, group: str) -> None:
         """Delete the PodGroup; its finalizer goes when no pod refers to it any more."""

@@ -66,6 +66,7 @@ class Disturbance(Record):
         "preempted",
         "filler_ended",
         "quota_changed",
+        "group_changed",
     ]
     text: str
 

@@ -24,7 +24,7 @@ from kar_checks.checks.gang.observation import (
     Squeeze,
 )
 from kar_checks.checks.gang.pods import Shape, pod
-from kar_checks.checks.gang.stage import HALF, ProblemError, Stage, scheduler_changed, size_changed
+from kar_checks.checks.gang.stage import HALF, Stage, scheduler_changed, size_changed
 from kar_checks.cluster import kinds, kueue, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
@@ -280,11 +280,10 @@ class Placement:
         with bench.node() as place, pulses.needed():
             stage = Stage(name, bench.trial, self._backend, place, bench.own, pulses)
             try:
-                seen = stage.completed(script(stage))
-                bench.figures.append(stage.figure(*SCENARIOS[name]))
+                seen = stage.play(script)
+                if isinstance(seen, Scenario):
+                    bench.figures.append(stage.figure(*SCENARIOS[name]))
                 return seen
-            except ProblemError as error:
-                return error.problem
             finally:
                 # What cannot be removed stays registered: the cleanup tries again, and tells.
                 with suppress(HarnessError):

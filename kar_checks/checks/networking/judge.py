@@ -5,6 +5,7 @@ What kept the suite from a measurement goes first, then the control, then the cl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from kar_checks.checks.networking.absent import none_found
@@ -23,11 +24,12 @@ from kar_checks.kit.networks.records import Measured
 from kar_checks.kit.pulse import fact, too_short
 from kar_checks.kit.verdict import Ruling
 from kar_checks.kit.words import Reasons
-from kar_checks.model import Fact, Fault
+from kar_checks.model import Fact, Fault, Reason
 
 verdict = Reasons(__package__)
 
-_CAPACITY = ("Insufficient cpu", "Insufficient memory", "Too many pods", "untolerated taint")
+_FULL = re.compile(r"(\d+) (?:Insufficient (?:cpu|memory|ephemeral-storage)\b|Too many pods)")
+_TAINT = "untolerated taint"
 _WANTED = {
     "networking.interface": 1,
     "networking.characteristics": 1,
@@ -83,11 +85,26 @@ def _crowded(seen: Measured) -> Ruling | None:
     """Return that a pod found no room on the nodes, where the network is no part of the reason."""
     if not seen.attempts or seen.attempts[0].node:
         return None
-    said = seen.attempts[0].scheduler
+    tried = seen.attempts[0]
+    said = tried.scheduler.partition(" preemption:")[0].rstrip(". ")
     of_network = "claim" in said or (seen.resource and seen.resource in said)
-    if of_network or not any(lack in said for lack in _CAPACITY):
+    full = max((int(count) for count in _FULL.findall(said)), default=0)
+    if full and (not of_network or full >= len(_left(seen))):
+        held = f"; {tried.held}" if tried.held else ""
+        message = f"pod {tried.pod} has no room: {said}{held}"
+        return error(Fault(reason=Reason.NO_ROOM, message=message))
+    if of_network or _TAINT not in said:
         return None
-    return verdict("unschedulable", pod=seen.attempts[0].pod, scheduler=said)
+    return verdict("unschedulable", pod=tried.pod, scheduler=said)
+
+
+def _left(seen: Measured) -> set[str]:
+    """Return the nodes that had a device for the next pod.
+
+    If fewer are full, one of them has room, and the network is what keeps the pod from it.
+    """
+    offering = seen.capable if seen.free is None else seen.free
+    return set(offering) - {pod.node for pod in seen.pods}
 
 
 # -- the rules ------------------------------------------------------------------------------

@@ -166,7 +166,7 @@ class Crew:
                 labels=labels,
             ):
                 seen[str(pod["metadata"]["name"])] = pod
-                if error := pods.hopeless(pod):
+                if error := trial.hopeless(pod):
                     raise error
                 if self._all_run(seen):
                     return list(seen.values())
@@ -192,6 +192,9 @@ class Crew:
             return HarnessError(reason, f"the agents were refused: {told}", advice)
         if not seen and (error := self._held()):
             return error
+        for pod in seen.values():
+            if error := trial.overdue(pod):
+                return error
         states = [f"{name} {pods.describe(one)}" for name, one in sorted(seen.items())]
         waiting = [one for one in states if not one.endswith("Running")]
         running = len(states) - len(waiting)

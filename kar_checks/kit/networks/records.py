@@ -120,6 +120,8 @@ class Attempt(Record):
     """What the scheduler said."""
     events: list[str]
     seconds: float
+    held: str = ""
+    """Who holds the room on nodes, where that is what it lacks; version 0.1 did not look."""
 
 
 class Control(Record):

@@ -200,7 +200,7 @@ class Stage:
         try:
             return self.trial.wait_pod(last, goal, seconds=seconds)
         except HarnessError as error:
-            if error.fault.reason is not Reason.TIMEOUT:
+            if error.fault.reason not in (Reason.TIMEOUT, Reason.NO_ROOM):
                 raise
         return self.trial.cluster.get(kinds.POD, last["metadata"]["name"], self.trial.namespace)
 
@@ -220,6 +220,7 @@ class Stage:
             scheduler=_unplaced(last),
             events=list(dict.fromkeys(events))[-4:],
             seconds=round(seconds, 1),
+            held=self.trial.holders(last),
         )
 
     def _device(self, stored: Object, slices: list[Object]) -> Device | None:

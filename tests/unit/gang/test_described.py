@@ -61,6 +61,8 @@ class Api:
     def get(self, kind: Kind, name: str, _: str) -> Object:
         return self.stored[name.replace("-", "_")]
 
+    find = get
+
     def list(self, kind: Kind, _: str, *, fields: str) -> Any:
         assert (kind, "reason=FailedScheduling" in fields) == (kinds.EVENT, True)
         return SimpleNamespace(items=self.events)

@@ -218,7 +218,7 @@ FILLER = Disturbance(at=8, reason="pod_deleted", text="our pod filler was delete
     "reason",
     [
         *("node_added", "node_changed", "foreign_pod", "room_changed"),
-        *("pod_deleted", "preempted", "filler_ended", "quota_changed"),
+        *("pod_deleted", "preempted", "filler_ended", "quota_changed", "group_changed"),
     ],
 )
 def test_what_others_do_decides_nothing(reason: str, kind: str) -> None:

@@ -293,6 +293,63 @@ def test_what_the_watch_has_not_shown_yet_is_asked_for_and_told_once(
     assert [one.reason for one in workloads.losses(["q"], 0)] == ["preempted"]
 
 
+def queued(*, of: str = "p", count: int = 4, **more: Any) -> Object:
+    """A Workload as it waits, of a gang of ours."""
+    meta = {"name": "g", "uid": "w", "ownerReferences": [{"kind": "Pod", "uid": of}], **more}
+    return {**WAITS, "metadata": meta, "spec": {"podSets": [{"count": count}], "active": True}}
+
+
+GOING: dict[str, Any] = {"deletionTimestamp": "2026-11-25T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("change", "now", "expected"),
+    [
+        (
+            "MODIFIED",
+            queued(count=1),
+            ["Workload g was changed: podSets[0].count went from 4 to 1"],
+        ),
+        ("MODIFIED", queued(**GOING), ["Workload g was deleted"]),
+        ("DELETED", queued(), ["Workload g was deleted"]),
+        ("MODIFIED", queued(labels={"kueue.x-k8s.io/x": "y"}), []),
+        ("MODIFIED", {**queued(), "status": ADMITTED["status"]}, []),
+        ("DELETED", {**queued(), "status": workload(Finished=("True", "S", ""))["status"]}, []),
+        ("DELETED", {**queued(), "status": workload(Evicted=("True", "P", ""))["status"]}, []),
+    ],
+)
+def test_a_workload_of_a_gang_that_somebody_changes_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, change: str, now: Object, expected: list[str]
+) -> None:
+    Follows.made = []
+    monkeypatch.setattr("kar_checks.checks.gang.kueue.api.Follower", Follows)
+    nothing: Any = None
+    workloads = api.Workloads(nothing, api.Api("v1beta2"), "n", 1)
+    note = Follows.made[0].note
+    note("ADDED", queued())
+    note(change, now)
+    if "deletionTimestamp" in now["metadata"]:
+        note("DELETED", now)
+    assert [one.text for one in workloads.changed({"p"}, 0)] == expected
+    assert workloads.changed({"q"}, 0) == workloads.losses({"q"}, 0) == []
+
+
+def test_only_the_workloads_of_gangs_are_groups() -> None:
+    asked: list[set[str]] = []
+
+    def changed(owners: set[str], _: float) -> list[Disturbance]:
+        asked.append(owners)
+        return []
+
+    workloads: Any = SimpleNamespace(losses=lambda *_: [], changed=changed, sync=list)
+    stage = quota_stage(workloads, losses=lambda *_: [])
+    for group in ("filler", "gang"):
+        stage.plain(group, "control", 1)
+    stage._groups["gang"].min_count = 4
+    assert stage.disturbances() == []
+    assert asked == [{"", "uid-kueue-contest-gang-0"}]
+
+
 def test_a_wait_ends_with_a_look_without_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     Follows.made = []
     monkeypatch.setattr("kar_checks.checks.gang.kueue.api.Follower", Follows)
@@ -375,7 +432,9 @@ def test_pods_that_kueue_ends_were_deleted_by_nobody_else(
         return [TAKEN] if owners & taken else []
 
     synced: list[bool] = []
-    workloads: Any = SimpleNamespace(losses=losses, sync=lambda: synced.append(True))
+    workloads: Any = SimpleNamespace(
+        losses=losses, changed=lambda *_: [], sync=lambda: synced.append(True)
+    )
     stage = quota_stage(workloads, losses=lambda names, _: [DELETED] * len(names))
     for group in ("filler", "gang"):
         stage.plain(group, "control", 1)

@@ -94,7 +94,7 @@ def test_what_the_scheduler_says(conditions: list[Object], refused: bool, broken
         {"involvedObject": {"name": "other-0"}, "message": "not ours"},
     ]
     cluster: Any = SimpleNamespace(
-        get=lambda *_: {"status": {"conditions": conditions}},
+        find=lambda *_: {"status": {"conditions": conditions}},
         list=lambda *_args, **_more: SimpleNamespace(items=events),
     )
     trial = cast("Trial", SimpleNamespace(cluster=cluster, namespace="n"))

@@ -11,6 +11,7 @@ from kar_checks import profile
 from kar_checks.kit.judging import Case, Judge, Rule, unless_beside
 from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Evidence, Fact, Fault, Finding, Observation, OtherRun, Outcome, Reason
+from kar_checks.runner import fault_finding
 
 FAULT = Fault(reason=Reason.IMAGE_UNAVAILABLE, message="no image", help="--image")
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -59,6 +60,17 @@ def test_what_was_not_measured_comes_before_all_of_them() -> None:
     assert (found.outcome, found.reason, found.help) == ("error", "image_unavailable", "--image")
     found = one(judge, seen(traffic=None))
     assert (found.outcome, found.reason) == ("not_run", "not_measured")
+
+
+def test_what_others_hold_the_room_of_is_no_error_of_ours() -> None:
+    full = Fault(reason=Reason.NO_ROOM, message="pod a has no room: n1 has 3m of 600m cpu free")
+    for found in (one(Judge(rules=RULES), seen(traffic=full)), fault_finding("toy.one", full)):
+        assert (found.outcome, found.reason) == ("inconclusive", "no_room")
+        assert found.summary == full.message
+        assert "--node-selector" in found.help
+    found = fault_finding("toy.one", FAULT, trial="toy")
+    assert (found.outcome, found.reason) == ("error", "image_unavailable")
+    assert (found.summary, found.help, found.trial) == ("no image", "--image", "toy")
 
 
 def test_each_variant_has_its_finding_and_what_is_missing_has_one_too() -> None:

@@ -114,6 +114,21 @@ def attempts(**changes: Any) -> Change:
     return change
 
 
+def full(nodes: int, lack: str = "Insufficient cpu") -> Change:
+    """A pod that some nodes have no room for, and the others no device."""
+    said = f"0/3 nodes are available: {3 - nodes} cannot allocate all claims"
+    more = f", {nodes} {lack}. preemption: 0/3 nodes are available: 3 No victims." if nodes else "."
+    return attempts(node="", scheduler=said + more, held="kar1 has 3m of 600m cpu free (a/b 500m)")
+
+
+def one_pod_on(node: str) -> Change:
+    def change(raw: dict[str, Any]) -> None:
+        first = json.loads(RECORDED)["networks"]["dra.net"]["pods"][0]
+        raw["networks"]["dra.net"]["pods"] = [{**first, "node": node}]
+
+    return change
+
+
 def looked(free: list[str] | None = None, **more: Any) -> Change:
     """What was published about the network's devices: all are free, and nobody holds any."""
 
@@ -165,7 +180,19 @@ CASES: list[tuple[str, list[Change], str, str]] = [
         "fail",
         "not_allocated",
     ),
-    ("interface", [attempts(node="", scheduler="3 Insufficient cpu.")], "error", "unschedulable"),
+    ("interface", [attempts(node="", scheduler="3 Insufficient cpu.")], "inconclusive", "no_room"),
+    (
+        "interface",
+        [attempts(node="", scheduler="3 node(s) had untolerated taint {a: b}.")],
+        "error",
+        "unschedulable",
+    ),
+    ("data_path", [full(2), looked()], "inconclusive", "no_room"),
+    ("data_path", [full(2, "Too many pods"), looked()], "inconclusive", "no_room"),
+    ("data_path", [full(1), looked(["kar2"])], "inconclusive", "no_room"),
+    ("data_path", [full(1), looked()], "fail", "not_allocated"),
+    ("data_path", [full(1), looked(), one_pod_on("kar1")], "inconclusive", "no_room"),
+    ("data_path", [full(0), looked()], "fail", "not_allocated"),
     ("interface", [at("pods", [])], "inconclusive", "one_capable_node"),
     ("interface", [mutated], "inconclusive", "mutated"),
     ("interface", [at("control", None)], "inconclusive", "not_observed"),

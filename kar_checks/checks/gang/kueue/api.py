@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from kar_checks.checks.gang.groups import group_changed, what_happened
 from kar_checks.checks.gang.observation import Disturbance, Refusal
 from kar_checks.checks.gang.watching import wait_for
 from kar_checks.cluster import pods
@@ -204,12 +205,31 @@ class Workloads:
 
     def losses(self, owners: Collection[str], zero: float) -> list[Disturbance]:
         """Return what preemption did to the Workloads of these objects, or would do for them."""
+        return self._noted(owners, zero, "preempted")
+
+    def changed(self, owners: Collection[str], zero: float) -> list[Disturbance]:
+        """Return what somebody did to the Workloads of these objects."""
+        return self._noted(owners, zero, "group_changed")
+
+    def _noted(self, owners: Collection[str], zero: float, reason: str) -> list[Disturbance]:
         with self._changed:
             return [
                 one.model_copy(update={"at": round(moment - zero, 2)})
                 for moment, whose, one in self._lost
-                if not whose.isdisjoint(owners)
+                if one.reason == reason and not whose.isdisjoint(owners)
             ]
+
+    def _note_change(self, change: str, item: Object) -> None:
+        """Take note of what somebody does to a Workload that is still of use.
+
+        Kueue's retention may remove finished ones; of one without its quota the loss is noted.
+        """
+        before = self._latest.get(item["metadata"]["uid"])
+        if before is None or pods.is_true(item, "Finished") or lost_quota(item):
+            return
+        if text := what_happened(change, before, {"kind": "Workload", **item}):
+            moment = time.monotonic()
+            self._lost.append((moment, _whose(item), group_changed(0, text)))
 
     def _note_preemption(self, item: Object) -> None:
         """Take note of a state when it begins."""
@@ -220,10 +240,8 @@ class Workloads:
             found.append(f"Kueue took back the quota of our Workload {name} ({said})")
         if (said := would_preempt(item)) and not would_preempt(before):
             found.append(f"Kueue preempts others for our Workload {name} ({said})")
-        # A group belongs to all of its pods.
-        whose = {str(one.get("uid")) for one in item["metadata"].get("ownerReferences") or []}
         self._lost += [
-            (time.monotonic(), whose, Disturbance(at=0, reason="preempted", text=text))
+            (time.monotonic(), _whose(item), Disturbance(at=0, reason="preempted", text=text))
             for text in found
         ]
 
@@ -234,8 +252,14 @@ class Workloads:
                     pulse.answer(name)
         with self._changed:
             self._note_preemption(item)
+            self._note_change(change, item)
             if change == "DELETED":
                 self._latest.pop(item["metadata"]["uid"], None)
             else:
                 self._latest[item["metadata"]["uid"]] = item
             self._changed.notify_all()
+
+
+def _whose(workload: Object) -> set[str]:
+    """Return the UIDs of its owners: a group belongs to all of its pods."""
+    return {str(one.get("uid")) for one in workload["metadata"].get("ownerReferences") or []}

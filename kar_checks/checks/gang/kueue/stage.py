@@ -15,6 +15,7 @@ from kar_checks.checks.gang.watching import OwnPods
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.facts import Facts
+from kar_checks.cluster.kinds import Kind
 from kar_checks.kit.pulse import NOWHERE, PlainPods, Pulses
 from kar_checks.kit.trial import Trial
 from kar_checks.kit.words import Reasons
@@ -45,6 +46,10 @@ class Groups:
         """Remember the size: a group has no object of its own before its Workload."""
         self._sizes[group] = size
         return size
+
+    def group_objects(self, group: str) -> Sequence[tuple[Kind, Object]]:
+        """Return nothing: the Workloads are watched as a whole."""
+        return ()
 
     def join(self, pod: Object, group: str) -> Object:
         """Add what makes a pod a member of a plain pod group."""
@@ -305,12 +310,20 @@ class QuotaStage(Stage):
             for one in (self._taken_back(group) or self.own.losses(self.names(group), self.zero))
         ]
 
+    def _changed_groups(self) -> list[Disturbance]:
+        """Return what somebody did to the Workloads of our gangs."""
+        gangs = [name for name, one in self._groups.items() if one.min_count is not None]
+        return self._workloads.changed(self._owners(*gangs), self.zero)
+
+    def _owners(self, *groups: str) -> set[str]:
+        """Return the UIDs of what the Workloads of these groups belong to."""
+        jobs = {self.backend.owner(self._groups[group].name) for group in groups}
+        members = {str(self.own.latest(name)["metadata"]["uid"]) for name in self.names(*groups)}
+        return jobs | members
+
     def _taken_back(self, group: str) -> list[Disturbance]:
         """Return what preemption did to the Workloads of a group."""
-        owners = {self.backend.owner(self._groups[group].name)} | {
-            str(self.own.latest(name)["metadata"]["uid"]) for name in self.names(group)
-        }
-        return self._workloads.losses(owners, self.zero)
+        return self._workloads.losses(self._owners(group), self.zero)
 
     def arena(self, places: float) -> Arena:
         """Return the record of the quota."""
