@@ -7,21 +7,20 @@ import os
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kar_checks.cli_options import (
-    ClusterOptions,
-    SelectionOptions,
-    build,
-    run_line,
-    shared,
-    words,
-)
+from kar_checks.cli_options import shared
+from kar_checks.kit.option import Given
+from kar_checks.run_options import CLUSTER, NAMESPACE, RUN, arguments, run_line, selection_options
+
+if TYPE_CHECKING:
+    from kar_checks.options import Options
 
 app = typer.Typer(
     name="kar",
@@ -30,6 +29,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from kar_checks import __version__
+
+        print(f"kar-checks {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _kar(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
 
 OutputOption = Annotated[Path, typer.Option(help="Where runs are stored.")]
 RunArgument = Annotated[str, typer.Argument(help="A run's folder or id; default: the latest.")]
@@ -117,10 +135,16 @@ def _one_sentence() -> Iterator[None]:
     """Turn an expected trouble into one sentence on stderr and the documented exit code."""
     from kar_checks.cluster.errors import HarnessError
     from kar_checks.exits import Exit
+    from kar_checks.repeat import NothingToRepeat
     from kar_checks.store import StoreError
 
     try:
-        yield
+        with warnings.catch_warnings():
+            _show_renamed_settings()
+            yield
+    except NothingToRepeat as error:
+        print(error)
+        raise typer.Exit(Exit.NOTHING) from error
     except HarnessError as error:
         _say(error.fault.message, error.fault.help)
         raise typer.Exit(Exit.PREFLIGHT) from error
@@ -135,6 +159,22 @@ def _one_sentence() -> Iterator[None]:
         raise typer.Exit(Exit.INTERRUPTED) from error
 
 
+def _show_renamed_settings() -> None:
+    """Show the warning about a setting's old name as a sentence of ours, and others as ever."""
+    from kar_checks.profile import RenamedSetting
+
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, RenamedSetting):
+            _say(f"warning: {message}")
+        else:
+            others(message, category, *where, **more)
+
+    warnings.simplefilter("always", RenamedSetting)
+    warnings.showwarning = show
+
+
 def _say(message: str, advice: str = "") -> None:
     from kar_checks.report.words import safe
 
@@ -142,56 +182,29 @@ def _say(message: str, advice: str = "") -> None:
     print(safe(f"kar: {message}{f' ({advice})' if advice else ''}"), file=sys.stderr)
 
 
+def _options(given: Given, *, cluster: bool = False) -> "Options":
+    """Return the options of a run; ``cluster`` if a cluster must be named."""
+    from kar_checks.run_options import build
+
+    options = build(given)
+    if cluster and not options.names_a_cluster:
+        raise ValueError(NO_CLUSTER)
+    return options
+
+
 @app.command()
-@shared
+@shared(CLUSTER, selection_options, RUN)
 def run(
-    cluster: ClusterOptions,
-    selection: SelectionOptions,
-    output: OutputOption = Path("runs"),
-    keep_on_failure: Annotated[
-        bool, typer.Option("--keep-on-failure", help="Leave the objects of a bad run for a look.")
-    ] = False,
-    fail_on: Annotated[
-        str, typer.Option(metavar="OUTCOME,...", help="Outcomes that miss the objective.")
-    ] = "fail,error,inconclusive",
+    given: Given,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show only what is not passed.")
-    ] = False,
-    again: Annotated[
-        str, typer.Option(metavar="RUN", help="Repeat what did not pass in an earlier run.")
-    ] = "",
-    no_report: Annotated[
-        bool,
-        typer.Option(
-            "--no-report", help="Store the run without page and JUnit; `kar report` renders them."
-        ),
     ] = False,
 ) -> None:
     """Measure a cluster, judge it and render the scorecard."""
     with _one_sentence():
         from kar_checks.commands.run import run_checks
-        from kar_checks.options import parse_fail_on
 
-        earlier: dict[str, Any] = {}
-        if again:
-            from kar_checks.commands.repeat import what_did_not_pass
-
-            selection, earlier = what_did_not_pass(again, output, selection)
-            if not selection.select:
-                print(f"Every check of run {again} passed, or does not apply: nothing to repeat.")
-                raise typer.Exit(5)
-        options = build(
-            cluster,
-            selection,
-            earlier,
-            output=output,
-            keep_on_failure=keep_on_failure,
-            fail_on=parse_fail_on(fail_on),
-            render=not no_report,
-        )
-        if not options.names_a_cluster:
-            raise ValueError(NO_CLUSTER)
-        code = run_checks(options, quiet=quiet)
+        code = run_checks(_options(given, cluster=True), quiet=quiet)
     raise typer.Exit(code)
 
 
@@ -224,24 +237,20 @@ def explain(
 
 
 @app.command()
-@shared
-def plan(cluster: ClusterOptions, selection: SelectionOptions) -> None:
+@shared(CLUSTER, selection_options)
+def plan(given: Given) -> None:
     """Show what would run here, what not and why. Touches nothing."""
     with _one_sentence():
         from kar_checks.commands.before import show_plan
 
-        options = build(cluster, selection)
-        if not options.names_a_cluster:
-            raise ValueError(NO_CLUSTER)
-        code = show_plan(options)
+        code = show_plan(_options(given, cluster=True))
     raise typer.Exit(code)
 
 
 @app.command()
-@shared
+@shared(CLUSTER, selection_options)
 def doctor(
-    cluster: ClusterOptions,
-    selection: SelectionOptions,
+    given: Given,
     probe: Annotated[
         bool,
         typer.Option("--probe", help="Also send every manifest as a dry run and start real pods."),
@@ -251,24 +260,15 @@ def doctor(
     with _one_sentence():
         from kar_checks.commands.doctor import examine
 
-        options = build(cluster, selection)
-        if not options.names_a_cluster:
-            raise ValueError(NO_CLUSTER)
-        code = examine(
-            options,
-            probe=probe,
-            line=lambda more: run_line(cluster, selection, options, more),
-        )
+        options = _options(given, cluster=True)
+        code = examine(options, probe=probe, line=lambda more: run_line(given, options, more))
     raise typer.Exit(code)
 
 
 @app.command()
-@shared
+@shared([NAMESPACE], selection_options)
 def rbac(
-    selection: SelectionOptions,
-    namespace: Annotated[
-        str, typer.Option(help="The namespace that runs will work in (--namespace of kar run).")
-    ] = "",
+    given: Given,
     account_namespace: Annotated[str, typer.Option(help="Where the ServiceAccount lives.")] = "",
     cleanup: Annotated[
         bool, typer.Option("--cleanup", help="Add the rights that `kar cleanup` uses.")
@@ -278,8 +278,8 @@ def rbac(
     with _one_sentence():
         from kar_checks.commands.before import print_rbac
 
-        options = build(ClusterOptions(namespace=namespace), selection)
-        print_rbac(options, account_namespace or namespace or "default", cleanup=cleanup)
+        place = account_namespace or given["namespace"] or "default"
+        print_rbac(_options(given), place, cleanup=cleanup)
 
 
 images_app = typer.Typer(
@@ -289,20 +289,19 @@ app.add_typer(images_app, name="images")
 
 
 @images_app.command("list")
-@shared
-def images_list(cluster: ClusterOptions, selection: SelectionOptions) -> None:
+@shared(CLUSTER, selection_options)
+def images_list(given: Given) -> None:
     """List the images of a selection, as this target would refer to them."""
     with _one_sentence():
         from kar_checks.commands import images
 
-        images.show(build(cluster, selection))
+        images.show(_options(given))
 
 
 @images_app.command("mirror")
-@shared
+@shared(CLUSTER, selection_options)
 def images_mirror(
-    cluster: ClusterOptions,
-    selection: SelectionOptions,
+    given: Given,
     tool: Annotated[
         str, typer.Option(metavar="crane|skopeo", help="What copies; default: what there is.")
     ] = "",
@@ -312,26 +311,25 @@ def images_mirror(
     with _one_sentence():
         from kar_checks.commands import images
 
-        code = images.mirror(build(cluster, selection), tool, execute=execute)
+        code = images.mirror(_options(given), tool, execute=execute)
     raise typer.Exit(code)
 
 
 @images_app.command("verify")
-@shared
-def images_verify(cluster: ClusterOptions, selection: SelectionOptions) -> None:
+@shared(CLUSTER, selection_options)
+def images_verify(given: Given) -> None:
     """Ask the registries whether they have exactly these images; 11 if they do not say."""
     with _one_sentence():
         from kar_checks.commands import images
 
-        code = images.verify(build(cluster, selection))
+        code = images.verify(_options(given))
     raise typer.Exit(code)
 
 
 @app.command()
-@shared
+@shared(CLUSTER, selection_options)
 def install(
-    cluster: ClusterOptions,
-    selection: SelectionOptions,
+    given: Given,
     runner: Annotated[str, typer.Option(help="The image with this suite; docs/install.md.")],
     job_namespace: Annotated[str, typer.Option(help="Where the CronJob lives.")] = "kar-nightly",
     schedule: Annotated[str, typer.Option(help="When it runs, as cron says it.")] = "0 2 * * *",
@@ -344,7 +342,7 @@ def install(
     with _one_sentence():
         from kar_checks.commands import install as made
 
-        options = made.named(build(cluster, selection))
+        options = made.named(_options(given, cluster=apply))
         chosen = made.Install(
             runner=runner,
             namespace=job_namespace,
@@ -352,20 +350,18 @@ def install(
             keep=keep,
             storage=storage,
             storage_class=storage_class,
-            words=words(cluster, selection, options),
+            words=arguments(given, options),
         )
         objects = made.objects(options, chosen)
         print(made.text(objects), end="")
         if apply:
-            if not options.names_a_cluster:
-                raise ValueError(NO_CLUSTER)
             made.apply(objects, options)
 
 
 @app.command("cleanup")
-@shared
+@shared(CLUSTER)
 def clean_up(
-    cluster: ClusterOptions,
+    given: Given,
     run_id: Annotated[str, typer.Option("--run", metavar="ID", help="Only this run's.")] = "",
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Also delete what a live run owns.")
@@ -376,9 +372,7 @@ def clean_up(
     with _one_sentence():
         from kar_checks.commands.cleanup import remove_leftovers
 
-        options = build(cluster)
-        if not options.names_a_cluster:
-            raise ValueError(NO_CLUSTER)
+        options = _options(given, cluster=True)
         code = remove_leftovers(options, run_id=run_id, yes=yes, dry_run=dry_run)
     raise typer.Exit(code)
 

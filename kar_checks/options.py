@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kar_checks import profile as profiles
 from kar_checks import programme
-from kar_checks.checks.registry import Check, Disruption, Topic, all_checks
+from kar_checks.checks.registry import Check, Disruption, Topic, all_checks, topics
 from kar_checks.cluster.target import Target
 from kar_checks.model import Outcome
-from kar_checks.profile import names
+from kar_checks.profile import Profile, names
 
 DEFAULT_FAIL_ON = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE)
 
@@ -29,23 +30,31 @@ class Options:
     in_cluster: bool = False
     cluster_name: str = ""
     select: Sequence[str] = ()
-    profile: Path | None = None
-    settings: Sequence[str] = ()
-    """``KEY=VALUE``, laid over the profile."""
+    profile: Profile = field(default_factory=profiles.default)
+    """Loaded once, with the settings of the command line on top."""
+    profile_file: Path | None = None
+    """Where the user has it; ``None`` for the default one."""
     output: Path = field(default_factory=lambda: Path("runs"))
     keep_on_failure: bool = False
     fail_on: Sequence[Outcome] = DEFAULT_FAIL_ON
     render: bool = True
     """Whether the run's page and JUnit file are made at its end; ``kar report`` can do it later."""
     max_disruption: Disruption = "network"
-    unasked: frozenset[str] = frozenset()
-    """Topics that are selected only on request, and were not asked for."""
     target: Target = field(default_factory=Target)
 
     @property
     def names_a_cluster(self) -> bool:
         """Nothing touches a cluster that was not named."""
         return bool(self.kubeconfig or self.context or self.local_cluster or self.in_cluster)
+
+    @property
+    def unasked(self) -> frozenset[str]:
+        """Topics that are selected only on request, and were not asked for."""
+        return frozenset(
+            topic.id
+            for topic in topics()
+            if topic.asked_by and not self.profile.text(topic.asked_by)
+        )
 
     @property
     def selection(self) -> list[tuple[Topic, Check]]:

@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from kar_checks import __version__, exits, plan, programme
-from kar_checks import profile as profiles
 from kar_checks.checks.registry import Check, Topic, all_checks, topics
 from kar_checks.checks.trial import Trial
 from kar_checks.cluster import facts as cluster_facts
@@ -49,14 +48,13 @@ class Preflight:
 
     Raises:
         HarnessError: the cluster cannot be reached or refuses the credentials.
-        ProfileError: the profile cannot be used.
     """
 
     def __init__(self, options: Options, selection: Selection, run_id: str) -> None:
         self.options = options
         self.selection = selection
         self.run_id = run_id
-        self.profile = profiles.load(options.profile, options.settings)
+        self.profile = options.profile
         self.connection = connect(
             options.kubeconfig, options.context, in_cluster=options.in_cluster
         )

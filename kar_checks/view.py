@@ -12,18 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from kar_checks.model import Finding, Outcome
+from kar_checks.model import Finding
 from kar_checks.report import words
-
-_SHOWN = {
-    Outcome.PASS: ("✔", "passed", "green"),
-    Outcome.FAIL: ("✘", "failed", "bold red"),
-    Outcome.INCONCLUSIVE: ("?", "undecided", "yellow"),
-    Outcome.NOT_APPLICABLE: ("-", "not applicable", "cyan"),
-    Outcome.SKIPPED: ("»", "skipped", "cyan"),
-    Outcome.ERROR: ("!", "harness error", "magenta"),
-    Outcome.NOT_RUN: ("·", "not run", "dim"),
-}
 
 
 def _safe(text: str, longest: int = words.LONGEST) -> str:
@@ -132,9 +122,12 @@ class ConsoleView:
         if self.quiet:
             return
         for one in found:
-            icon, word, style = _SHOWN[one.outcome]
+            outcome = one.outcome.value
+            shown = f"{words.SIGN[outcome]} {words.outcome(outcome):<14}"
             about = f" ({one.variant})" if one.variant else ""
-            self.console.print(f"[{style}]{icon} {word:<14}[/] {_safe(one.check + about)}")
+            self.console.print(
+                f"[{words.STYLE[outcome]}]{shown}[/] {_safe(one.check + about)}", highlight=False
+            )
 
     def done(self, folder: Path) -> None:
         """Leave the last word to the summary."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from kar_checks.kit.option import Option
 from kar_checks.model import CheckInfo, Evidence, Finding, Observation, TopicInfo
 
 if TYPE_CHECKING:
@@ -140,6 +141,11 @@ class Topic:
     """Needs of every check of the topic; a check's own come on top."""
     variants: str = ""
     """The text setting by which a user chooses among the variants, if there is one."""
+    options: tuple[Option, ...] = ()
+    """Options of its own: each gives a setting of its profile."""
+    stack_namespace: str = ""
+    """``module:name`` of a function of the profile that returns the namespace of the user's own
+    workload, empty for none, and refuses settings that cannot be used."""
 
     def rights(self, check: Check, profile: Profile) -> list[Right]:
         """Return what a check uses under the choices of a profile."""

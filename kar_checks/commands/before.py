@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kar_checks import profile as profiles
 from kar_checks.checks.registry import Cost, load, topics
 from kar_checks.cluster.access import NeededRight, rbac_objects
 from kar_checks.cluster.facts import node_info
@@ -76,8 +75,7 @@ def _print_costs(before: Preflight, options: Options, console: Console) -> None:
 
 def print_rbac(options: Options, account_namespace: str, *, cleanup: bool) -> None:
     """Print the rights of a selection as YAML documents."""
-    profile = profiles.load(options.profile, options.settings)
-    rights = needed_rights(options.selection, options.target, profile)
+    rights = needed_rights(options.selection, options.target, options.profile)
     if cleanup:
         rights += [
             NeededRight(verb, kind.group, kind.plural, cluster=True)

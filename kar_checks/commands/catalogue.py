@@ -16,6 +16,7 @@ from kar_checks.cluster.target import Target
 from kar_checks.options import UsageError, kar_number, selected
 from kar_checks.plan import needed_images, needed_rights
 from kar_checks.programme import Requirement
+from kar_checks.run_options import all_options
 
 
 def show_list(version: str, *, as_json: bool) -> None:
@@ -126,10 +127,22 @@ def _in_words(rights: list[NeededRight]) -> str:
 
 
 def explain_profile() -> None:
-    """Print the default profile's settings, each with origin and date."""
-    table = Table(box=None, title="Settings of a profile", title_justify="left")
+    """Print the keys of a profile: its settings with origin and date, and the target's."""
+    options = {one.key: one for one in all_options() if one.key}
+    table = Table(box=None, title="Settings of a profile (`settings:`)", title_justify="left")
     for name in ("Setting", "Value", "Origin", "Date"):
         table.add_column(name, overflow="fold")
     for key, one in profiles.default().settings.items():
-        table.add_row(key, str(one.value), one.origin, str(one.date))
-    Console(highlight=False).print(table)
+        name = f" ({options[key].name})" if key in options else ""
+        table.add_row(f"{key}{name}", str(one.value), one.origin, str(one.date))
+    target = Table(box=None, title="The cluster's (`target:`)", title_justify="left")
+    for name in ("Key", "Option", "Meaning"):
+        target.add_column(name, overflow="fold")
+    for key, option in options.items():
+        room, _, field = key.partition(".")
+        if room == "target":
+            target.add_row(field, option.name, option.help)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print()
+    console.print(target)

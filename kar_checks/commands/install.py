@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from kar_checks import profile as profiles
 from kar_checks.cluster import kinds
 from kar_checks.cluster.access import ONLY_FOR, rbac_objects
 from kar_checks.cluster.client import Cluster, Object
@@ -87,23 +86,21 @@ def objects(options: Options, chosen: Install) -> list[Object]:
 
     Raises:
         UsageError: the namespace is none, or the schedule has not five fields.
-        ProfileError: the profile cannot be used.
     """
     if not _NAMESPACE.fullmatch(chosen.namespace):
         raise UsageError(f"--job-namespace {chosen.namespace!r} is no name of a namespace")
     if len(chosen.schedule.split()) != 5 and not chosen.schedule.startswith("@"):
         raise UsageError(f"--schedule {chosen.schedule!r} has not the five fields of cron")
-    if options.profile is not None:
+    if options.profile_file is not None:
         raise UsageError("a profile's file is not in the pod: give its settings by --set")
-    profile = profiles.load(None, options.settings)
-    rights = needed_rights(options.selection, options.target, profile)
+    rights = needed_rights(options.selection, options.target, options.profile)
     place = chosen.namespace
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place, "labels": levels}},
         *rbac_objects(rights, namespace=options.target.namespace, subject_namespace=place),
         _claim(chosen),
-        _cron_job(chosen, options, longest(options.selection, profile, _MANY_NODES)),
+        _cron_job(chosen, options, longest(options.selection, options.profile, _MANY_NODES)),
     ]
 
 

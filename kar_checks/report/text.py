@@ -9,24 +9,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kar_checks.model import Outcome
 from kar_checks.report import words
 from kar_checks.report.view import CheckView, Scorecard, TopicView
 from kar_checks.store import StoredRun
 
-_STYLE = {
-    "pass": "green",
-    "fail": "bold red",
-    "inconclusive": "yellow",
-    "error": "bold magenta",
-}
-_SIGN = {"pass": "✓", "fail": "✗", "inconclusive": "?", "error": "!"}
 
+def summary(run: StoredRun, console: Console, *, quiet: bool = False) -> None:
+    """Print the findings per topic, a sentence per level, and what the run left behind.
 
-def summary(run: StoredRun, console: Console) -> None:
-    """Print the findings per topic, a sentence per level, and what the run left behind."""
+    ``quiet`` leaves out the checks that passed.
+    """
     card = Scorecard(run)
     for topic in card.topics:
-        chosen = [check for check in topic.checks if check.info.id in run.info.selection]
+        chosen = [
+            check
+            for check in topic.checks
+            if check.info.id in run.info.selection
+            and not (quiet and check.finding.outcome is Outcome.PASS)
+        ]
         if chosen:
             console.print(_table(topic, chosen))
     for tally in [*card.levels, *(topic.tally for topic in card.beyond)]:
@@ -76,7 +77,7 @@ def _table(topic: TopicView, checks: Sequence[CheckView]) -> Table:
         name = f"{check.info.id}[{finding.variant}]" if finding.variant else check.info.id
         told = f"{finding.summary} ({finding.help})" if finding.help else finding.summary
         table.add_row(
-            Text(f"{_SIGN.get(outcome, '-')} {words.outcome(outcome)}", _STYLE.get(outcome, "dim")),
+            Text(f"{words.SIGN[outcome]} {words.outcome(outcome)}", words.STYLE[outcome]),
             _plain(name),
             _plain(told),
         )

@@ -18,6 +18,30 @@ OUTCOME = {
     "unknown": "needs a person's evidence",
 }
 
+SIGN = {
+    "pass": "✔",
+    "fail": "✘",
+    "inconclusive": "?",
+    "not_applicable": "-",
+    "skipped": "»",
+    "error": "!",
+    "not_run": "·",
+    "unknown": "-",
+}
+"""One sign for an outcome wherever a terminal shows it."""
+
+STYLE = {
+    "pass": "green",
+    "fail": "bold red",
+    "inconclusive": "yellow",
+    "not_applicable": "cyan",
+    "skipped": "cyan",
+    "error": "bold magenta",
+    "not_run": "dim",
+    "unknown": "dim",
+}
+"""Its style there, in the words of rich."""
+
 # The order of a sentence's parts: what was decided first, then why the rest was not.
 TALLY = {
     "pass": "passed",

@@ -11,9 +11,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from kar_checks import profile
 from kar_checks.checks import registry
 from kar_checks.checks.registry import Right, all_checks
-from kar_checks.cli import app
+from kar_checks.cli import app, main
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.target import IMAGES
 from kar_checks.store import StoredRun
@@ -137,6 +138,8 @@ def test_the_profile_is_explained_with_origins(kar: Kar) -> None:
     said = kar("explain", "profile")
     assert "gang.window_seconds" in said.out
     assert "2026-11-22" in said.out
+    assert "stack.url (--target-url)" in said.out
+    assert "node_selector --node-selector Use only these nodes." in " ".join(said.out.split())
 
 
 def test_rights_are_printed_as_objects_to_apply(kar: Kar) -> None:
@@ -428,15 +431,15 @@ def test_another_run_is_left_alone(kar: Kar, cluster: str, api: ApiServer) -> No
 # -- what it costs to start --------------------------------------------------------------------
 
 
-HEAVY = ("kubernetes", "matplotlib", "pydantic", "pytest", "jinja2", "yaml", "kar_checks.checks")
+HEAVY = ("kubernetes", "matplotlib", "pytest", "jinja2", "yaml", "scipy", "kar_checks.runner")
 
 
 @pytest.mark.parametrize(
     ("arguments", "heavy"),
     [
-        (["--help"], HEAVY),
-        # typer itself loads pydantic as soon as a command has options.
-        (["run", "--help"], [one for one in HEAVY if one != "pydantic"]),
+        # The topics' own data is loaded, since each declares options, and nothing that measures.
+        (["--help"], [*HEAVY, "kar_checks.checks.trial", "kar_checks.checks.stack.address"]),
+        (["run", "--help"], [*HEAVY, "kar_checks.checks.trial"]),
         (["list"], ("kubernetes", "matplotlib", "pytest", "scipy")),
     ],
 )
@@ -477,3 +480,31 @@ def test_a_run_again_repeats_what_did_not_pass_with_its_own_choices(
     assert done.code == 5
     assert "nothing to repeat" in done.out
     assert kar("run", "toy.fails", *given, "--again", "latest").code == 4
+
+
+def test_a_topic_that_cannot_be_imported_is_a_defect_and_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(registry, "TOPIC_MODULES", ("no_such_topic",))
+    monkeypatch.setattr(sys, "argv", ["kar", "list"])
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    registry.topics.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    registry.topics.cache_clear()
+    assert ended.value.code == 3
+    assert "No module named 'no_such_topic'" in capsys.readouterr().err
+
+
+def test_the_old_name_of_a_setting_is_taken_for_one_more_version(
+    kar: Kar, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "renamed", lambda: {"gang.patience": "gang.window_seconds"})
+    said = kar("run", "toy.passes", "--kubeconfig", cluster, "--set", "gang.patience=7")
+    assert said.code == 0
+    assert said.err == (
+        "kar: warning: --set sets gang.patience, which is now gang.window_seconds: the next "
+        "version refuses it\n"
+    )
+    settings = StoredRun(Path("runs/latest")).info.profile["settings"]
+    assert settings["gang.window_seconds"]["value"] == 7

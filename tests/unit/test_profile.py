@@ -105,3 +105,23 @@ def test_a_setting_of_the_command_line_wins_and_says_where_it_comes_from() -> No
 def test_a_setting_that_cannot_be_used_is_named(given: str, words: str) -> None:
     with pytest.raises(ProfileError, match=re.escape(words)):
         profile.load(None, [given])
+
+
+def test_an_old_name_of_a_setting_is_read_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "renamed", lambda: {"gang.patience": "gang.window_seconds"})
+    path = write(tmp_path, setting("gang.patience", "45"))
+    with pytest.warns(profile.RenamedSetting, match="gang.patience, which is now gang.window_sec"):
+        found = profile.load(path)
+    assert found.number("gang.window_seconds") == 45
+    assert "gang.patience" not in found.settings
+    stored = found.model_dump(mode="json")
+    stored["settings"]["gang.patience"] = stored["settings"].pop("gang.window_seconds")
+    assert profile.stored(stored).number("gang.window_seconds") == 45
+
+
+def test_every_renamed_setting_exists_under_its_new_name_alone() -> None:
+    known = profile.default().settings
+    assert set(profile.renamed().values()) <= set(known)
+    assert set(profile.renamed()).isdisjoint(known)

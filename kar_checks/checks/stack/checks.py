@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kar_checks.checks.registry import Check, Needs, Right, Topic
+from kar_checks.kit.option import Option
 from kar_checks.model import Evidence
 
 _NEEDS = Needs(
@@ -35,6 +36,29 @@ TOPIC = Topic(
     tests="kar_checks.checks.stack.test_stack",
     manifests="kar_checks.checks.stack.client:manifests",
     common_needs=_NEEDS,
+    stack_namespace="kar_checks.checks.stack.address:namespace",
+    options=(
+        Option("--target-url", "Assess this stack, as reached in the cluster.", key="stack.url"),
+        Option("--target-model", "Its model; default: the first served.", key="stack.model"),
+        Option(
+            "--target-namespace",
+            "Namespace of its pods; default: from the URL.",
+            key="stack.namespace",
+        ),
+        Option(
+            "--target-prefill",
+            "Its prefill pods; default: by well-known labels.",
+            metavar="SELECTOR",
+            key="stack.prefill",
+        ),
+        Option("--target-decode", "Its decode pods.", metavar="SELECTOR", key="stack.decode"),
+        Option(
+            "--target-credential",
+            "Environment variable with a bearer token; stored nowhere.",
+            metavar="VARIABLE",
+            key="stack.credential",
+        ),
+    ),
     checks=(
         Check(
             id="stack.served",

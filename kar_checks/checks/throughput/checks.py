@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kar_checks.checks.registry import Check, Needs, Right, Topic
+from kar_checks.kit.option import Option
 
 _DRA, _CNI = "resource.k8s.io", "k8s.cni.cncf.io"
 _NEEDS = Needs(
@@ -42,6 +43,15 @@ TOPIC = Topic(
     manifests="kar_checks.checks.throughput.crew:manifests",
     estimate="kar_checks.checks.throughput.agenda:cost",
     common_needs=Needs(rights=_NEEDS.rights, images=()),
+    options=(
+        Option(
+            "--max-bytes",
+            "The most that throughput sends through each network.",
+            float,
+            metavar="BYTES",
+            key="throughput.max_bytes",
+        ),
+    ),
     checks=(
         Check(
             id="throughput.tcp",
