@@ -58,10 +58,10 @@ nightly-series: $(VENV)/.ready
 docs: $(VENV)/.ready
 	$(VENV)/bin/python -m scripts.generate
 
-# Hashes of every dependency, for every platform; `uv` is needed only here.
+# Hashes of every dependency, of every extra, for every platform; `uv` is needed only here.
 lock:
-	uv pip compile --universal --generate-hashes --group dev pyproject.toml -o requirements.lock \
-	  --no-header --no-annotate --quiet
+	uv pip compile --universal --generate-hashes --group dev --all-extras pyproject.toml \
+	  -o requirements.lock --no-header --no-annotate --quiet
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	scripts/make-venv $(VENV)
