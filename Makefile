@@ -13,7 +13,7 @@ ADDONS ?= dranet endpoint-picker
 # Before anything else, so that the time which is printed at the end has the environment in it.
 BEGAN := $(shell date +%s)
 
-.PHONY: scorecard test lint unit pages cluster-tests sabotages nightly-series docs lock clean
+.PHONY: scorecard test lint unit pages cluster-tests sabotages nightly-series docs lock dist check-dist clean
 
 scorecard: $(VENV)/.ready
 ifdef KUBECONFIG
@@ -62,6 +62,14 @@ docs: $(VENV)/.ready
 lock:
 	uv pip compile --universal --generate-hashes --group dev --all-extras pyproject.toml \
 	  -o requirements.lock --no-header --no-annotate --quiet
+
+dist: $(VENV)/.ready
+	rm -rf dist
+	$(VENV)/bin/hatchling build -d dist
+
+# The wheel in an empty environment; `TAG=v1.2.3` demands that version.
+check-dist: dist
+	PYTHON=$(VENV)/bin/python scripts/check-dist dist
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	scripts/make-venv $(VENV)
