@@ -1,5 +1,5 @@
 # The two commands are `make scorecard` and `make test`; both set up what they need.
-#   make scorecard                          on the embedded local cluster (root, Debian 12, Go); its
+#   make scorecard                          on the embedded local cluster (root, Go; see the README); its
 #     nodes share one machine, and unsteady throughput there is undecided on the page, and no error here
 #   make scorecard KUBECONFIG=~/.kube/config ARGS="--namespace team-a"   on your own cluster
 SHELL := /bin/bash
