@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kar_checks.report import words
+from kar_checks import words
 
 
 def show(
