@@ -295,8 +295,22 @@ def test_what_the_watch_has_not_shown_yet_is_asked_for_and_told_once(
 
 def queued(*, of: str = "p", count: int = 4, **more: Any) -> Object:
     """A Workload as it waits, of a gang of ours."""
-    meta = {"name": "g", "uid": "w", "ownerReferences": [{"kind": "Pod", "uid": of}], **more}
+    meta = {
+        "name": "g",
+        "uid": "w",
+        "ownerReferences": [{"kind": "Pod", "uid": of}],
+        "finalizers": ["kueue.x-k8s.io/resource-in-use"],
+        **more,
+    }
     return {**WAITS, "metadata": meta, "spec": {"podSets": [{"count": count}], "active": True}}
+
+
+def written(*writers: tuple[str, int]) -> list[Object]:
+    """Who wrote the spec last, and when."""
+    return [
+        {"manager": who, "time": f"2026-11-25T00:00:0{second}Z", "fieldsV1": {"f:spec": {}}}
+        for who, second in writers
+    ]
 
 
 GOING: dict[str, Any] = {"deletionTimestamp": "2026-11-25T00:00:00Z"}
@@ -332,6 +346,39 @@ def test_a_workload_of_a_gang_that_somebody_changes_is_noticed(
         note("DELETED", now)
     assert [one.text for one in workloads.changed({"p"}, 0)] == expected
     assert workloads.changed({"q"}, 0) == workloads.losses({"q"}, 0) == []
+
+
+SMALLER = ["Workload g was changed: podSets[0].count went from 4 to 1"]
+
+
+@pytest.mark.parametrize(
+    ("writers", "expected"),
+    [
+        ([("kueue", 1)], []),
+        ([("kubectl", 1), ("kueue", 2)], []),
+        ([("manager", 1)], []),
+        ([("kueue", 1), ("kubectl-patch", 2)], SMALLER),
+        ([("kueue", 2), ("kubectl-patch", 2)], SMALLER),
+        ([], SMALLER),
+    ],
+)
+def test_what_kueue_itself_does_to_a_workload_is_no_disturbance(
+    monkeypatch: pytest.MonkeyPatch, writers: list[tuple[str, int]], expected: list[str]
+) -> None:
+    Follows.made = []
+    monkeypatch.setattr("kar_checks.checks.gang.kueue.api.Follower", Follows)
+    nothing: Any = None
+    workloads = api.Workloads(nothing, api.Api("v1beta2"), "n", 1)
+    note = Follows.made[0].note
+    note("ADDED", queued())
+    changed = queued(count=1, managedFields=written(*writers))
+    note("MODIFIED", changed)
+    assert [one.text for one in workloads.changed({"p"}, 0)] == expected
+    # Before Kueue deletes a Workload it takes its own finalizer away.
+    bare = {**changed, "metadata": {**changed["metadata"], "finalizers": []}}
+    note("MODIFIED", bare)
+    note("DELETED", bare)
+    assert [one.text for one in workloads.changed({"p"}, 0)] == expected
 
 
 def test_only_the_workloads_of_gangs_are_groups() -> None:

@@ -32,6 +32,8 @@ MIN_PARALLELISM = f"{GROUP}/job-min-parallelism"
 """With it a Job may be admitted with fewer pods than it wants."""
 _NO_QUOTA = ("WaitingForQuota", "ExceedsMaxQuota")
 """Since 0.19; before, the reason was Pending for everything, and only the message said why."""
+_CONTROLLERS = ("kueue", "manager")
+"""How Kueue's controller is called in ``managedFields``, by version."""
 _PREEMPTS = "Pending the preemption of"
 _SHORT = re.compile(r"insufficient (unused )?quota")
 _MOST = re.compile(r"insufficient quota for cpu in flavor (\S+), .*?> maximum capacity \(([^)]+)\)")
@@ -223,10 +225,14 @@ class Workloads:
         """Take note of what somebody does to a Workload that is still of use.
 
         Kueue's retention may remove finished ones; of one without its quota the loss is noted.
+        Kueue itself replaces or corrects one that does not match its Job or pods any more.
         """
         before = self._latest.get(item["metadata"]["uid"])
         if before is None or pods.is_true(item, "Finished") or lost_quota(item):
             return
+        going = change == "DELETED" or item["metadata"].get("deletionTimestamp")
+        if not before["metadata"].get("finalizers") if going else _by_kueue(item):
+            return  # Kueue takes its finalizer away before it deletes a Workload
         if text := what_happened(change, before, {"kind": "Workload", **item}):
             moment = time.monotonic()
             self._lost.append((moment, _whose(item), group_changed(0, text)))
@@ -263,3 +269,15 @@ class Workloads:
 def _whose(workload: Object) -> set[str]:
     """Return the UIDs of its owners: a group belongs to all of its pods."""
     return {str(one.get("uid")) for one in workload["metadata"].get("ownerReferences") or []}
+
+
+def _by_kueue(workload: Object) -> bool:
+    """Say whether Kueue's controller was the last to write ``spec``."""
+    writers = [
+        one
+        for one in workload["metadata"].get("managedFields") or []
+        if "f:spec" in (one.get("fieldsV1") or {})
+    ]
+    latest = max((str(one.get("time", "")) for one in writers), default="")
+    last = [str(one.get("manager", "")) for one in writers if str(one.get("time", "")) == latest]
+    return bool(last) and all(one.startswith(_CONTROLLERS) for one in last)
