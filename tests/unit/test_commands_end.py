@@ -31,7 +31,7 @@ def kar(
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "KUBECONFIG": "", **more},
         check=False,
-        timeout=30,
+        timeout=120,
     )
 
 
