@@ -402,7 +402,7 @@ class Scorecard:
                 Outcome.FAIL,
                 broken[:1].upper() + broken[1:],
                 causes,
-                remedy,
+                _sentence(remedy),
                 rows=[(one.anchor, one.info.title) for one in checks],
             )
             for (broken, causes, remedy), checks in groups.items()
@@ -605,8 +605,14 @@ def _files_of(finding: Finding, files: Iterable[File]) -> list[File]:
 
 def _advice(finding: Finding) -> str:
     if finding.outcome is Outcome.ERROR:  # its summary is the sentence before
-        return finding.help
-    return finding.help or finding.would_change or finding.summary
+        return _sentence(finding.help)
+    return _sentence(finding.help or finding.would_change or finding.summary)
+
+
+def _sentence(clause: str) -> str:
+    """Return a clause with a capital letter and a full stop."""
+    text = clause[:1].upper() + clause[1:]
+    return text if not text or text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def _weakest(findings: Iterable[Finding], outcome: Outcome) -> Evidence | None:
