@@ -669,7 +669,17 @@ def fleet_report(
 )
 def local(context: typer.Context) -> None:
     """Hand the rest of the command line to the embedded cluster."""
-    from localcluster.cli import app as cluster_app
+    try:
+        from localcluster.cli import app as cluster_app
+    except ModuleNotFoundError as error:
+        if error.name != "fcntl":
+            raise
+        _say(
+            "the local cluster needs Linux; this is Windows",
+            "`kar run --kubeconfig FILE` can assess any cluster from here, such as one of kind or "
+            "k3d: docs/laptop.md",
+        )
+        raise typer.Exit(1) from error
 
     cluster_app(args=context.args, prog_name="kar cluster")
 

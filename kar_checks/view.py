@@ -118,8 +118,8 @@ class ConsoleView:
                 self._live = None
 
     def findings(self, found: Sequence[Finding]) -> None:
-        """Print a line for each verdict; the summary at the end tells what was found."""
-        if self.quiet:
+        """Print a line for each verdict on a terminal; elsewhere, the summary has the only one."""
+        if self.quiet or not self.console.is_terminal:
             return
         for one in found:
             outcome = one.outcome.value
