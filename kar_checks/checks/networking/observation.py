@@ -131,7 +131,7 @@ class Control(Record):
 
 
 class Refusal(Record):
-    """A pod that wants the network, pinned to a node that cannot give it."""
+    """A pod that asks for the network, pinned to a node that cannot give it."""
 
     pod: str
     node: str

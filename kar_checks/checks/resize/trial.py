@@ -309,7 +309,7 @@ class _Trials:
                 Reason.UNSCHEDULABLE,
                 f"node {place} has {size + _SLACK} m of CPU free, "
                 f"the case needs {_GROWTH + _SLACK} m",
-                "make room on a node, or choose others by --node-selector",
+                "make room on a node, or choose other nodes with --node-selector",
             )
         trial.start_pod(
             pod_manifest(
