@@ -35,6 +35,7 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/mypy probes tests conftest.py benchmarks scripts
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m scripts.reasons
+	$(VENV)/bin/python -m scripts.english
 
 unit: $(VENV)/.ready
 	$(PYTEST) tests/unit -q -n auto --dist worksteal

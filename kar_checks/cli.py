@@ -197,7 +197,7 @@ def _options(given: Given, *, cluster: bool = False) -> "Options":
 def run(
     given: Given,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Show only what is not passed.")
+        bool, typer.Option("--quiet", "-q", help="Show only checks that did not pass.")
     ] = False,
 ) -> None:
     """Measure a cluster, judge it and render the scorecard."""
@@ -226,7 +226,7 @@ def list_all(
 def explain(
     name: Annotated[str, typer.Argument(metavar="CHECK|TOPIC|REQUIREMENT|KAR|profile")],
 ) -> None:
-    """Explain checks: what each proves, what makes it fail, what it needs. Or the profile."""
+    """Explain a check (what it proves, what fails it, what it needs) or the profile."""
     with _one_sentence():
         from kar_checks.commands.catalogue import explain_profile, explain_selector
 
@@ -239,7 +239,7 @@ def explain(
 @app.command()
 @shared(CLUSTER, selection_options)
 def plan(given: Given) -> None:
-    """Show what would run here, what not and why. Touches nothing."""
+    """Show which checks would run here, which would not, and why. Touches nothing."""
     with _one_sentence():
         from kar_checks.commands.before import show_plan
 
@@ -256,7 +256,7 @@ def doctor(
         typer.Option("--probe", help="Also send every manifest as a dry run and start real pods."),
     ] = False,
 ) -> None:
-    """Look for blockers on this cluster, each with the option that helps; 12 if there are any."""
+    """Find blockers on this cluster, each with the option that helps. Exits 12 if there are any."""
     with _one_sentence():
         from kar_checks.commands.doctor import examine
 
@@ -269,7 +269,7 @@ def doctor(
 @shared([NAMESPACE], selection_options)
 def rbac(
     given: Given,
-    account_namespace: Annotated[str, typer.Option(help="Where the ServiceAccount lives.")] = "",
+    account_namespace: Annotated[str, typer.Option(help="Namespace of the ServiceAccount.")] = "",
     cleanup: Annotated[
         bool, typer.Option("--cleanup", help="Add the rights that `kar cleanup` uses.")
     ] = False,
@@ -283,7 +283,7 @@ def rbac(
 
 
 images_app = typer.Typer(
-    help="The images that a selection uses: list, mirror, verify.", no_args_is_help=True
+    help="List, mirror and verify the images that a selection uses.", no_args_is_help=True
 )
 app.add_typer(images_app, name="images")
 
@@ -303,9 +303,10 @@ def images_list(given: Given) -> None:
 def images_mirror(
     given: Given,
     tool: Annotated[
-        str, typer.Option(metavar="crane|skopeo", help="What copies; default: what there is.")
+        str,
+        typer.Option(metavar="crane|skopeo", help="Program that copies; default: the one found."),
     ] = "",
-    execute: Annotated[bool, typer.Option("--execute", help="Run the commands, too.")] = False,
+    execute: Annotated[bool, typer.Option("--execute", help="Also run the commands.")] = False,
 ) -> None:
     """Print the commands that copy the images to --image-prefix, digests kept."""
     with _one_sentence():
@@ -318,7 +319,7 @@ def images_mirror(
 @images_app.command("verify")
 @shared(CLUSTER, selection_options)
 def images_verify(given: Given) -> None:
-    """Ask the registries whether they have exactly these images; 11 if they do not say."""
+    """Check that the registries serve exactly these images. Exits 11 if one cannot be queried."""
     with _one_sentence():
         from kar_checks.commands import images
 
@@ -330,13 +331,17 @@ def images_verify(given: Given) -> None:
 @shared(CLUSTER, selection_options)
 def install(
     given: Given,
-    runner: Annotated[str, typer.Option(help="The image with this suite; docs/install.md.")],
-    job_namespace: Annotated[str, typer.Option(help="Where the CronJob lives.")] = "kar-nightly",
-    schedule: Annotated[str, typer.Option(help="When it runs, as cron says it.")] = "0 2 * * *",
-    keep: Annotated[int, typer.Option(help="Runs that stay in the history.")] = 60,
+    runner: Annotated[
+        str, typer.Option(help="Image that contains this suite; see docs/install.md.")
+    ],
+    job_namespace: Annotated[str, typer.Option(help="Namespace of the CronJob.")] = "kar-nightly",
+    schedule: Annotated[str, typer.Option(help="When it runs, in cron syntax.")] = "0 2 * * *",
+    keep: Annotated[int, typer.Option(help="How many runs to keep in the history.")] = 60,
     storage: Annotated[str, typer.Option(help="Size of the volume with the history.")] = "2Gi",
-    storage_class: Annotated[str, typer.Option(help="Its class; default: the cluster's.")] = "",
-    apply: Annotated[bool, typer.Option("--apply", help="Apply it to the cluster, too.")] = False,
+    storage_class: Annotated[
+        str, typer.Option(help="Storage class of the volume; default: the cluster's.")
+    ] = "",
+    apply: Annotated[bool, typer.Option("--apply", help="Also apply it to the cluster.")] = False,
 ) -> None:
     """Print a CronJob that runs a selection in the cluster, with exactly the rights it needs."""
     with _one_sentence():
@@ -362,13 +367,15 @@ def install(
 @shared(CLUSTER)
 def clean_up(
     given: Given,
-    run_id: Annotated[str, typer.Option("--run", metavar="ID", help="Only this run's.")] = "",
+    run_id: Annotated[
+        str, typer.Option("--run", metavar="ID", help="Remove only what this run left.")
+    ] = "",
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Also delete what a live run owns.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
 ) -> None:
-    """Find and remove what killed runs left, cluster-scoped objects too."""
+    """Find and remove what killed runs left behind, including cluster-scoped objects."""
     with _one_sentence():
         from kar_checks.commands.cleanup import remove_leftovers
 
@@ -390,10 +397,10 @@ def report(run: RunArgument = "latest", output: OutputOption = Path("runs")) -> 
 @app.command()
 def judge(
     run: RunArgument = "latest",
-    profile: Annotated[Path | None, typer.Option(help="Thresholds to judge by.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="Thresholds to judge with.")] = None,
     output: OutputOption = Path("runs"),
 ) -> None:
-    """Judge a stored run again, by another profile; needs no cluster, changes the run not."""
+    """Re-judge a stored run with another profile. Needs no cluster; keeps the original run."""
     with _one_sentence():
         from kar_checks.commands.again import judge_again
 
@@ -405,14 +412,16 @@ def judge(
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders or ids.")],
     output: OutputOption = Path("runs"),
-    into: Annotated[Path, typer.Option(help="Where page, CSV and JSON go.")] = Path("comparison"),
+    into: Annotated[Path, typer.Option(help="Folder for page, CSV and JSON.")] = Path("comparison"),
     allow_different: Annotated[
         bool,
         typer.Option(
-            "--allow-different", help="Compare runs that are not alike; the page says so."
+            "--allow-different", help="Compare runs that are not alike; the page shows why."
         ),
     ] = False,
-    max_days_apart: Annotated[float, typer.Option(min=0, help="Further apart is not alike.")] = 7,
+    max_days_apart: Annotated[
+        float, typer.Option(min=0, help="Runs further apart are not alike.")
+    ] = 7,
     key: Annotated[
         list[Path] | None, typer.Option(help="Public key (PEM) to verify signed runs with.")
     ] = None,
@@ -436,10 +445,10 @@ def compare(
 def regress(
     output: OutputOption = Path("runs"),
     into: Annotated[
-        Path | None, typer.Option(help="Where page, JSON, summary and metrics go.")
+        Path | None, typer.Option(help="Folder for page, JSON, summary and metrics.")
     ] = None,
 ) -> None:
-    """Tell what changed with the latest run of a history; exit code 1 if something got worse."""
+    """Compare the latest run with its history. Exits 1 if anything regressed."""
     with _one_sentence():
         from kar_checks.commands import series
 
@@ -452,7 +461,9 @@ def metrics(
     file: Annotated[
         Path, typer.Argument(help="kar.prom of `kar regress`, or fleet.prom of `kar fleet`.")
     ] = Path("runs/history/kar.prom"),
-    listen: Annotated[str, typer.Option(metavar="ADDRESS:PORT", help="Where.")] = "127.0.0.1:9464",
+    listen: Annotated[
+        str, typer.Option(metavar="ADDRESS:PORT", help="Address to serve on.")
+    ] = "127.0.0.1:9464",
 ) -> None:
     """Serve the latest metrics at /metrics for a scraper, until interrupted."""
     with _one_sentence():
@@ -463,7 +474,7 @@ def metrics(
 
 @app.command()
 def prune(
-    keep: Annotated[int, typer.Option(help="Runs of each cluster that stay.")],
+    keep: Annotated[int, typer.Option(help="How many runs of each cluster to keep.")],
     output: OutputOption = Path("runs"),
 ) -> None:
     """Remove the oldest runs of a history."""
@@ -490,11 +501,11 @@ def sign(
 
 @app.command()
 def verify(
-    key: Annotated[Path, typer.Option(help="Public key (PEM) of whoever signed.")],
+    key: Annotated[Path, typer.Option(help="Public key (PEM) of the signer.")],
     run: RunArgument = "latest",
     output: OutputOption = Path("runs"),
 ) -> None:
-    """Check that a signed run is what was signed; names every file that is not."""
+    """Verify a run's signature and list every file that changed since it was signed."""
     with _one_sentence():
         from kar_checks import statement
         from kar_checks.exits import Exit
@@ -524,7 +535,7 @@ def attest(
     run: Annotated[str, typer.Option(help="A run's folder or id.")] = "latest",
     output: OutputOption = Path("runs"),
 ) -> None:
-    """Add a person's evidence to a requirement of a stored run; it changes no outcome."""
+    """Add manual evidence to a requirement of a stored run. Changes no outcome."""
     with _one_sentence():
         from kar_checks.commands.add import add_attested
 
@@ -544,7 +555,7 @@ def official(
     run: Annotated[str, typer.Option(help="A run's folder or id.")] = "latest",
     output: OutputOption = Path("runs"),
 ) -> None:
-    """Show results of official Go suites beside a stored run; they change no outcome."""
+    """Show results of official Go suites beside a stored run. Changes no outcome."""
     with _one_sentence():
         from kar_checks.commands.add import add_official
 
@@ -552,7 +563,7 @@ def official(
 
 
 submission_app = typer.Typer(
-    help="The programme's checklist: fill it from a run, and check a filled one.",
+    help="Fill the programme's checklist from a run, and check a filled one.",
     no_args_is_help=True,
 )
 app.add_typer(submission_app, name="submission")
@@ -574,7 +585,7 @@ def submission_new(
         Path | None, typer.Option(help="What only you know (YAML): metadata, attested items.")
     ] = None,
     evidence_base_url: Annotated[
-        str, typer.Option(help="Cite the evidence by URL below this one, not by path.")
+        str, typer.Option(help="Cite evidence by URL under this one instead of by path.")
     ] = "",
     redact: Annotated[
         bool, typer.Option("--redact", help="Hide node names and addresses in the evidence.")
@@ -608,7 +619,7 @@ def submission_check(
         bool, typer.Option("--online", help="Request each URL, as the validator does.")
     ] = False,
 ) -> None:
-    """Check a filled checklist with the validator's rules; prints line and column of problems."""
+    """Check a filled checklist against the validator's rules; print line and column of problems."""
     with _one_sentence():
         from kar_checks.commands.submission import check_file, generation
 
@@ -616,7 +627,7 @@ def submission_check(
     raise typer.Exit(code)
 
 
-fleet_app = typer.Typer(help="Many clusters: assess them, and see them.", no_args_is_help=True)
+fleet_app = typer.Typer(help="Assess many clusters and render one overview.", no_args_is_help=True)
 app.add_typer(fleet_app, name="fleet")
 
 
@@ -628,7 +639,7 @@ def fleet_run(
         list[str] | None, typer.Option(metavar="NAME", help="Only this cluster.")
     ] = None,
     resume_hours: Annotated[
-        float, typer.Option(min=0, help="Leave out clusters that reported so lately.")
+        float, typer.Option(min=0, help="Skip clusters that reported within this time.")
     ] = 0,
 ) -> None:
     """Assess the clusters of a file, several at a time, and render the overview."""
@@ -645,15 +656,17 @@ def fleet_report(
         list[Path], typer.Argument(metavar="FOLDER...", help="Results as FOLDER/CLUSTER/RUN.")
     ],
     file: Annotated[
-        Path | None, typer.Option(help="The fleet's file: who is missing is told, too.")
+        Path | None, typer.Option(help="The fleet's file, to list missing clusters.")
     ] = None,
-    into: Annotated[Path, typer.Option(help="Where page, JSON and metrics go.")] = Path("fleet"),
+    into: Annotated[Path, typer.Option(help="Folder for page, JSON and metrics.")] = Path("fleet"),
     stale_after_hours: Annotated[
         float | None,
-        typer.Option(min=0.01, help="A last run that is older is stale; default: the file's, 36."),
+        typer.Option(
+            min=0.01, help="Age from which a last run is stale; default: the file's, or 36."
+        ),
     ] = None,
 ) -> None:
-    """Render the overview of results that lie there already, whoever made them."""
+    """Render the overview from existing results."""
     with _one_sentence():
         from kar_checks.commands import fleet
 

@@ -115,12 +115,12 @@ def _kar_of(requirement: str) -> int | None:
 def _no_such(selector: str) -> str:
     for topic, check in all_checks():
         if _means(selector, topic, check):
-            return f"{selector} assesses what the user names: {topic.ask}"
+            return f"{selector} runs only on request: {topic.ask}"
     number = kar_number(selector)
     if selector in programme.all_ids() or (
         number is not None and number in {_kar_of(one) for one in programme.all_ids()}
     ):
-        return f"{selector} has no check in this suite yet: it needs a person's evidence"
+        return f"{selector} has no check in this suite yet: it needs manual evidence (`kar attest`)"
     return f"there is no check, topic, requirement or KAR {selector!r}; `kar list` shows them"
 
 

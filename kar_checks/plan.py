@@ -41,7 +41,7 @@ def why_not(
                 check,
                 Outcome.NOT_APPLICABLE,
                 "kubernetes_version",
-                f"the capability exists since Kubernetes {since}, this server says {facts.version}",
+                f"the capability exists since Kubernetes {since}, this server runs {facts.version}",
             )
     needed = needed_rights([(topic, check)], target, profile)
     absent = [one for one in needed if not one.optional and not allowed(one)]
@@ -73,7 +73,7 @@ def _enough_nodes(check: Check, facts: Facts, target: Target) -> PlannedCheck | 
         Reason.UNSCHEDULABLE.value,
         f"it needs {check.needs.nodes} usable nodes and there are {len(usable)}"
         + (f" ({why})" if why else ""),
-        "choose nodes by --node-selector and --toleration" if facts.nodes else "add a node",
+        "choose nodes with --node-selector and --toleration" if facts.nodes else "add a node",
     )
 
 

@@ -160,7 +160,7 @@ def load(path: Path | None, assignments: Sequence[str] = ()) -> Profile:
 def _assigned(assignment: str, base: Profile) -> tuple[str, Setting]:
     key, separator, text = assignment.partition("=")
     if not separator:
-        raise ProfileError(f"--set wants KEY=VALUE, not {assignment!r}")
+        raise ProfileError(f"--set needs KEY=VALUE, not {assignment!r}")
     key = _today("--set", key)
     known = base.settings[key].value if key in base.settings else ""
     value: Any = text
@@ -211,8 +211,8 @@ def _setting(source: str, base: Profile, key: str, value: Any) -> Setting:
         new = Setting.model_validate(value)
     except ValidationError as error:
         raise ProfileError(
-            f"{source}: {key} wants a value, an origin and a date, "
-            "so that a reader knows where the number comes from"
+            f"{source}: {key} needs a value, an origin and a date, "
+            "to show readers where the number comes from"
         ) from error
     numeric = isinstance(known, int | float) and not isinstance(known, bool)
     good = (
@@ -221,7 +221,7 @@ def _setting(source: str, base: Profile, key: str, value: Any) -> Setting:
         else type(new.value) is type(known)
     )
     if not good:
-        raise ProfileError(f"{source}: {key} wants a value like {known!r}")
+        raise ProfileError(f"{source}: {key} needs a value like {known!r}")
     if numeric and not 0 <= float(new.value) < math.inf:
         raise ProfileError(f"{source}: {key} must be a number from 0 on")
     return new

@@ -35,7 +35,12 @@ WHERE = (
     ),
     Option("--context", "Context of the kubeconfig.", panel=_WHERE),
     Option("--local-cluster", "Assess the embedded cluster.", bool, panel=_WHERE),
-    Option("--in-cluster", "Assess the cluster of this pod, by its account.", bool, panel=_WHERE),
+    Option(
+        "--in-cluster",
+        "Assess the cluster of this pod, with its service account.",
+        bool,
+        panel=_WHERE,
+    ),
 )
 """Options that name the cluster; nothing touches one that was not named."""
 
@@ -116,7 +121,7 @@ CLUSTER = (*WHERE, CLUSTER_NAME, *OBJECTS)
 
 SELECT = Option(
     "select",
-    "What to run; nothing means everything.",
+    "What to run; default: everything.",
     many=True,
     metavar="[CHECK|TOPIC|REQUIREMENT|KAR]...",
     key="select",
@@ -144,10 +149,10 @@ _SELECTION = (
 )
 RUN = (
     Option("--output", "Where runs are stored.", Path, default=Path("runs")),
-    Option("--keep-on-failure", "Keep the objects of a run that did not pass.", bool),
+    Option("--keep-on-failure", "Keep the objects of checks that did not pass.", bool),
     Option(
         "--fail-on",
-        "Outcomes that miss the objective.",
+        "Outcomes that make the run exit with an error code.",
         default="fail,error,inconclusive",
         metavar="OUTCOME,...",
     ),

@@ -100,7 +100,7 @@ class Preflight:
             raise HarnessError(
                 Reason.API_ERROR,
                 f"the namespace {self.namespace} does not exist",
-                "create it, or leave --namespace out so that the run makes its own",
+                "create it, or leave --namespace out to let the run create its own",
             )
 
     @property
@@ -198,7 +198,10 @@ class Runner:
         """Put other runs into the run's head: each once, with all of the time it was seen in."""
         known = {one.id: one for one in self.run.info.beside}
         if new := [one.id for one in there if one.id not in known]:
-            self.report(f"not alone: run {', '.join(new)} is at work on this cluster, too")
+            self.report(
+                f"another kar-checks run ({', '.join(new)}) is active on this cluster; "
+                "results may be affected"
+            )
         for one in there:
             before = known.get(one.id, one)
             known[one.id] = one.model_copy(update={"first": before.first or one.first})

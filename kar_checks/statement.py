@@ -138,7 +138,7 @@ def sign(run: StoredRun, key: Path) -> Path:
     except OSError as error:
         raise StatementError(f"the key {key} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError) as error:
-        raise StatementError(f"{key} is no private key in PEM without a passphrase") from error
+        raise StatementError(f"{key} is not a private key in PEM without a passphrase") from error
     if run.damaged:
         raise StatementError(f"a damaged run is not signed: {next(iter(run.damaged.values()))}")
     links = [name for name, digest in digests(run.folder).items() if digest == "link"]
@@ -170,7 +170,7 @@ def verify(folder: Path, key: Path) -> Verified:
     except OSError as error:
         raise StatementError(f"the key {key} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError) as error:
-        raise StatementError(f"{key} is no public key in PEM") from error
+        raise StatementError(f"{key} is not a public key in PEM") from error
     path = folder / FILE
     try:
         envelope = Envelope.from_dict(json.loads(path.read_text("utf-8")))
@@ -181,7 +181,7 @@ def verify(folder: Path, key: Path) -> Verified:
     except VerificationError as error:
         raise BadSignatureError(f"the signature of {path} is not by this key") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadSignatureError(f"{path} is no signed statement") from error
+        raise BadSignatureError(f"{path} is not a signed statement") from error
     if payload.get("_type") != STATEMENT or payload.get("predicateType") != TEST_RESULT:
         raise StatementError(f"{path} states something else than a test result")
     signed = {str(one["name"]): str(one["digest"]["sha256"]) for one in payload["subject"]}

@@ -10,12 +10,12 @@ from kar_checks.redact import redact
 OUTCOME = {
     "pass": "passed",
     "fail": "failed",
-    "inconclusive": "undecided",
+    "inconclusive": "inconclusive",
     "not_applicable": "not applicable",
     "skipped": "skipped",
-    "error": "harness error",
+    "error": "error",
     "not_run": "not run",
-    "unknown": "needs a person's evidence",
+    "unknown": "needs manual evidence",
 }
 
 SIGN = {
@@ -46,8 +46,8 @@ STYLE = {
 TALLY = {
     "pass": "passed",
     "fail": "failed",
-    "inconclusive": "undecided",
-    "error": "harness error",
+    "inconclusive": "inconclusive",
+    "error": "error",
     "not_applicable": "not applicable",
     "skipped": "skipped",
     "not_run": "not run",
@@ -62,14 +62,14 @@ EVIDENCE = {
 }
 
 EXIT_CODE = {
-    0: "the objective was met: no outcome that misses it (--fail-on)",
-    1: "at least one check was judged failed",
+    0: "success: no selected check has an outcome listed in --fail-on",
+    1: "at least one check failed",
     2: "the run was interrupted",
-    3: "an internal error of the suite",
-    4: "the command line was not usable",
+    3: "an internal error of kar-checks",
+    4: "the command line could not be used",
     5: "nothing was collected: no check was selected",
-    10: "a harness error, or something of the suite's own was left in the cluster",
-    11: "nothing failed, but something stayed undecided",
+    10: "an error (the suite could not measure), or objects of the suite were left in the cluster",
+    11: "nothing failed, but something is inconclusive",
     12: "the preflight refused to start; nothing was created",
 }
 
@@ -104,6 +104,12 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def tally(outcome: str, number: int) -> str:
+    """Return one part of a tally: ``1 failed``, ``2 errors``."""
+    word = TALLY[outcome]
+    return count(number, word) if outcome == "error" else f"{number} {word}"
+
+
 def seconds(value: float) -> str:
     """Return a duration that people read: ``4.2 s``, ``3 min 20 s``."""
     if value < 10:
@@ -124,7 +130,7 @@ def size(value: int) -> str:
 def exit_code(code: int | None) -> str:
     """Return what an exit code means."""
     if code is None:
-        return "the run did not end by itself, so that it has no exit code"
+        return "the run was ended from outside and has no exit code"
     return EXIT_CODE.get(code, "a code that this suite does not use")
 
 

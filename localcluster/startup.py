@@ -122,14 +122,14 @@ def _running(settings: Settings, progress: Progress) -> LocalCluster | None:
         return None
     if record.settings != settings:
         progress.say(
-            f"a cluster with {record.settings.describe()} is there; "
+            f"a cluster with {record.settings.describe()} is running; "
             f"replacing it by {settings.describe()}"
         )
         return None
     cluster = LocalCluster(record)
     reason = cluster.unready_reason()
     if reason:
-        progress.say(f"the cluster that is there is broken ({reason}); making a new one")
+        progress.say(f"the running cluster is broken ({reason}); making a new one")
         return None
     progress.say(f"already running: {settings.describe()}")
     return cluster

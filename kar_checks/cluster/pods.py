@@ -13,14 +13,14 @@ from kar_checks.cluster.errors import HarnessError
 from kar_checks.model import Mutation, ObjectRef, Reason
 
 OPT_OUT = (
-    "opt out of the injection by --annotation or --label, or exempt a namespace from the webhook, "
-    "policy or LimitRange and name it by --namespace"
+    "exclude these pods from the injection with --annotation or --label, or use a namespace that "
+    "the webhook, policy or LimitRange exempts: --namespace NAME"
 )
 """What helps where admission changed a pod of ours."""
 
 MIRRORED = (
-    "where a webhook rewrites registries, name its registry with --image-prefix yourself (same "
-    "digests: `kar images mirror` copies them), so that nothing is left to rewrite"
+    "if a webhook rewrites registries, use its registry from the start with --image-prefix "
+    "(`kar images mirror` copies the images and keeps their digests)"
 )
 """What helps where admission replaced an image of ours."""
 
@@ -200,8 +200,8 @@ def overdue(pod: Object) -> HarnessError | None:
         )
     return HarnessError(
         Reason.UNSCHEDULABLE,
-        f"pod {name} is not scheduled: nobody lifts its gates ({', '.join(kueue.gates(pod))})",
-        "look who sets these scheduling gates, and give what it wants with --label or --annotation",
+        f"pod {name} is not scheduled: nothing removes its gates ({', '.join(kueue.gates(pod))})",
+        "find out which controller sets these gates, and meet it with --label or --annotation",
     )
 
 
@@ -230,13 +230,13 @@ def _stuck(pod: Object, status: Object, why: str, text: str) -> HarnessError | N
             "with `kar images mirror`, and give --image-prefix"
             if limited
             else "copy the images with `kar images mirror`, and give --image-prefix or --image "
-            "(and --pull-secret where the registry wants one)",
+            "(and --pull-secret if the registry needs one)",
         )
     if why in _NEVER_STARTS and _lacks_program(text):
         return HarnessError(
             Reason.IMAGE_LACKS_TOOL,
             f"the image {image} lacks a program that the check needs: {text}",
-            "leave the image as it is, or give one with python3 with --image",
+            "use the default image, or pass one that contains python3 with --image",
         )
     if why in _NEVER_STARTS:
         root = "non-root" in text or "runAsNonRoot" in text

@@ -112,7 +112,7 @@ def _observation(topic: Topic, raw: str) -> Observation | None:
 def _kept(wanted: Profile, used: Profile) -> list[str]:
     """Return what the profile asked for and the measurement had decided already."""
     return [
-        f"{key} {used.settings[key].value} (the profile says {setting.value})"
+        f"{key} {used.settings[key].value} (the profile has {setting.value})"
         for key, setting in sorted(wanted.settings.items())
         if used.settings[key].value != setting.value
     ]

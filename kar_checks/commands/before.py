@@ -71,8 +71,8 @@ def _print_costs(before: Preflight, options: Options, console: Console) -> None:
         console.print(f"\n[bold]Costs[/]\n  {topic.id}: {escape(cost.told)}", soft_wrap=True)
         if len(zones) > 1:
             console.print(
-                f"  The nodes lie in the zones {escape(', '.join(zones))}: traffic between zones "
-                "is charged for by providers.",
+                f"  The nodes are in the zones {escape(', '.join(zones))}: providers charge "
+                "for traffic between zones.",
                 soft_wrap=True,
             )
 

@@ -37,7 +37,7 @@ def show_list(version: str, *, as_json: bool) -> None:
             str(one.kar or "—"),
             one.id,
             one.title,
-            f"{len(found)} checks" if (found := checks_of.get(one.id)) else "a person's evidence",
+            f"{len(found)} checks" if (found := checks_of.get(one.id)) else "manual evidence",
         )
         for one in lines
     ]

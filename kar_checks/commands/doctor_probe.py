@@ -294,7 +294,7 @@ class _Pods:
 
     def _idle(self, watched: _Watched, idle: float) -> None:
         self.console.print(
-            f"[dim]a watch stays silent for {idle:.0f} s, to see whether something cuts it[/]"
+            f"[dim]a watch stays silent for {idle:.0f} s, to see whether anything cuts it[/]"
         )
         cluster = self.before.cluster
         while time.monotonic() < watched.began + idle and not watched.ended:
@@ -306,7 +306,7 @@ class _Pods:
                 Remark(
                     f"a watch is cut after {lasted:.0f} s, though the server should keep it",
                     "raise the idle timeout of the proxy or load balancer in front of the API "
-                    "server; checks take a watch that is cut up again",
+                    "server; checks reconnect a watch that is cut",
                 )
             )
             return
@@ -318,15 +318,15 @@ class _Pods:
         except queue.Empty:
             self.out.append(
                 Remark(
-                    f"a watch that was silent for {idle:.0f} s tells nothing any more: something "
-                    "between here and the API server holds it open and delivers nothing",
-                    "raise the idle timeout and switch off buffering there, or run where it is "
-                    "not in the way, such as in the cluster (`kar install`)",
+                    f"a watch that was silent for {idle:.0f} s delivers no more events: something "
+                    "between here and the API server holds it open and drops them",
+                    "raise the idle timeout and switch off buffering there, or run behind it, "
+                    "for example in the cluster (`kar install`)",
                     blocks=True,
                 )
             )
         else:
-            self._good(f"a watch that was silent for {idle:.0f} s still tells changes")
+            self._good(f"a watch that was silent for {idle:.0f} s still delivers events")
 
     def _good(self, text: str) -> None:
         self.console.print(f"[green]✔[/] {escape(text)}", soft_wrap=True)

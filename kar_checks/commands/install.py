@@ -27,10 +27,10 @@ _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SCRIPT = """\
 keep=$1; shift
 kar run --in-cluster --output /runs "$@"; run=$?
-kar regress --output /runs; said=$?
+kar regress --output /runs; change=$?
 kar prune --output /runs --keep "$keep"
 case $run in 0|1|11) ;; *) exit $run;; esac
-case $said in 11) exit 0;; *) exit $said;; esac
+case $change in 11) exit 0;; *) exit $change;; esac
 """
 
 _RBAC = "rbac.authorization.k8s.io"
@@ -88,11 +88,11 @@ def objects(options: Options, chosen: Install) -> list[Object]:
         UsageError: the namespace is none, or the schedule has not five fields.
     """
     if not _NAMESPACE.fullmatch(chosen.namespace):
-        raise UsageError(f"--job-namespace {chosen.namespace!r} is no name of a namespace")
+        raise UsageError(f"--job-namespace {chosen.namespace!r} is not a valid namespace name")
     if len(chosen.schedule.split()) != 5 and not chosen.schedule.startswith("@"):
-        raise UsageError(f"--schedule {chosen.schedule!r} has not the five fields of cron")
+        raise UsageError(f"--schedule {chosen.schedule!r} does not have the five fields of cron")
     if options.profile_file is not None:
-        raise UsageError("a profile's file is not in the pod: give its settings by --set")
+        raise UsageError("a profile's file does not exist in the pod: pass its settings with --set")
     rights = needed_rights(options.selection, options.target, options.profile)
     place = chosen.namespace
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
@@ -182,9 +182,9 @@ def text(made: Sequence[Object]) -> str:
     (cron,) = [one for one in made if one["kind"] == "CronJob"]
     image = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["image"]
     head = (
-        f"# The image {' '.join(str(image).split())} must hold this suite as `kar`: build it and\n"
-        "# push it to a registry of yours, see docs/install.md. A failed Job means: something\n"
-        "# got worse or could not be assessed; its log and history.html on the volume tell.\n"
+        f"# The image {' '.join(str(image).split())} must contain this suite as `kar`: build it\n"
+        "# and push it to your registry, see docs/install.md. A failed Job means that something\n"
+        "# regressed or could not be assessed: see its log and history.html on the volume.\n"
     )
     return head + yaml.safe_dump_all(made, sort_keys=False, explicit_start=True)
 

@@ -177,7 +177,9 @@ def prune(parent: Path, keep: int) -> int:
     """
     least = statistics.REFERENCE[0] + statistics.BLOCK
     if keep < least:
-        raise ValueError(f"--keep must be at least {least}: telling a change takes so many runs")
+        raise ValueError(
+            f"--keep must be at least {least}: detecting a change takes that many runs"
+        )
     pasts, _ = load_all(parent)
     counted: dict[str, int] = {}
     for past in reversed(pasts):

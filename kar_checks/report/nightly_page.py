@@ -168,7 +168,7 @@ def metrics(found: Series) -> str:
             Family("kar_runs", "Runs in the history.", [(place, len(found.runs))]),
             Family(
                 "kar_last_run_complete",
-                "1 if it went to its end.",
+                "1 if it finished.",
                 [(place, int(found.complete))],
             ),
             Family("kar_last_run_timestamp_seconds", "When the latest run ended.", ended),

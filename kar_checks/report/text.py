@@ -41,7 +41,7 @@ def summary(run: StoredRun, console: Console, *, quiet: bool = False) -> None:
     if card.ended_early:
         console.print(_plain(f"Ended early by {card.ended_early}.", "bold"), soft_wrap=True)
     if others := [one.id for one in run.info.beside]:
-        told = f"Not alone: run {', '.join(others)} was at work on this cluster, too."
+        told = f"Not alone: run {', '.join(others)} was active on this cluster at the same time."
         console.print(_plain(told, "bold"), soft_wrap=True)
     cleanup = run.info.cleanup
     left = f", {len(cleanup.leaks)} left behind" if cleanup.leaks else ""

@@ -60,8 +60,8 @@ class Tally:
 
     @property
     def counts(self) -> str:
-        """``8 requirements — 1 passed, 0 failed, 0 undecided, 7 without a check here``."""
-        told = ", ".join(f"{number} {word}" for _, word, number in self.parts)
+        """``8 requirements — 1 passed, 0 failed, 0 inconclusive, 7 without a check here``."""
+        told = ", ".join(words.tally(outcome, number) for outcome, _, number in self.parts)
         note = (
             f" ({self.simulated} of those passed on simulated evidence)" if self.simulated else ""
         )
@@ -188,7 +188,7 @@ class RequirementView:
             + (f" on {one.evidence} evidence" if one.evidence else "")
             for one in self.topics
         )
-        return f"It rests on the better evidence that there is. {told}."
+        return f"It rests on the best evidence of the run. {told}."
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,7 @@ class Scorecard:
         """Why the run ended before its end; empty if it did not."""
         if self.info.interrupted:
             return self.info.interrupted
-        return "" if self.info.finished else "something that left no trace (or it is still running)"
+        return "" if self.info.finished else "an unknown cause (or it is still running)"
 
     @property
     def duration(self) -> str:
@@ -380,7 +380,7 @@ class Scorecard:
             steps.append(
                 Step(
                     "not_run",
-                    "Run it again to its end",
+                    "Run it again until it finishes",
                     advice=f"It was ended early by {self.ended_early}; what had been measured is "
                     "shown.",
                 )
@@ -457,8 +457,8 @@ class Scorecard:
         return [
             Step(
                 "unknown",
-                f"Gather a person's evidence for {words.count(len(rows), 'requirement')} ({told})",
-                advice="This suite has no check for these; each row says what would show it.",
+                f"Gather manual evidence for {words.count(len(rows), 'requirement')} ({told})",
+                advice="This suite has no check for these; each row states what would show it.",
                 rows=[(one.anchor, one.requirement.title) for one in rows],
             )
         ]

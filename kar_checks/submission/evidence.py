@@ -70,7 +70,7 @@ def attested(run: StoredRun, one: Attested, target: Path, redact: Redact | None)
                 content = redact(content.decode("utf-8")).encode()
             except UnicodeDecodeError as error:
                 raise StoreError(
-                    f"{one.file} is no text, so that --redact cannot hide anything in it: leave "
+                    f"{one.file} is not text, and --redact cannot hide anything in it: leave "
                     "--redact out, or attest again with a link"
                 ) from error
         write_atomically(target / place, content)

@@ -112,7 +112,7 @@ def test_the_list_shows_every_requirement_and_check(kar: Kar) -> None:
     assert said.code == 0
     assert "Checklist of Kubernetes 1.37" in said.out
     assert "robust_controller" in said.out
-    assert "a person's evidence" in said.out
+    assert "manual evidence" in said.out
     assert all(check.id in said.out for _, check in all_checks())
     assert "not in 1.37: dra_support" in said.out
 
@@ -249,7 +249,7 @@ def test_a_plan_tells_by_its_code_whether_anything_would_run(
 def test_the_doctor_finds_nothing_where_nothing_is(kar: Kar, cluster: str, api: ApiServer) -> None:
     said = kar("doctor", "--kubeconfig", cluster)
     assert said.code == 0
-    assert "nothing stands in the way" in said.out
+    assert "no blockers" in said.out
     assert said.out.rstrip().endswith(f"kar run --kubeconfig={cluster}")
 
 
@@ -412,21 +412,21 @@ def test_what_a_dead_run_left_is_removed(kar: Kar, cluster: str, api: ApiServer)
     assert api.asked("DELETE") == []
     said = kar("cleanup", "--kubeconfig", cluster)
     assert (said.code, "removed 1 objects" in said.out) == (0, True)
-    assert "nothing of ours is left" in kar("cleanup", "--kubeconfig", cluster).out
+    assert "nothing of kar-checks is left" in kar("cleanup", "--kubeconfig", cluster).out
 
 
 def test_what_a_live_run_owns_goes_only_on_demand(kar: Kar, cluster: str, api: ApiServer) -> None:
     left(api, "one", ALIVE)
     left(api, "two", DEAD)
     said = kar("cleanup", "--kubeconfig", cluster)
-    assert "kept: 1 objects of a run that still lives" in said.out
+    assert "kept: 1 objects of a run that is still active" in said.out
     assert [key[3] for key in api.objects if key[2] == "configmaps"] == ["one"]
     assert "removed 1 objects" in kar("cleanup", "--yes", "--kubeconfig", cluster).out
 
 
 def test_another_run_is_left_alone(kar: Kar, cluster: str, api: ApiServer) -> None:
     left(api, "one", DEAD)
-    assert "nothing of ours" in kar("cleanup", "--run", "r2", "--kubeconfig", cluster).out
+    assert "nothing of kar-checks" in kar("cleanup", "--run", "r2", "--kubeconfig", cluster).out
 
 
 # -- what it costs to start --------------------------------------------------------------------

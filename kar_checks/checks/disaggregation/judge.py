@@ -293,7 +293,7 @@ def _correct_output(case: _Case) -> Ruling:
         ),
         Fact(
             name="NetworkPolicy",
-            value="enforced" if _POLICY in controls else "not enforced here, so it is no control",
+            value="enforced" if _POLICY in controls else "not enforced here, so it proves nothing",
             source="a plain request to prefill under a policy that forbids it",
         ),
     ]

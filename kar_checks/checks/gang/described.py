@@ -220,7 +220,7 @@ class Described:
         ):
             (found,) = self._rendered(text, group, 0, lambda one: [yaml.safe_load(one)])
             if not isinstance(found or {}, dict):
-                raise self._unusable(f"{place} are no mapping: {found!r}")
+                raise self._unusable(f"{place} are not a mapping: {found!r}")
             out[place] = {str(key): str(value) for key, value in (found or {}).items()}
         return out
 

@@ -195,7 +195,7 @@ SCENARIOS: dict[str, tuple[str, list[str]]] = {
         "Control group, gang without room for all, and its release",
         ["gang.all_or_nothing", "gang.release"],
     ),
-    "contest": ("Two gangs that want the same four places", ["gang.two_gangs"]),
+    "contest": ("Two gangs that compete for the same four places", ["gang.two_gangs"]),
     "incomplete": ("A gang with a member missing, then complete", ["gang.incomplete_waits"]),
     "fits": ("A gang in a room of its size, then plain pods", ["gang.fits"]),
 }

@@ -65,7 +65,7 @@ TOPIC = Topic(
         ),
         Check(
             id="networking.placement",
-            title="Only nodes that offer the network get pods that want it",
+            title="Only nodes that offer the network get pods that ask for it",
             proves="Pods that ask for the network and name no node run on nodes that offer it; "
             "one that is pinned to another node waits there with a reason that names the "
             "mechanism, while the same pod without the network runs on that node.",

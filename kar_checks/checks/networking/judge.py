@@ -186,7 +186,7 @@ def _placement_facts(case: NetworkCase, placed: list[tuple[str, str]]) -> list[F
         return []
     return [
         Fact(
-            name=f"pod that wants the network, pinned to {refusal.node}",
+            name=f"pod that asks for the network, pinned to {refusal.node}",
             value=f"no node in {refusal.seconds:.1f} s",
             expected="no node",
             source="spec.nodeName, watched",

@@ -101,7 +101,7 @@ def _claim(trial: Trial) -> None:
         if trial.cluster.find(space, name):
             raise HarnessError(
                 Reason.MEASUREMENT_FAILED,
-                f"the namespace {name}, which the suite makes, is there already",
+                f"the namespace {name}, which the suite creates, already exists",
                 "wait for whoever uses it; `kar cleanup` removes it if a run of ours left it",
             )
         ours.expect(space, name, seconds=suite.LEAVE_SECONDS)

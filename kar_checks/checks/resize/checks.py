@@ -89,8 +89,8 @@ TOPIC = Topic(
             id="resize.restart_policy",
             title="RestartContainer restarts once, NotRequired never",
             proves="In one container a change of CPU (NotRequired) restarts nothing and a change "
-            "of memory (RestartContainer) raises restartCount by exactly one, so that a restart is "
-            "something this suite can see.",
+            "of memory (RestartContainer) raises restartCount by exactly one, which shows that "
+            "this suite can see a restart.",
             fails_when="The restart does not happen, happens more than once, or happens where the "
             "policy does not ask for it, or the new values are not enforced or do not stay.",
             budget_seconds=90,
@@ -139,7 +139,7 @@ TOPIC = Topic(
             id="resize.observed_generation",
             title="observedGeneration follows each resize",
             proves="Each accepted resize raises metadata.generation, and status.observedGeneration "
-            "reaches it, so that a controller can see when a resize has been noticed.",
+            "reaches it: a controller can see when a resize has been noticed.",
             fails_when="The generation does not rise, the observed one does not reach it, runs "
             "ahead of it or goes back, or the new values are not enforced or do not stay.",
             budget_seconds=90,

@@ -76,7 +76,7 @@ def _unusable(asked: _Asked) -> Ruling | None:
                 reason=Reason(patch.reason),
                 message=f"{step.name}: the API server refused the resize: {patch.message}",
                 help="grant patch on pods/resize (`kar rbac` prints the rules), or use a "
-                "namespace without that quota or policy: `--namespace NAME`",
+                "namespace that has no such quota or policy: `--namespace NAME`",
             )
             answer = Fact(name="answer", value=f"{patch.status}: {patch.message}", expected="200")
             return replace(judging.error(fault), facts=[answer])

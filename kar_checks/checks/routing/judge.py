@@ -255,7 +255,7 @@ def _order(found: Load) -> Fact:
     return Fact(
         name="order of the phases",
         value=" → ".join(one.name for one in (*found.phases, *found.held)),
-        source=f"drawn with seed {found.seed}; repeat by --set routing.seed={found.seed}",
+        source=f"drawn with seed {found.seed}; repeat with --set routing.seed={found.seed}",
     )
 
 

@@ -201,7 +201,7 @@ class Crew:
         return HarnessError(
             Reason.TIMEOUT,
             f"{running} of {len(self.nodes)} agents run: {'; '.join(waiting[:4]) or 'no pods'}",
-            "choose nodes with room by --node-selector and --toleration",
+            "choose nodes with room with --node-selector and --toleration",
         )
 
     def _held(self) -> HarnessError | None:
@@ -261,7 +261,7 @@ def hostname(node: Object) -> str:
         raise HarnessError(
             Reason.UNSCHEDULABLE,
             f"node {node['metadata']['name']} has no label {_HOSTNAME}",
-            "leave it out by --node-selector",
+            "leave it out with --node-selector",
         )
     return str(found)
 

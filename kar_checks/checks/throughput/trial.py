@@ -339,7 +339,7 @@ def _usable(lines: list[Line], hello: dict[str, Line], pair: list[str]) -> None:
         raise HarnessError(
             Reason.IMAGE_LACKS_TOOL,
             f"the image of the agents has no iperf3 ({', '.join(lacking[:4])})",
-            "leave the image as it is, or give one with python3 and iperf3 by --image net=",
+            "use the default image, or pass one that contains python3 and iperf3 with --image net=",
         )
     said = [one for one in lines if one.get("event") == "agent"]
     missing = [name for name in pair if name not in hello]
@@ -348,7 +348,7 @@ def _usable(lines: list[Line], hello: dict[str, Line], pair: list[str]) -> None:
             Reason.TIMEOUT,
             f"the agent on {', '.join(missing)} did not reach the conductor on {pair[0]}, though "
             "it runs",
-            "look for a NetworkPolicy, or for a fault of the network between these nodes",
+            "check for a NetworkPolicy, and the network between these nodes",
         )
 
 

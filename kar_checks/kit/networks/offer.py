@@ -77,7 +77,7 @@ def offer(network: Network, published: Published) -> Measured:
             told = f"extended resource {network.resource}"
             found = _of_resources(network, [network.resource], told, published)
         case _:
-            raise TypeError(f"{network.name} is no secondary network")
+            raise TypeError(f"{network.name} is not a secondary network")
     return found
 
 

@@ -334,8 +334,8 @@ def test_every_control_that_was_answered_right_is_named() -> None:
     policy = Policy(enforced=True, seconds=1, request=request(70))
     found = rule("correct_output", seen(policy=policy, without_prefill=batch(request(20))))
     assert found.summary.startswith(
-        "requests without a prefill pod and with prefill shut off by a NetworkPolicy were answered "
-        "right, too"
+        "requests without a prefill pod and with prefill shut off by a NetworkPolicy also got "
+        "the right answer"
     )
 
 

@@ -26,10 +26,10 @@ def printed(name: str, parent: Path, *, quiet: bool = False) -> str:
 
 def test_a_stranger_reads_what_came_out(tmp_path: Path) -> None:
     shown = printed("troubled", tmp_path)
-    assert "MUST: 8 requirements — 0 passed, 0 failed, 0 undecided, 1 harness error" in shown
+    assert "MUST: 8 requirements — 0 passed, 0 failed, 0 inconclusive, 1 error" in shown
     assert "✘ failed" in shown
     assert "Cleanup: leaked, 22 objects removed, 1 left behind." in shown
-    assert "Exit code 10: a harness error, or something of the suite's own was left" in shown
+    assert "Exit code 10: an error (the suite could not measure), or objects" in shown
     assert "\x1b" not in shown
 
 
