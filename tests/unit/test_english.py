@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_every_exception_has_its_reason() -> None:
 
 def test_an_exception_holds_for_its_text_and_its_place_alone() -> None:
     rule = english.Rule(
-        english.re.compile("tell"), "report", (english.Allowed("a reason", "tell me", "a/*.py"),)
+        re.compile("tell"), "report", (english.Allowed("a reason", "tell me", "a/*.py"),)
     )
     assert list(rule.hits(english.Text("a/b.py:3", "please tell me"))) == []
     assert list(rule.hits(english.Text("a/b.py:3", "please tell"))) == ["tell"]
