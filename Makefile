@@ -1,5 +1,5 @@
 # The two commands are `make scorecard` and `make test`; both set up what they need.
-#   make scorecard                          on the embedded local cluster (root, Debian 12, Go); its
+#   make scorecard                          on the embedded local cluster (root, Go; see the README); its
 #     nodes share one machine, and unsteady throughput there is undecided on the page, and no error here
 #   make scorecard KUBECONFIG=~/.kube/config ARGS="--namespace team-a"   on your own cluster
 SHELL := /bin/bash
@@ -13,7 +13,7 @@ ADDONS ?= dranet endpoint-picker
 # Before anything else, so that the time which is printed at the end has the environment in it.
 BEGAN := $(shell date +%s)
 
-.PHONY: scorecard test lint unit pages cluster-tests sabotages nightly-series docs lock clean
+.PHONY: scorecard test lint unit pages cluster-tests sabotages nightly-series docs lock dist check-dist clean
 
 scorecard: $(VENV)/.ready
 ifdef KUBECONFIG
@@ -34,6 +34,8 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/mypy -p kar_checks -p localcluster
 	$(VENV)/bin/mypy probes tests conftest.py benchmarks scripts
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m scripts.reasons
+	$(VENV)/bin/python -m scripts.english
 
 unit: $(VENV)/.ready
 	$(PYTEST) tests/unit -q -n auto --dist worksteal
@@ -55,12 +57,20 @@ nightly-series: $(VENV)/.ready
 	$(PYTEST) tests/cluster/thirty_nights.py -vv -s
 
 docs: $(VENV)/.ready
-	$(VENV)/bin/python scripts/generate.py
+	$(VENV)/bin/python -m scripts.generate
 
-# Hashes of every dependency, for every platform; `uv` is needed only here.
+# Hashes of every dependency, of every extra, for every platform; `uv` is needed only here.
 lock:
-	uv pip compile --universal --generate-hashes --group dev pyproject.toml -o requirements.lock \
-	  --no-header --no-annotate --quiet
+	uv pip compile --universal --generate-hashes --group dev --all-extras pyproject.toml \
+	  -o requirements.lock --no-header --no-annotate --quiet
+
+dist: $(VENV)/.ready
+	rm -rf dist
+	$(VENV)/bin/hatchling build -d dist
+
+# The wheel in an empty environment; `TAG=v1.2.3` demands that version.
+check-dist: dist
+	PYTHON=$(VENV)/bin/python scripts/check-dist dist
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	scripts/make-venv $(VENV)

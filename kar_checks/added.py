@@ -1,4 +1,4 @@
-"""What is added to a stored run afterwards: a person's evidence, and the official suite's results.
+"""What is added to a stored run afterwards: manual evidence, and the official suite's results.
 
 Both lie in the run's evidence folder, so that they are hashed and signed with it. Neither changes
 an outcome: they stand beside what was measured, and say what they are.
@@ -92,7 +92,7 @@ def official(folder: Path) -> list[Official]:
 
 
 def attest(run: StoredRun, said: Attested, file: Path | None) -> Attested:
-    """Add a person's evidence to a requirement, with a copy of a file where there is one.
+    """Add manual evidence to a requirement, with a copy of a file where there is one.
 
     Raises:
         ValueError: there is no such requirement, or nothing is said.
@@ -101,15 +101,15 @@ def attest(run: StoredRun, said: Attested, file: Path | None) -> Attested:
     known = [one.id for one in run.requirements]
     if said.requirement not in known:
         raise ValueError(
-            f"{said.requirement!r} is no requirement of checklist {run.info.kubernetes_minor}: "
+            f"{said.requirement!r} is not a requirement of checklist {run.info.kubernetes_minor}: "
             f"{', '.join(known)}"
         )
     if not said.who.strip():
-        raise ValueError("evidence of a person needs that person's name: --who")
+        raise ValueError("manual evidence needs the name of whoever saw it: --who")
     if said.on > now().date():
-        raise ValueError(f"--date {said.on} lies in the future")
+        raise ValueError(f"--date {said.on} is in the future")
     if said.link and not re.match(r"https?://\S+$", said.link):
-        raise ValueError(f"--link {said.link!r} is no http address")
+        raise ValueError(f"--link {said.link!r} is not an http address")
     if not (said.text.strip() or said.link or file):
         raise ValueError("give what was seen: --text, --link or --file")
     before = attested(run.folder)
@@ -146,7 +146,7 @@ def add_official(run: StoredRun, file: Path, results: dict[str, str]) -> list[Of
         if (outcome := _outcome(results, test)) is not None
     ]
     if not found:
-        raise ValueError("it has no result of a test of the official suite")
+        raise ValueError("it contains no test result of the official suite")
     _replace(run, file, found)
     return found
 

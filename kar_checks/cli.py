@@ -7,21 +7,20 @@ import os
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kar_checks.cli_options import (
-    ClusterOptions,
-    SelectionOptions,
-    build,
-    run_line,
-    shared,
-    words,
-)
+from kar_checks.cli_options import shared
+from kar_checks.kit.option import Given
+from kar_checks.run_options import CLUSTER, NAMESPACE, RUN, arguments, run_line, selection_options
+
+if TYPE_CHECKING:
+    from kar_checks.options import Options
 
 app = typer.Typer(
     name="kar",
@@ -30,6 +29,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from kar_checks import __version__
+
+        print(f"kar-checks {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _kar(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
 
 OutputOption = Annotated[Path, typer.Option(help="Where runs are stored.")]
 RunArgument = Annotated[str, typer.Argument(help="A run's folder or id; default: the latest.")]
@@ -117,10 +135,16 @@ def _one_sentence() -> Iterator[None]:
     """Turn an expected trouble into one sentence on stderr and the documented exit code."""
     from kar_checks.cluster.errors import HarnessError
     from kar_checks.exits import Exit
+    from kar_checks.repeat import NothingToRepeat
     from kar_checks.store import StoreError
 
     try:
-        yield
+        with warnings.catch_warnings():
+            _show_renamed_settings()
+            yield
+    except NothingToRepeat as error:
+        print(error)
+        raise typer.Exit(Exit.NOTHING) from error
     except HarnessError as error:
         _say(error.fault.message, error.fault.help)
         raise typer.Exit(Exit.PREFLIGHT) from error
@@ -135,63 +159,52 @@ def _one_sentence() -> Iterator[None]:
         raise typer.Exit(Exit.INTERRUPTED) from error
 
 
+def _show_renamed_settings() -> None:
+    """Show the warning about a setting's old name as a sentence of ours, and others as ever."""
+    from kar_checks.profile import RenamedSetting
+
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, RenamedSetting):
+            _say(f"warning: {message}")
+        else:
+            others(message, category, *where, **more)
+
+    warnings.simplefilter("always", RenamedSetting)
+    warnings.showwarning = show
+
+
 def _say(message: str, advice: str = "") -> None:
-    from kar_checks.report.words import safe
+    from kar_checks.words import safe
 
     # Names come from kubeconfigs and servers: control characters must not reach a terminal.
     print(safe(f"kar: {message}{f' ({advice})' if advice else ''}"), file=sys.stderr)
 
 
+def _options(given: Given, *, cluster: bool = False) -> "Options":
+    """Return the options of a run; ``cluster`` if a cluster must be named."""
+    from kar_checks.run_options import build
+
+    options = build(given)
+    if cluster and not options.names_a_cluster:
+        raise ValueError(NO_CLUSTER)
+    return options
+
+
 @app.command()
-@shared
+@shared(CLUSTER, selection_options, RUN)
 def run(
-    cluster: ClusterOptions,
-    selection: SelectionOptions,
-    output: OutputOption = Path("runs"),
-    keep_on_failure: Annotated[
-        bool, typer.Option("--keep-on-failure", help="Leave the objects of a bad run for a look.")
-    ] = False,
-    fail_on: Annotated[
-        str, typer.Option(metavar="OUTCOME,...", help="Outcomes that miss the objective.")
-    ] = "fail,error,inconclusive",
+    given: Given,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Show only what is not passed.")
-    ] = False,
-    again: Annotated[
-        str, typer.Option(metavar="RUN", help="Repeat what did not pass in an earlier run.")
-    ] = "",
-    no_report: Annotated[
-        bool,
-        typer.Option(
-            "--no-report", help="Store the run without page and JUnit; `kar report` renders them."
-        ),
+        bool, typer.Option("--quiet", "-q", help="Show only checks that did not pass.")
     ] = False,
 ) -> None:
     """Measure a cluster, judge it and render the scorecard."""
     with _one_sentence():
         from kar_checks.commands.run import run_checks
-        from kar_checks.options import parse_fail_on
 
-        earlier: dict[str, Any] = {}
-        if again:
-            from kar_checks.commands.repeat import what_did_not_pass
-
-            selection, earlier = what_did_not_pass(again, output, selection)
-            if not selection.select:
-                print(f"Every check of run {again} passed, or does not apply: nothing to repeat.")
-                raise typer.Exit(5)
-        options = build(
-            cluster,
-            selection,
-            earlier,
-            output=output,
-            keep_on_failure=keep_on_failure,
-            fail_on=parse_fail_on(fail_on),
-            render=not no_report,
-        )
-        if not options.names_a_cluster:
-            raise ValueError(NO_CLUSTER)
-        code = run_checks(options, quiet=quiet)
+        code = run_checks(_options(given, cluster=True), quiet=quiet)
     raise typer.Exit(code)
 
 
@@ -213,7 +226,7 @@ def list_all(
 def explain(
     name: Annotated[str, typer.Argument(metavar="CHECK|TOPIC|REQUIREMENT|KAR|profile")],
 ) -> None:
-    """Explain checks: what each proves, what makes it fail, what it needs. Or the profile."""
+    """Explain a check (what it proves, what fails it, what it needs) or the profile."""
     with _one_sentence():
         from kar_checks.commands.catalogue import explain_profile, explain_selector
 
@@ -224,52 +237,39 @@ def explain(
 
 
 @app.command()
-@shared
-def plan(cluster: ClusterOptions, selection: SelectionOptions) -> None:
-    """Show what would run here, what not and why. Touches nothing."""
+@shared(CLUSTER, selection_options)
+def plan(given: Given) -> None:
+    """Show which checks would run here, which would not, and why. Touches nothing."""
     with _one_sentence():
         from kar_checks.commands.before import show_plan
 
-        options = build(cluster, selection)
-        if not options.names_a_cluster:
-            raise ValueError(NO_CLUSTER)
-        code = show_plan(options)
+        code = show_plan(_options(given, cluster=True))
     raise typer.Exit(code)
 
 
 @app.command()
-@shared
+@shared(CLUSTER, selection_options)
 def doctor(
-    cluster: ClusterOptions,
-    selection: SelectionOptions,
+    given: Given,
     probe: Annotated[
         bool,
         typer.Option("--probe", help="Also send every manifest as a dry run and start real pods."),
     ] = False,
 ) -> None:
-    """Look for blockers on this cluster, each with the option that helps; 12 if there are any."""
+    """Find blockers on this cluster, each with the option that helps. Exits 12 if there are any."""
     with _one_sentence():
         from kar_checks.commands.doctor import examine
 
-        options = build(cluster, selection)
-        if not options.names_a_cluster:
-            raise ValueError(NO_CLUSTER)
-        code = examine(
-            options,
-            probe=probe,
-            line=lambda more: run_line(cluster, selection, options, more),
-        )
+        options = _options(given, cluster=True)
+        code = examine(options, probe=probe, line=lambda more: run_line(given, options, more))
     raise typer.Exit(code)
 
 
 @app.command()
-@shared
+@shared([NAMESPACE], selection_options)
 def rbac(
-    selection: SelectionOptions,
-    namespace: Annotated[
-        str, typer.Option(help="The namespace that runs will work in (--namespace of kar run).")
-    ] = "",
-    account_namespace: Annotated[str, typer.Option(help="Where the ServiceAccount lives.")] = "",
+    given: Given,
+    account_namespace: Annotated[str, typer.Option(help="Namespace of the ServiceAccount.")] = "",
     cleanup: Annotated[
         bool, typer.Option("--cleanup", help="Add the rights that `kar cleanup` uses.")
     ] = False,
@@ -278,73 +278,76 @@ def rbac(
     with _one_sentence():
         from kar_checks.commands.before import print_rbac
 
-        options = build(ClusterOptions(namespace=namespace), selection)
-        print_rbac(options, account_namespace or namespace or "default", cleanup=cleanup)
+        place = account_namespace or given["namespace"] or "default"
+        print_rbac(_options(given), place, cleanup=cleanup)
 
 
 images_app = typer.Typer(
-    help="The images that a selection uses: list, mirror, verify.", no_args_is_help=True
+    help="List, mirror and verify the images that a selection uses.", no_args_is_help=True
 )
 app.add_typer(images_app, name="images")
 
 
 @images_app.command("list")
-@shared
-def images_list(cluster: ClusterOptions, selection: SelectionOptions) -> None:
+@shared(CLUSTER, selection_options)
+def images_list(given: Given) -> None:
     """List the images of a selection, as this target would refer to them."""
     with _one_sentence():
         from kar_checks.commands import images
 
-        images.show(build(cluster, selection))
+        images.show(_options(given))
 
 
 @images_app.command("mirror")
-@shared
+@shared(CLUSTER, selection_options)
 def images_mirror(
-    cluster: ClusterOptions,
-    selection: SelectionOptions,
+    given: Given,
     tool: Annotated[
-        str, typer.Option(metavar="crane|skopeo", help="What copies; default: what there is.")
+        str,
+        typer.Option(metavar="crane|skopeo", help="Program that copies; default: the one found."),
     ] = "",
-    execute: Annotated[bool, typer.Option("--execute", help="Run the commands, too.")] = False,
+    execute: Annotated[bool, typer.Option("--execute", help="Also run the commands.")] = False,
 ) -> None:
     """Print the commands that copy the images to --image-prefix, digests kept."""
     with _one_sentence():
         from kar_checks.commands import images
 
-        code = images.mirror(build(cluster, selection), tool, execute=execute)
+        code = images.mirror(_options(given), tool, execute=execute)
     raise typer.Exit(code)
 
 
 @images_app.command("verify")
-@shared
-def images_verify(cluster: ClusterOptions, selection: SelectionOptions) -> None:
-    """Ask the registries whether they have exactly these images; 11 if they do not say."""
+@shared(CLUSTER, selection_options)
+def images_verify(given: Given) -> None:
+    """Check that the registries serve exactly these images. Exits 11 if one cannot be queried."""
     with _one_sentence():
         from kar_checks.commands import images
 
-        code = images.verify(build(cluster, selection))
+        code = images.verify(_options(given))
     raise typer.Exit(code)
 
 
 @app.command()
-@shared
+@shared(CLUSTER, selection_options)
 def install(
-    cluster: ClusterOptions,
-    selection: SelectionOptions,
-    runner: Annotated[str, typer.Option(help="The image with this suite; docs/install.md.")],
-    job_namespace: Annotated[str, typer.Option(help="Where the CronJob lives.")] = "kar-nightly",
-    schedule: Annotated[str, typer.Option(help="When it runs, as cron says it.")] = "0 2 * * *",
-    keep: Annotated[int, typer.Option(help="Runs that stay in the history.")] = 60,
+    given: Given,
+    runner: Annotated[
+        str, typer.Option(help="Image that contains this suite; see docs/install.md.")
+    ],
+    job_namespace: Annotated[str, typer.Option(help="Namespace of the CronJob.")] = "kar-nightly",
+    schedule: Annotated[str, typer.Option(help="When it runs, in cron syntax.")] = "0 2 * * *",
+    keep: Annotated[int, typer.Option(help="How many runs to keep in the history.")] = 60,
     storage: Annotated[str, typer.Option(help="Size of the volume with the history.")] = "2Gi",
-    storage_class: Annotated[str, typer.Option(help="Its class; default: the cluster's.")] = "",
-    apply: Annotated[bool, typer.Option("--apply", help="Apply it to the cluster, too.")] = False,
+    storage_class: Annotated[
+        str, typer.Option(help="Storage class of the volume; default: the cluster's.")
+    ] = "",
+    apply: Annotated[bool, typer.Option("--apply", help="Also apply it to the cluster.")] = False,
 ) -> None:
     """Print a CronJob that runs a selection in the cluster, with exactly the rights it needs."""
     with _one_sentence():
         from kar_checks.commands import install as made
 
-        options = made.named(build(cluster, selection))
+        options = made.named(_options(given, cluster=apply))
         chosen = made.Install(
             runner=runner,
             namespace=job_namespace,
@@ -352,33 +355,31 @@ def install(
             keep=keep,
             storage=storage,
             storage_class=storage_class,
-            words=words(cluster, selection, options),
+            words=arguments(given, options),
         )
         objects = made.objects(options, chosen)
         print(made.text(objects), end="")
         if apply:
-            if not options.names_a_cluster:
-                raise ValueError(NO_CLUSTER)
             made.apply(objects, options)
 
 
 @app.command("cleanup")
-@shared
+@shared(CLUSTER)
 def clean_up(
-    cluster: ClusterOptions,
-    run_id: Annotated[str, typer.Option("--run", metavar="ID", help="Only this run's.")] = "",
+    given: Given,
+    run_id: Annotated[
+        str, typer.Option("--run", metavar="ID", help="Remove only what this run left.")
+    ] = "",
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Also delete what a live run owns.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
 ) -> None:
-    """Find and remove what killed runs left, cluster-scoped objects too."""
+    """Find and remove what killed runs left behind, including cluster-scoped objects."""
     with _one_sentence():
         from kar_checks.commands.cleanup import remove_leftovers
 
-        options = build(cluster)
-        if not options.names_a_cluster:
-            raise ValueError(NO_CLUSTER)
+        options = _options(given, cluster=True)
         code = remove_leftovers(options, run_id=run_id, yes=yes, dry_run=dry_run)
     raise typer.Exit(code)
 
@@ -396,10 +397,10 @@ def report(run: RunArgument = "latest", output: OutputOption = Path("runs")) -> 
 @app.command()
 def judge(
     run: RunArgument = "latest",
-    profile: Annotated[Path | None, typer.Option(help="Thresholds to judge by.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="Thresholds to judge with.")] = None,
     output: OutputOption = Path("runs"),
 ) -> None:
-    """Judge a stored run again, by another profile; needs no cluster, changes the run not."""
+    """Re-judge a stored run with another profile. Needs no cluster; keeps the original run."""
     with _one_sentence():
         from kar_checks.commands.again import judge_again
 
@@ -411,14 +412,16 @@ def judge(
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders or ids.")],
     output: OutputOption = Path("runs"),
-    into: Annotated[Path, typer.Option(help="Where page, CSV and JSON go.")] = Path("comparison"),
+    into: Annotated[Path, typer.Option(help="Folder for page, CSV and JSON.")] = Path("comparison"),
     allow_different: Annotated[
         bool,
         typer.Option(
-            "--allow-different", help="Compare runs that are not alike; the page says so."
+            "--allow-different", help="Compare runs that are not alike; the page shows why."
         ),
     ] = False,
-    max_days_apart: Annotated[float, typer.Option(min=0, help="Further apart is not alike.")] = 7,
+    max_days_apart: Annotated[
+        float, typer.Option(min=0, help="Runs further apart are not alike.")
+    ] = 7,
     key: Annotated[
         list[Path] | None, typer.Option(help="Public key (PEM) to verify signed runs with.")
     ] = None,
@@ -442,10 +445,10 @@ def compare(
 def regress(
     output: OutputOption = Path("runs"),
     into: Annotated[
-        Path | None, typer.Option(help="Where page, JSON, summary and metrics go.")
+        Path | None, typer.Option(help="Folder for page, JSON, summary and metrics.")
     ] = None,
 ) -> None:
-    """Tell what changed with the latest run of a history; exit code 1 if something got worse."""
+    """Compare the latest run with its history. Exits 1 if anything regressed."""
     with _one_sentence():
         from kar_checks.commands import series
 
@@ -458,7 +461,9 @@ def metrics(
     file: Annotated[
         Path, typer.Argument(help="kar.prom of `kar regress`, or fleet.prom of `kar fleet`.")
     ] = Path("runs/history/kar.prom"),
-    listen: Annotated[str, typer.Option(metavar="ADDRESS:PORT", help="Where.")] = "127.0.0.1:9464",
+    listen: Annotated[
+        str, typer.Option(metavar="ADDRESS:PORT", help="Address to serve on.")
+    ] = "127.0.0.1:9464",
 ) -> None:
     """Serve the latest metrics at /metrics for a scraper, until interrupted."""
     with _one_sentence():
@@ -469,7 +474,7 @@ def metrics(
 
 @app.command()
 def prune(
-    keep: Annotated[int, typer.Option(help="Runs of each cluster that stay.")],
+    keep: Annotated[int, typer.Option(help="How many runs of each cluster to keep.")],
     output: OutputOption = Path("runs"),
 ) -> None:
     """Remove the oldest runs of a history."""
@@ -496,11 +501,11 @@ def sign(
 
 @app.command()
 def verify(
-    key: Annotated[Path, typer.Option(help="Public key (PEM) of whoever signed.")],
+    key: Annotated[Path, typer.Option(help="Public key (PEM) of the signer.")],
     run: RunArgument = "latest",
     output: OutputOption = Path("runs"),
 ) -> None:
-    """Check that a signed run is what was signed; names every file that is not."""
+    """Verify a run's signature and list every file that changed since it was signed."""
     with _one_sentence():
         from kar_checks import statement
         from kar_checks.exits import Exit
@@ -530,7 +535,7 @@ def attest(
     run: Annotated[str, typer.Option(help="A run's folder or id.")] = "latest",
     output: OutputOption = Path("runs"),
 ) -> None:
-    """Add a person's evidence to a requirement of a stored run; it changes no outcome."""
+    """Add manual evidence to a requirement of a stored run. Changes no outcome."""
     with _one_sentence():
         from kar_checks.commands.add import add_attested
 
@@ -550,7 +555,7 @@ def official(
     run: Annotated[str, typer.Option(help="A run's folder or id.")] = "latest",
     output: OutputOption = Path("runs"),
 ) -> None:
-    """Show results of official Go suites beside a stored run; they change no outcome."""
+    """Show results of official Go suites beside a stored run. Changes no outcome."""
     with _one_sentence():
         from kar_checks.commands.add import add_official
 
@@ -558,7 +563,7 @@ def official(
 
 
 submission_app = typer.Typer(
-    help="The programme's checklist: fill it from a run, and check a filled one.",
+    help="Fill the programme's checklist from a run, and check a filled one.",
     no_args_is_help=True,
 )
 app.add_typer(submission_app, name="submission")
@@ -580,7 +585,7 @@ def submission_new(
         Path | None, typer.Option(help="What only you know (YAML): metadata, attested items.")
     ] = None,
     evidence_base_url: Annotated[
-        str, typer.Option(help="Cite the evidence by URL below this one, not by path.")
+        str, typer.Option(help="Cite evidence by URL under this one instead of by path.")
     ] = "",
     redact: Annotated[
         bool, typer.Option("--redact", help="Hide node names and addresses in the evidence.")
@@ -614,7 +619,7 @@ def submission_check(
         bool, typer.Option("--online", help="Request each URL, as the validator does.")
     ] = False,
 ) -> None:
-    """Check a filled checklist with the validator's rules; prints line and column of problems."""
+    """Check a filled checklist against the validator's rules; print line and column of problems."""
     with _one_sentence():
         from kar_checks.commands.submission import check_file, generation
 
@@ -622,7 +627,7 @@ def submission_check(
     raise typer.Exit(code)
 
 
-fleet_app = typer.Typer(help="Many clusters: assess them, and see them.", no_args_is_help=True)
+fleet_app = typer.Typer(help="Assess many clusters and render one overview.", no_args_is_help=True)
 app.add_typer(fleet_app, name="fleet")
 
 
@@ -634,7 +639,7 @@ def fleet_run(
         list[str] | None, typer.Option(metavar="NAME", help="Only this cluster.")
     ] = None,
     resume_hours: Annotated[
-        float, typer.Option(min=0, help="Leave out clusters that reported so lately.")
+        float, typer.Option(min=0, help="Skip clusters that reported within this time.")
     ] = 0,
 ) -> None:
     """Assess the clusters of a file, several at a time, and render the overview."""
@@ -651,15 +656,17 @@ def fleet_report(
         list[Path], typer.Argument(metavar="FOLDER...", help="Results as FOLDER/CLUSTER/RUN.")
     ],
     file: Annotated[
-        Path | None, typer.Option(help="The fleet's file: who is missing is told, too.")
+        Path | None, typer.Option(help="The fleet's file, to list missing clusters.")
     ] = None,
-    into: Annotated[Path, typer.Option(help="Where page, JSON and metrics go.")] = Path("fleet"),
+    into: Annotated[Path, typer.Option(help="Folder for page, JSON and metrics.")] = Path("fleet"),
     stale_after_hours: Annotated[
         float | None,
-        typer.Option(min=0.01, help="A last run that is older is stale; default: the file's, 36."),
+        typer.Option(
+            min=0.01, help="Age from which a last run is stale; default: the file's, or 36."
+        ),
     ] = None,
 ) -> None:
-    """Render the overview of results that lie there already, whoever made them."""
+    """Render the overview from existing results."""
     with _one_sentence():
         from kar_checks.commands import fleet
 
@@ -675,7 +682,17 @@ def fleet_report(
 )
 def local(context: typer.Context) -> None:
     """Hand the rest of the command line to the embedded cluster."""
-    from localcluster.cli import app as cluster_app
+    try:
+        from localcluster.cli import app as cluster_app
+    except ModuleNotFoundError as error:
+        if error.name != "fcntl":
+            raise
+        _say(
+            "the local cluster needs Linux; this is Windows",
+            "`kar run --kubeconfig FILE` can assess any cluster from here, such as one of kind or "
+            "k3d: docs/laptop.md",
+        )
+        raise typer.Exit(1) from error
 
     cluster_app(args=context.args, prog_name="kar cluster")
 

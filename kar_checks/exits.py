@@ -30,7 +30,7 @@ MEANING = {
     Exit.INTERNAL: "internal error",
     Exit.USAGE: "wrong usage",
     Exit.NOTHING: "nothing was selected",
-    Exit.HARNESS: "the harness had an error, or left something behind",
+    Exit.HARNESS: "the suite had an error, or left something behind",
     Exit.UNDECIDED: "nothing failed, but not everything could be decided",
     Exit.PREFLIGHT: "the cluster could not be assessed at all",
 }

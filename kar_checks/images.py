@@ -64,7 +64,7 @@ def parse(given: str) -> Reference:
     """
     found = re.fullmatch(r"([^@\s]+?)(?::([\w.-]{1,128}))?(?:@(sha256:[0-9a-f]{64}))?", given)
     if not found:
-        raise ValueError(f"{given!r} is no reference of an image")
+        raise ValueError(f"{given!r} is not an image reference")
     name, tag, digest = found[1], found[2] or "", found[3] or ""
     host, slash, repository = name.partition("/")
     if not slash or not (set(host) & {".", ":"} or host == "localhost"):
@@ -102,7 +102,7 @@ def look(given: str, architectures: Iterable[str]) -> Seen:
     """
     image = parse(given)
     if not image.digest:
-        return Seen("not known", "it is not named by digest: any image may stand behind a tag")
+        return Seen("not known", "it has no digest: a tag can point to any image")
     try:
         registry = _Registry(image)
         body = registry.get(image.digest)
@@ -124,7 +124,7 @@ def look(given: str, architectures: Iterable[str]) -> Seen:
     except _CannotAskError as error:
         return Seen("not known", str(error))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return Seen("not known", "the registry's answer is no manifest")
+        return Seen("not known", "the registry's answer is not a manifest")
     return Seen("there", f"with linux/{', linux/'.join(architectures)}")
 
 
@@ -173,17 +173,17 @@ class _Registry:
         given = dict(re.findall(r'(\w+)="([^"]*)"', rest))
         realm = given.pop("realm", "")
         if kind.lower() != "bearer" or not realm.startswith(("https://", "http://")):
-            raise self._no("it wants credentials")
+            raise self._no("it asks for credentials")
         query = urllib.parse.urlencode({key: given[key] for key in given if key != "error"})
         try:
             with urllib.request.urlopen(f"{realm}?{query}", timeout=_TIMEOUT) as answer:  # noqa: S310
                 told: Any = json.loads(answer.read(_LARGEST))
             return str(told.get("token") or told["access_token"])
         except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise self._no("it wants credentials") from error
+            raise self._no("it asks for credentials") from error
 
     def _no(self, why: str) -> _CannotAskError:
         return _CannotAskError(
-            f"{self._host} was asked anonymously, and {why}; with your credentials, "
-            "`crane digest` or `skopeo inspect` can tell"
+            f"{self._host} was asked anonymously, and {why}; ask it with your credentials: "
+            "`crane digest` or `skopeo inspect`"
         )

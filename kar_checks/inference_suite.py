@@ -104,7 +104,7 @@ def printed(text: str) -> SuiteResults:
         why = _reasons("".join(parts))
         outcome = ended.get(test)
         if outcome is None:
-            found.append(SuiteTest(test, "inconclusive", "The output does not tell its end."))
+            found.append(SuiteTest(test, "inconclusive", "The output ends before its result."))
         elif outcome == "fail" and _can_be_defect(test, version) and _refused(parts):
             note = (
                 "Requests were answered by 500 and by nothing else, as Envoy answers for the known "
@@ -163,15 +163,15 @@ def _report(text: str) -> SuiteResults:
     except yaml.YAMLError as error:
         raise ValueError("it is not YAML") from error
     if not isinstance(content, dict) or content.get("kind") != "ConformanceReport":
-        raise ValueError("it is no ConformanceReport")
+        raise ValueError("it is not a ConformanceReport")
     report = cast("dict[str, Any]", content)
     version = report.get("GatewayAPIInferenceExtensionVersion")
     if not version:
-        raise ValueError("it does not say of which version of the inference extension it is")
+        raise ValueError("it does not name its version of the inference extension")
     try:
         tests = list(_reported(report))
     except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise ValueError("its profiles have not the form of a report") from error
+        raise ValueError("its profiles do not have the form of a report") from error
     if not tests:
         raise ValueError("it has no result")
     who = cast("dict[str, Any]", report.get("implementation") or {})
@@ -201,7 +201,7 @@ def _reported(report: dict[str, Any]) -> Iterator[SuiteTest]:
                 if outcome == "fail" and _can_be_defect(test, version):
                     note = (
                         "It can be the known defect of the suite's own endpoint picker "
-                        f"{version} ({DEFECT}); what the suite printed would tell."
+                        f"{version} ({DEFECT}); the suite's own output would show it."
                     )
                     yield SuiteTest(test, "inconclusive", note, defect=True)
                 else:

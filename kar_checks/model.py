@@ -70,6 +70,8 @@ class Reason(StrEnum):
     IMAGE_LACKS_TOOL = "image_lacks_tool"
     UNREACHABLE = "unreachable"
     UNSCHEDULABLE = "unschedulable"
+    NO_ROOM = "no_room"
+    """Others hold what our pods need: the one reason that makes ``inconclusive``, no ``error``."""
     POD_FAILED = "pod_failed"
     TIMEOUT = "timeout"
     API_ERROR = "api_error"
@@ -301,6 +303,10 @@ class Finding(Record):
     would_change: str = ""
     """What would have changed the verdict."""
     help: str = ""
+    broken: str = ""
+    """For a failure: what is broken, in the words of whoever runs the platform."""
+    causes: list[str] = []
+    """For a failure: its likely causes, the most likely first."""
     evidence: Evidence | None = None
     trial: str = ""
     """The trial whose observation this rests on; empty if nothing was measured."""

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kar_checks import profile as profiles
 from kar_checks import programme
-from kar_checks.checks.registry import Check, Disruption, Topic, all_checks
+from kar_checks.checks.registry import all_checks, topics
 from kar_checks.cluster.target import Target
+from kar_checks.kit.topic import Check, Disruption, Topic
 from kar_checks.model import Outcome
-from kar_checks.profile import names
+from kar_checks.profile import Profile, names
 
 DEFAULT_FAIL_ON = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE)
 
@@ -29,23 +31,31 @@ class Options:
     in_cluster: bool = False
     cluster_name: str = ""
     select: Sequence[str] = ()
-    profile: Path | None = None
-    settings: Sequence[str] = ()
-    """``KEY=VALUE``, laid over the profile."""
+    profile: Profile = field(default_factory=profiles.default)
+    """Loaded once, with the settings of the command line on top."""
+    profile_file: Path | None = None
+    """Where the user has it; ``None`` for the default one."""
     output: Path = field(default_factory=lambda: Path("runs"))
     keep_on_failure: bool = False
     fail_on: Sequence[Outcome] = DEFAULT_FAIL_ON
     render: bool = True
     """Whether the run's page and JUnit file are made at its end; ``kar report`` can do it later."""
     max_disruption: Disruption = "network"
-    unasked: frozenset[str] = frozenset()
-    """Topics that are selected only on request, and were not asked for."""
     target: Target = field(default_factory=Target)
 
     @property
     def names_a_cluster(self) -> bool:
         """Nothing touches a cluster that was not named."""
         return bool(self.kubeconfig or self.context or self.local_cluster or self.in_cluster)
+
+    @property
+    def unasked(self) -> frozenset[str]:
+        """Topics that are selected only on request, and were not asked for."""
+        return frozenset(
+            topic.id
+            for topic in topics()
+            if topic.asked_by and not self.profile.text(topic.asked_by)
+        )
 
     @property
     def selection(self) -> list[tuple[Topic, Check]]:
@@ -105,12 +115,12 @@ def _kar_of(requirement: str) -> int | None:
 def _no_such(selector: str) -> str:
     for topic, check in all_checks():
         if _means(selector, topic, check):
-            return f"{selector} assesses what the user names: {topic.ask}"
+            return f"{selector} runs only on request: {topic.ask}"
     number = kar_number(selector)
     if selector in programme.all_ids() or (
         number is not None and number in {_kar_of(one) for one in programme.all_ids()}
     ):
-        return f"{selector} has no check in this suite yet: it needs a person's evidence"
+        return f"{selector} has no check in this suite yet: it needs manual evidence (`kar attest`)"
     return f"there is no check, topic, requirement or KAR {selector!r}; `kar list` shows them"
 
 

@@ -82,7 +82,7 @@ def requirement_result(
             kar=requirement.kar,
             level=requirement.level,
             outcome=RequirementOutcome.UNKNOWN,
-            reason="No check of this suite decides it yet: it needs a person's evidence.",
+            reason="No check of this suite decides it yet: it needs manual evidence.",
         )
     levels = sorted({topic.evidence for topic in mine}, key=_STRENGTH.index, reverse=True)
     decided = [

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from kar_checks.checks.registry import (
-    DISRUPTIONS,
-    Check,
-    Cost,
-    Disruption,
-    Right,
-    Topic,
-    load,
-)
 from kar_checks.cluster.access import BASE_OWN_NAMESPACE, NeededRight
 from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts, may, why_unusable
 from kar_checks.cluster.target import Target
+from kar_checks.kit.topic import DISRUPTIONS, Check, Cost, Disruption, Right, Topic, load
 from kar_checks.model import Outcome, PlannedCheck, Reason
 from kar_checks.profile import Profile
 
@@ -49,7 +41,7 @@ def why_not(
                 check,
                 Outcome.NOT_APPLICABLE,
                 "kubernetes_version",
-                f"the capability exists since Kubernetes {since}, this server says {facts.version}",
+                f"the capability exists since Kubernetes {since}, this server runs {facts.version}",
             )
     needed = needed_rights([(topic, check)], target, profile)
     absent = [one for one in needed if not one.optional and not allowed(one)]
@@ -81,7 +73,7 @@ def _enough_nodes(check: Check, facts: Facts, target: Target) -> PlannedCheck | 
         Reason.UNSCHEDULABLE.value,
         f"it needs {check.needs.nodes} usable nodes and there are {len(usable)}"
         + (f" ({why})" if why else ""),
-        "choose nodes by --node-selector and --toleration" if facts.nodes else "add a node",
+        "choose nodes with --node-selector and --toleration" if facts.nodes else "add a node",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
+import warnings
 from collections.abc import Sequence
 from datetime import date
 from functools import cache
@@ -25,6 +26,10 @@ from kar_checks.model import Record
 
 class ProfileError(ValueError):
     """A profile that cannot be used, in one sentence."""
+
+
+class RenamedSetting(UserWarning):
+    """A profile uses the old name of a setting."""
 
 
 class Setting(Record):
@@ -83,6 +88,25 @@ def names(text: str) -> list[str]:
 
 
 @cache
+def renamed() -> dict[str, str]:
+    """Return the settings that have a new name since the last version: old name, new name."""
+    file = resources.files("kar_checks").joinpath("profiles/renamed.yaml")
+    return fast_yaml.load(file.read_text("utf-8")) or {}
+
+
+def _today(source: str, key: str) -> str:
+    """Return the name that a setting has today; an old one is taken with a warning."""
+    new = renamed().get(key)
+    if new is None:
+        return key
+    warnings.warn(
+        RenamedSetting(f"{source} sets {key}, which is now {new}: the next version refuses it"),
+        stacklevel=2,
+    )
+    return new
+
+
+@cache
 def thresholds() -> frozenset[str]:
     """Return the keys of the settings that only judges read."""
     file = resources.files("kar_checks").joinpath("profiles/thresholds.yaml")
@@ -102,7 +126,8 @@ def stored(raw: dict[str, Any]) -> Profile:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ProfileError(f"the run's profile was changed: {place}: {first['msg']}") from error
-    return old.model_copy(update={"settings": {**base.settings, **old.settings}})
+    own = {renamed().get(key, key): setting for key, setting in old.settings.items()}
+    return old.model_copy(update={"settings": {**base.settings, **own}})
 
 
 def default() -> Profile:
@@ -135,7 +160,8 @@ def load(path: Path | None, assignments: Sequence[str] = ()) -> Profile:
 def _assigned(assignment: str, base: Profile) -> tuple[str, Setting]:
     key, separator, text = assignment.partition("=")
     if not separator:
-        raise ProfileError(f"--set wants KEY=VALUE, not {assignment!r}")
+        raise ProfileError(f"--set needs KEY=VALUE, not {assignment!r}")
+    key = _today("--set", key)
     known = base.settings[key].value if key in base.settings else ""
     value: Any = text
     if not isinstance(known, str):
@@ -162,7 +188,9 @@ def _read(path: Path, base: Profile) -> Profile:
         raise ProfileError(f"the profile {path}: `settings` is not a mapping")
     settings = dict(base.settings)
     for key, value in cast("dict[str, Any]", given).items():
-        settings[key] = _setting(f"the profile {path}", base, key, value)
+        source = f"the profile {path}"
+        name = _today(source, str(key))
+        settings[name] = _setting(source, base, name, value)
     try:
         return Profile.model_validate(
             {"name": path.stem, **own, "settings": {k: s.model_dump() for k, s in settings.items()}}
@@ -183,8 +211,8 @@ def _setting(source: str, base: Profile, key: str, value: Any) -> Setting:
         new = Setting.model_validate(value)
     except ValidationError as error:
         raise ProfileError(
-            f"{source}: {key} wants a value, an origin and a date, "
-            "so that a reader knows where the number comes from"
+            f"{source}: {key} needs a value, an origin and a date, "
+            "to show readers where the number comes from"
         ) from error
     numeric = isinstance(known, int | float) and not isinstance(known, bool)
     good = (
@@ -193,7 +221,7 @@ def _setting(source: str, base: Profile, key: str, value: Any) -> Setting:
         else type(new.value) is type(known)
     )
     if not good:
-        raise ProfileError(f"{source}: {key} wants a value like {known!r}")
+        raise ProfileError(f"{source}: {key} needs a value like {known!r}")
     if numeric and not 0 <= float(new.value) < math.inf:
         raise ProfileError(f"{source}: {key} must be a number from 0 on")
     return new

@@ -9,28 +9,30 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Generator
-from dataclasses import fields
-from pathlib import Path
+import warnings
+from collections.abc import Generator
+from html import escape
 from types import FrameType
 from typing import Any, NoReturn
 
 import pytest
 
 from kar_checks import exits, report
-from kar_checks.checks.registry import DISRUPTIONS, Check, Topic, find
+from kar_checks.checks.registry import find
 from kar_checks.cluster import openshift
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.exits import Exit
+from kar_checks.kit.option import Option
+from kar_checks.kit.pytest_face import Measure, Verdict
+from kar_checks.kit.topic import Check, Topic
 from kar_checks.model import Finding, Observation, Outcome
-from kar_checks.options import DEFAULT_FAIL_ON, Options, UsageError, parse_fail_on
-from kar_checks.profile import ProfileError
+from kar_checks.options import Options, UsageError
+from kar_checks.profile import RenamedSetting
+from kar_checks.repeat import NothingToRepeat
+from kar_checks.run_options import all_options, build
 from kar_checks.runner import Preflight, Runner, prepare
 from kar_checks.store import StoreError, new_run_id
 from kar_checks.view import PlainView, View
-
-Measure = Callable[[str], Observation]
-Verdict = Callable[[Observation], None]
 
 _WORDS = {
     Outcome.INCONCLUSIVE: ("inconclusive", "I", "INCONCLUSIVE"),
@@ -93,6 +95,8 @@ class KarPlugin:
         for item in session.items:
             if name := _check_of(item):
                 self._checks[name] = find(name)
+                title = ("title", self._checks[name][1].title)
+                item.user_properties.append(title)  # for pytest's own --junit-xml
 
     # -- the run around the tests ------------------------------------------------------------
 
@@ -110,8 +114,6 @@ class KarPlugin:
         except HarnessError as error:
             self.refused = error
             _refuse(error)
-        except ProfileError as error:
-            raise pytest.UsageError(str(error)) from error
         self._open(before, session.config)
 
     def _open(self, before: Preflight, config: pytest.Config) -> None:
@@ -190,6 +192,8 @@ class KarPlugin:
             if mine:
                 self._tell(item, mine)
         found.kar_outcome = item.stash.get(_OUTCOME, None)  # type: ignore[attr-defined]
+        if one := self._checks.get(_check_of(item)):
+            found.kar_title = f"{one[1].id}: {one[1].title}"  # type: ignore[attr-defined]
         if self.runner is not None and self.runner.interrupted:
             item.session.shouldstop = f"interrupted by {self.runner.interrupted}"
         return found
@@ -202,6 +206,14 @@ class KarPlugin:
         if outcome is not None and not report.passed and report.when in ("setup", "call"):
             return _WORDS.get(outcome)
         return None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_row(
+        self, report: pytest.TestReport | pytest.CollectReport, cells: list[str]
+    ) -> None:
+        """Show the check's id and title in pytest-html's page, not the name of our function."""
+        if title := getattr(report, "kar_title", ""):
+            cells[1] = f'<td class="col-testId">{escape(title)}</td>'
 
     @pytest.fixture(scope="session")
     def measure(self) -> Measure:
@@ -243,7 +255,9 @@ def _raise(finding: Finding) -> None:
     pytest.skip(f"{finding.outcome.value}: {text}")
 
 
-def _refuse(error: HarnessError) -> NoReturn:
+def _refuse(error: HarnessError | StoreError) -> NoReturn:
+    if isinstance(error, StoreError):
+        pytest.exit(str(error), returncode=Exit.INTERNAL)
     advice = f" ({error.fault.help})" if error.fault.help else ""
     pytest.exit(f"{error.fault.message}{advice}", returncode=Exit.PREFLIGHT)
 
@@ -259,27 +273,18 @@ def _check_of(item: Any) -> str:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of ``kar run``, under one heading."""
     group = parser.getgroup("kar", "kar-checks: which cluster, which checks, how")
-    group.addoption("--kubeconfig", type=Path, help="the cluster to assess")
-    group.addoption("--context", help="context of the kubeconfig")
-    group.addoption("--local-cluster", action="store_true", help="assess the embedded cluster")
-    group.addoption("--in-cluster", action="store_true", help="assess the cluster of this pod")
-    group.addoption("--cluster-name", default="", help="name of the cluster on the page")
-    group.addoption("--kar-select", action="append", default=[], help="checks, topics, KARs")
-    group.addoption("--profile", type=Path, help="thresholds and choices (YAML)")
-    group.addoption("--kar-set", action="append", default=[], metavar="KEY=VALUE")
-    group.addoption("--output", type=Path, default=Path("runs"), help="where runs are stored")
-    group.addoption("--keep-on-failure", action="store_true", help="leave objects for a look")
-    group.addoption("--no-report", action="store_true", help="render neither page nor JUnit")
-    group.addoption("--fail-on", help="outcomes against the objective, e.g. fail,error")
-    group.addoption("--max-disruption", choices=DISRUPTIONS, default="network")
-    group.addoption("--namespace", default="", help="an existing namespace to work in")
-    group.addoption("--runtime-class", default="", help="runtimeClassName of every pod")
-    group.addoption("--image-prefix", default="", help="registry that mirrors the images")
-    group.addoption("--platform-user", action="store_true", help="let the platform set the user")
-    for option in ("--node-selector", "--label", "--annotation", "--image"):
-        group.addoption(option, action="append", default=[], metavar="KEY=VALUE")
-    group.addoption("--toleration", action="append", default=[], metavar="KEY[=VALUE][:EFFECT]")
-    group.addoption("--pull-secret", action="append", default=[])
+    for option in all_options():
+        more: dict[str, Any] = {"help": option.help, "dest": _dest(option), "default": option.start}
+        if option.type is bool:
+            more["action"] = "store_true"
+        else:
+            more |= {"type": option.type, "metavar": option.metavar or None}
+            more |= {"action": "append"} if option.many else {}
+        group.addoption(*(option.pytest_names or (option.name,)), **more)
+
+
+def _dest(option: Option) -> str:
+    return f"kar_option_{option.dest}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -291,26 +296,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(KarPlugin(_options(config)), "kar-run")
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
-    except HarnessError as error:
+    except NothingToRepeat as error:
+        pytest.exit(str(error), returncode=Exit.NOTHING)
+    except (HarnessError, StoreError) as error:
         _refuse(error)
 
 
 def _options(config: pytest.Config) -> Options:
-    from kar_checks.cli_options import ClusterOptions, SelectionOptions, build
-
-    given = config.getoption
-    names = [one.name for one in fields(ClusterOptions)]
-    fail_on: str | None = given("--fail-on")
-    return build(
-        ClusterOptions(**{name: given(f"--{name.replace('_', '-')}") for name in names}),
-        SelectionOptions(
-            select=given("--kar-select"),
-            profile=given("--profile"),
-            set_=given("--kar-set"),
-            max_disruption=given("--max-disruption"),
-        ),
-        output=given("--output"),
-        keep_on_failure=given("--keep-on-failure"),
-        fail_on=parse_fail_on(fail_on) if fail_on else DEFAULT_FAIL_ON,
-        render=not given("--no-report"),
-    )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", RenamedSetting)
+        options = build({one.dest: config.getoption(_dest(one)) for one in all_options()})
+    for one in told:
+        config.issue_config_time_warning(RenamedSetting(str(one.message)), stacklevel=2)
+    return options

@@ -12,9 +12,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from kar_checks import __version__, exits, plan, programme
-from kar_checks import profile as profiles
-from kar_checks.checks.registry import Check, Topic, all_checks, topics
-from kar_checks.checks.trial import Trial
+from kar_checks.checks.registry import all_checks, topics
 from kar_checks.cluster import facts as cluster_facts
 from kar_checks.cluster import kinds, openshift
 from kar_checks.cluster.client import Cluster
@@ -24,6 +22,9 @@ from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.others import OtherRuns
 from kar_checks.cluster.ownership import Workspace, runs_at_work
 from kar_checks.exits import Exit
+from kar_checks.kit import judging
+from kar_checks.kit.topic import Check, Topic
+from kar_checks.kit.trial import Trial
 from kar_checks.model import (
     Cleanup,
     Environment,
@@ -49,14 +50,13 @@ class Preflight:
 
     Raises:
         HarnessError: the cluster cannot be reached or refuses the credentials.
-        ProfileError: the profile cannot be used.
     """
 
     def __init__(self, options: Options, selection: Selection, run_id: str) -> None:
         self.options = options
         self.selection = selection
         self.run_id = run_id
-        self.profile = profiles.load(options.profile, options.settings)
+        self.profile = options.profile
         self.connection = connect(
             options.kubeconfig, options.context, in_cluster=options.in_cluster
         )
@@ -100,7 +100,7 @@ class Preflight:
             raise HarnessError(
                 Reason.API_ERROR,
                 f"the namespace {self.namespace} does not exist",
-                "create it, or leave --namespace out so that the run makes its own",
+                "create it, or leave --namespace out to let the run create its own",
             )
 
     @property
@@ -198,7 +198,10 @@ class Runner:
         """Put other runs into the run's head: each once, with all of the time it was seen in."""
         known = {one.id: one for one in self.run.info.beside}
         if new := [one.id for one in there if one.id not in known]:
-            self.report(f"not alone: run {', '.join(new)} is at work on this cluster, too")
+            self.report(
+                f"another kar-checks run ({', '.join(new)}) is active on this cluster; "
+                "results may be affected"
+            )
         for one in there:
             before = known.get(one.id, one)
             known[one.id] = one.model_copy(update={"first": before.first or one.first})
@@ -382,13 +385,15 @@ class Runner:
 
 def fault_finding(check: str, fault: Fault, variant: str = "", trial: str = "") -> Finding:
     """Return the finding of a check that the harness could not measure."""
+    ruling = judging.error(fault)
     return Finding(
         check=check,
         variant=variant,
-        outcome=Outcome.ERROR,
-        reason=fault.reason.value,
-        summary=fault.message,
-        help=fault.help,
+        outcome=ruling.outcome,
+        reason=ruling.reason,
+        summary=ruling.summary,
+        help=ruling.help,
+        would_change=ruling.would_change,
         trial=trial,
     )
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +32,18 @@ class StatementError(ValueError):
 
 class BadSignatureError(StatementError):
     """The signature is not by the given key, or the statement cannot be read."""
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Surround the imports of what only signing needs, and name the extra if one is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise StatementError(
+            "`kar sign` and `kar verify` need packages that are not installed; "
+            "install them with `pip install 'kar-checks[sign]'`"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -66,9 +79,10 @@ def statement(run: StoredRun) -> dict[str, Any]:
     What was neither passed nor failed has no place in a test result; it is in ``findings.json``,
     which is a subject. A run with anything undecided is ``WARNED``, never ``PASSED``.
     """
-    from google.protobuf.json_format import MessageToDict
-    from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
-    from in_toto_attestation.v1.statement import Statement
+    with _extra():
+        from google.protobuf.json_format import MessageToDict
+        from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
+        from in_toto_attestation.v1.statement import Statement
 
     profile = json.dumps(run.info.profile, sort_keys=True).encode()
     predicate = {
@@ -111,18 +125,20 @@ def sign(run: StoredRun, key: Path) -> Path:
     """Sign a run with a private key (PEM: Ed25519, ECDSA or RSA); returns the envelope's path.
 
     Raises:
-        StatementError: the key cannot be read or used, or the run is damaged.
+        StatementError: the key cannot be read or used, the run is damaged, or the extra is missing.
     """
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    from securesystemslib.dsse import Envelope
-    from securesystemslib.signer import CryptoSigner
+
+    with _extra():
+        from securesystemslib.dsse import Envelope
+        from securesystemslib.signer import CryptoSigner
 
     try:
         signer = CryptoSigner(load_pem_private_key(key.read_bytes(), None))
     except OSError as error:
         raise StatementError(f"the key {key} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError) as error:
-        raise StatementError(f"{key} is no private key in PEM without a passphrase") from error
+        raise StatementError(f"{key} is not a private key in PEM without a passphrase") from error
     if run.damaged:
         raise StatementError(f"a damaged run is not signed: {next(iter(run.damaged.values()))}")
     links = [name for name, digest in digests(run.folder).items() if digest == "link"]
@@ -140,19 +156,21 @@ def verify(folder: Path, key: Path) -> Verified:
     """Check a run folder against its signed statement; needs no network and no cluster.
 
     Raises:
-        StatementError: there is no statement, the key is not usable, or the signature is not good.
+        StatementError: no statement, an unusable key, a bad signature, or the extra is missing.
     """
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    from securesystemslib.dsse import Envelope
-    from securesystemslib.exceptions import VerificationError
-    from securesystemslib.signer import SSlibKey
+
+    with _extra():
+        from securesystemslib.dsse import Envelope
+        from securesystemslib.exceptions import VerificationError
+        from securesystemslib.signer import SSlibKey
 
     try:
         public = SSlibKey.from_crypto(load_pem_public_key(key.read_bytes()))
     except OSError as error:
         raise StatementError(f"the key {key} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError) as error:
-        raise StatementError(f"{key} is no public key in PEM") from error
+        raise StatementError(f"{key} is not a public key in PEM") from error
     path = folder / FILE
     try:
         envelope = Envelope.from_dict(json.loads(path.read_text("utf-8")))
@@ -163,7 +181,7 @@ def verify(folder: Path, key: Path) -> Verified:
     except VerificationError as error:
         raise BadSignatureError(f"the signature of {path} is not by this key") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadSignatureError(f"{path} is no signed statement") from error
+        raise BadSignatureError(f"{path} is not a signed statement") from error
     if payload.get("_type") != STATEMENT or payload.get("predicateType") != TEST_RESULT:
         raise StatementError(f"{path} states something else than a test result")
     signed = {str(one["name"]): str(one["digest"]["sha256"]) for one in payload["subject"]}

@@ -320,7 +320,7 @@ def _read_findings(folder: Path, *, ended: bool) -> list[Finding]:
     path = folder / "findings.json"
     found = _json(path, None if ended else [])
     if found is None:
-        raise StoreError(f"{path} is missing, though the run went to its end")
+        raise StoreError(f"{path} is missing, although the run finished")
     try:
         return _FINDINGS.validate_python(found)
     except ValidationError as error:

@@ -12,18 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from kar_checks.model import Finding, Outcome
-from kar_checks.report import words
-
-_SHOWN = {
-    Outcome.PASS: ("✔", "passed", "green"),
-    Outcome.FAIL: ("✘", "failed", "bold red"),
-    Outcome.INCONCLUSIVE: ("?", "undecided", "yellow"),
-    Outcome.NOT_APPLICABLE: ("-", "not applicable", "cyan"),
-    Outcome.SKIPPED: ("»", "skipped", "cyan"),
-    Outcome.ERROR: ("!", "harness error", "magenta"),
-    Outcome.NOT_RUN: ("·", "not run", "dim"),
-}
+from kar_checks import words
+from kar_checks.model import Finding
 
 
 def _safe(text: str, longest: int = words.LONGEST) -> str:
@@ -128,13 +118,16 @@ class ConsoleView:
                 self._live = None
 
     def findings(self, found: Sequence[Finding]) -> None:
-        """Print a line for each verdict; the summary at the end tells what was found."""
-        if self.quiet:
+        """Print a line for each verdict on a terminal; elsewhere, the summary has the only one."""
+        if self.quiet or not self.console.is_terminal:
             return
         for one in found:
-            icon, word, style = _SHOWN[one.outcome]
+            outcome = one.outcome.value
+            shown = f"{words.SIGN[outcome]} {words.outcome(outcome):<14}"
             about = f" ({one.variant})" if one.variant else ""
-            self.console.print(f"[{style}]{icon} {word:<14}[/] {_safe(one.check + about)}")
+            self.console.print(
+                f"[{words.STYLE[outcome]}]{shown}[/] {_safe(one.check + about)}", highlight=False
+            )
 
     def done(self, folder: Path) -> None:
         """Leave the last word to the summary."""

@@ -1,4 +1,4 @@
-"""A real Kubernetes cluster of three nodes on one Debian machine.
+"""A real Kubernetes cluster of three nodes on one Linux machine.
 
 It is built from Go modules and Debian packages and needs no container engine, no image registry
 and no virtual machine. `LocalCluster.load()` gives tests a handle on the running one.

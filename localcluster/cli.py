@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +40,19 @@ def _sentences() -> Generator[None]:
         raise typer.Exit(1) from error
 
 
+def _show(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
+    """Print a table on a terminal, and one line per row, with tabs, elsewhere."""
+    console = Console()
+    if not console.is_terminal:
+        for row in (*([(title,)] if title else []), columns, *rows):
+            print("\t".join(cell or "-" for cell in row))
+        return
+    table = Table(*columns, title=title or None)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
 _Kubernetes = Annotated[
     str | None, typer.Option(help="Kubernetes version, such as 1.37 or 1.36.3.")
 ]
@@ -72,10 +85,8 @@ def status() -> None:
     """Show what runs; fails when there is no cluster or it is not ready."""
     with _sentences():
         cluster = LocalCluster.load()
-        table = Table("component", "state", title=cluster.settings.describe())
-        for name in cluster.components:
-            table.add_row(name, "runs" if cluster.alive(name) else "ended")
-        Console().print(table)
+        rows = [(name, "runs" if cluster.alive(name) else "ended") for name in cluster.components]
+        _show(("component", "state"), rows, title=cluster.settings.describe())
         if reason := cluster.unready_reason():
             raise ClusterError(f"the cluster is not ready: {reason}")
         print(f"ready; kubeconfig {cluster.kubeconfig}")
@@ -122,17 +133,16 @@ def _print_log(log: Path, *, follow: bool) -> None:
 @app.command()
 def addons() -> None:
     """List the add-ons, and what each takes to build and to keep."""
-    table = Table("add-on", "build, CPU s", "idle, CPU s/min", "requires")
-    for addon in (*CORE_ADDONS, *ADDONS):
-        build = sum(cost(one).cpu_seconds for one in addon.builds)
-        idle = addon.idle_cpu_seconds
-        table.add_row(
-            addon.name,
-            f"{build:.0f}",
-            "?" if idle is None else f"{idle:.2f}",
-            " ".join(addon.requires),
+    rows = [
+        (
+            one.name,
+            f"{sum(cost(build).cpu_seconds for build in one.builds):.0f}",
+            "?" if one.idle_cpu_seconds is None else f"{one.idle_cpu_seconds:.2f}",
+            " ".join(one.requires),
         )
-    Console().print(table)
+        for one in (*CORE_ADDONS, *ADDONS)
+    ]
+    _show(("add-on", "build, CPU s", "idle, CPU s/min", "requires"), rows)
     print(f"{CORE_ADDONS[0].name} is on every cluster; the others with --addon NAME")
 
 

@@ -52,7 +52,7 @@ def parse_settings(
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
         if not separator:
-            raise ClusterError(f"--set wants KEY=VALUE, not {assignment!r}")
+            raise ClusterError(f"--set needs KEY=VALUE, not {assignment!r}")
         if key != "gang":
             raise ClusterError(f"there is no setting {key!r}; known: gang")
         gang = _gang(value)

@@ -73,6 +73,7 @@ def single() -> Generator[None]:
 def bring_up(settings: Settings, progress: Progress) -> LocalCluster:
     """The cluster with these settings: the running one if it fits, otherwise a new one."""
     machine.require_root()
+    system = machine.require_system()
     addons = find_addons(settings.addons)
     with single():
         running = _running(settings, progress)
@@ -80,7 +81,7 @@ def bring_up(settings: Settings, progress: Progress) -> LocalCluster:
             return running
         machine.require_memory(this_machine().memory_bytes)
         go = go_version()
-        parts = _build(settings, addons, go, progress)
+        parts = _build(settings, addons, system, go, progress)
         if remains():
             progress.say("removing what an earlier cluster left")
             tear_down(progress)
@@ -91,7 +92,8 @@ def bring_up(settings: Settings, progress: Progress) -> LocalCluster:
 def build_only(settings: Settings, progress: Progress) -> None:
     """Fill the cache with everything that a start with these settings needs."""
     machine.require_root()
-    _build(settings, find_addons(settings.addons), go_version(), progress)
+    system = machine.require_system()
+    _build(settings, find_addons(settings.addons), system, go_version(), progress)
 
 
 def prune_cache() -> dict[str, int]:
@@ -120,14 +122,14 @@ def _running(settings: Settings, progress: Progress) -> LocalCluster | None:
         return None
     if record.settings != settings:
         progress.say(
-            f"a cluster with {record.settings.describe()} is there; "
+            f"a cluster with {record.settings.describe()} is running; "
             f"replacing it by {settings.describe()}"
         )
         return None
     cluster = LocalCluster(record)
     reason = cluster.unready_reason()
     if reason:
-        progress.say(f"the cluster that is there is broken ({reason}); making a new one")
+        progress.say(f"the running cluster is broken ({reason}); making a new one")
         return None
     progress.say(f"already running: {settings.describe()}")
     return cluster
@@ -163,13 +165,20 @@ def _announce(missing: Sequence[GoBuild], progress: Progress) -> None:
     progress.foretell(forecast, SUGGESTION)
 
 
-def _build(settings: Settings, addons: Sequence[Addon], go: str, progress: Progress) -> Parts:
+def _build(
+    settings: Settings,
+    addons: Sequence[Addon],
+    system: machine.System,
+    go: str,
+    progress: Progress,
+) -> Parts:
     """Build what the cache lacks."""
-    machine.require_debian()
+    if not system.tried:
+        progress.say(f"nobody has reported a start on {system.name} yet; please report yours")
     builds = needed_builds(settings, addons)
     missing = [one for one in builds if not programs_of(one, go).is_dir()]
     _announce(missing, progress)
-    machine.install_packages(progress)
+    machine.install_packages(system, progress)
     with spent(missing), ThreadPoolExecutor(WORKERS) as pool:
         probe = pool.submit(debian_image, PROBE, progress)
         wheels = [

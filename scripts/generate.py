@@ -13,9 +13,12 @@ from typing import Any
 import yaml
 from pydantic.json_schema import models_json_schema
 
-from kar_checks.checks.registry import Check, Topic, topics
+from kar_checks.checks.registry import topics
 from kar_checks.commands.catalogue import explanation
+from kar_checks.kit.topic import Check, Topic
+from kar_checks.kit.words import entries, reason_of
 from kar_checks.model import SCHEMA, Finding, Observation, RequirementResult, RunInfo
+from scripts.reasons import packages
 
 ROOT = Path(__file__).resolve().parents[1]
 SABOTAGES = ROOT / "tests" / "cluster" / "injections"
@@ -75,7 +78,47 @@ def catalogue() -> str:
         for check in topic.checks:
             mine = [one for one in found if one["check"] == check.id]
             out += _section(topic, check, mine)
+        out += _reasons(f"Reasons of {topic.id}", topic.judge.rpartition(".")[0])
+    for title, package in SHARED_WORDS.items():
+        out += _reasons(title, package)
     return "\n".join(out) + "\n"
+
+
+SHARED_WORDS = {
+    "Reasons of Kueue": "kar_checks.checks.gang.kueue",
+    "Reasons of topics that send traffic through a gateway": "kar_checks.kit.http_testbed",
+    "Reasons of topics that use secondary networks": "kar_checks.kit.networks",
+    "Reasons of every topic": "kar_checks.kit",
+}
+"""Packages whose verdicts several topics give, by the title of their list."""
+
+
+def _reasons(title: str, package: str) -> list[str]:
+    """Return the list of a package's reasons; empty if its words are no data yet."""
+    if package not in packages():
+        return []
+    out = ["", f"### {title}", ""]
+    out += [
+        "| Reason | Outcome | What is stated | Likely causes | Remedy |",
+        "|---|---|---|---|---|",
+    ]
+    for key, entry in entries(package).items():
+        stated = f"**{entry.broken}.** {entry.summary}" if entry.broken else entry.summary
+        cells = (
+            f"`{reason_of(key)}`",
+            entry.outcome.value,
+            stated,
+            "; ".join(entry.causes),
+            entry.remedy,
+        )
+        out.append("| " + " | ".join(_cell(one) for one in cells) + " |")
+    return out
+
+
+def _cell(text: str) -> str:
+    """Return a text for a cell of a table; the names of values are set in italics."""
+    plain = " ".join(text.split()).replace("|", "\\|")
+    return re.sub(r"\{(\w+)[^{}]*\}", r"*\1*", plain)
 
 
 def _section(topic: Topic, check: Check, sabotages: list[dict[str, Any]]) -> list[str]:

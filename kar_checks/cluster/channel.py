@@ -90,7 +90,7 @@ def run(
         raise HarnessError(
             Reason.API_ERROR,
             f"exec in pod {pod}: broken off: {trouble.first_line(error)}",
-            "look whether a proxy or load balancer in front of the API server cuts WebSockets",
+            "check whether a proxy or load balancer in front of the API server cuts WebSockets",
         ) from error
     finally:
         channel.close(timeout=1)
@@ -130,8 +130,8 @@ def _not_opened(error: Exception, connection: Connection, pod: str) -> HarnessEr
     if connection.proxy is not None:
         between = f"the proxy {connection.proxy.url} or what is behind it"
     advice = (
-        "let the proxy or load balancer pass upgrades to WebSocket (kubectl exec needs them, "
-        "too), or run where it is not in the way, such as in the cluster (`kar install`)"
+        "let the proxy or load balancer pass upgrades to WebSocket (kubectl exec needs them as "
+        "well), or run behind it, for example in the cluster (`kar install`)"
     )
     if isinstance(error, websocket.WebSocketBadStatusException):
         status = int(error.status_code)

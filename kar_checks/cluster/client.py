@@ -340,7 +340,7 @@ class Cluster:
         if status == 400 and "HTTP request to an HTTPS server" in text:
             return HarnessError(
                 Reason.UNREACHABLE,
-                f"{server} wants https:// ({plain})",
+                f"{server} expects https:// ({plain})",
                 "write the server in the kubeconfig with https://",
             )
         page = trouble.web_page(text, server) if answer is None else ""
@@ -536,7 +536,7 @@ class Cluster:
             raise HarnessError(
                 Reason.TIMEOUT,
                 f"exec in pod {pod}: no answer within {seconds + CONNECT_SECONDS:.0f} s",
-                "look whether the kubelet of its node is healthy",
+                "check whether the kubelet of its node is healthy",
             ) from error
 
     def _exec(

@@ -120,7 +120,7 @@ def _server(chosen: kubeconfigs.Chosen) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise _unusable(chosen, f"the server {server!r} is no http:// or https:// address")
+        raise _unusable(chosen, f"the server {server!r} is not an http:// or https:// address")
     return server
 
 

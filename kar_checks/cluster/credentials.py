@@ -210,7 +210,7 @@ class Files:
             try:
                 return self.write(base64.b64decode("".join(str(data).split()), validate=True))
             except (binascii.Error, ValueError) as error:
-                raise _unusable(chosen, f"its {key}-data is no base64") from error
+                raise _unusable(chosen, f"its {key}-data is not base64") from error
         if not path:
             return None
         try:

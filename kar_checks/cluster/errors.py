@@ -21,7 +21,7 @@ def internal(error: Exception) -> HarnessError:
     found = HarnessError(
         Reason.INTERNAL,
         f"{type(error).__name__}: {error}",
-        "this is a fault of the suite: please report it with the run folder",
+        "this is a defect of kar-checks: please report it with the run folder",
     )
     found.__cause__ = error
     return found
@@ -62,30 +62,30 @@ def classify(status: int, message: str) -> tuple[Reason, str]:
     if _QUOTA.search(message) or _LIMIT_RANGE.search(message):
         return (
             Reason.QUOTA_EXCEEDED,
-            "raise the quota, or name a namespace with room by --namespace",
+            "raise the quota, or use a namespace with room: --namespace NAME",
         )
     if _PSA.search(message):
         return (
             Reason.REFUSED_BY_POLICY,
-            "name a namespace whose Pod Security level allows it by --namespace",
+            "use a namespace whose Pod Security level allows it: --namespace NAME",
         )
     if _SCC.search(message):
         return (
             Reason.REFUSED_BY_POLICY,
-            "this is OpenShift: give --platform-user, so that it assigns the user id itself",
+            "this is OpenShift: give --platform-user to let it assign the user id itself",
         )
     if _POLICY.search(message):
         return (
             Reason.REFUSED_BY_POLICY,
-            "give what the policy wants by --label, --annotation, --image-prefix or "
-            "--runtime-class, or exempt a namespace and name it by --namespace",
+            "meet the policy with --label, --annotation, --image-prefix or --runtime-class, "
+            "or use a namespace that it exempts: --namespace NAME",
         )
     if _WEBHOOK.search(message):
-        return Reason.API_ERROR, "look whether the pods behind this webhook run and answer"
+        return Reason.API_ERROR, "check whether the pods behind this webhook run and answer"
     if status == 403 and _DISCOVERY.search(message):
         return Reason.FORBIDDEN, "bind the ClusterRole system:discovery to this user"
     if status == 403 and _RBAC.search(message):
         return Reason.FORBIDDEN, "grant the rights that `kar rbac` prints"
     if status in (502, 503, 504):
-        return Reason.UNREACHABLE, "look whether the API server is healthy, and run again"
+        return Reason.UNREACHABLE, "check whether the API server is healthy, and run again"
     return Reason.API_ERROR, ""

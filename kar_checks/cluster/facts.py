@@ -136,7 +136,7 @@ def gather(cluster: Cluster) -> Facts:
     if not re.match(r"v?\d+\.\d+", version):
         raise HarnessError(
             Reason.API_ERROR,
-            f"{cluster.connection.server} tells no Kubernetes version",
+            f"{cluster.connection.server} reports no Kubernetes version",
             "is this address really a Kubernetes API server?",
         )
     user = _whoami(cluster)
@@ -144,7 +144,7 @@ def gather(cluster: Cluster) -> Facts:
         who = cluster.connection.credentials
         raise HarnessError(
             Reason.FORBIDDEN,
-            f"{cluster.connection.server} takes us for nobody (system:anonymous)"
+            f"{cluster.connection.server} treats us as system:anonymous"
             + (f": {who.describe()}" if who is not None else ""),
             "get a kubeconfig with credentials; a proxy or load balancer that ends TLS loses "
             "client certificates",
@@ -233,7 +233,7 @@ def _discover(cluster: Cluster) -> frozenset[tuple[str, str, str]]:
                 Reason.API_ERROR,
                 f"GET {root}: the answer ({answer.get('kind') or 'without a kind'}) does not list "
                 "what is served",
-                "look what sits in front of the API server; `kubectl get --raw /apis` shows it",
+                "check what is in front of the API server: `kubectl get --raw /apis`",
             )
     for group, version in older:
         served |= _listed(cluster, group, version)

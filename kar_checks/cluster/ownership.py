@@ -193,7 +193,10 @@ class Workspace:
         with self._lock:
             found = [one for one in self._owned if (one.kind, one.name) == (kind, name)]
         if not found:
-            raise HarnessError(Reason.INTERNAL, f"{kind.kind} {name} is not ours to delete")
+            raise HarnessError(
+                Reason.INTERNAL,
+                f"{kind.kind} {name} was not created by kar-checks and is not deleted",
+            )
         owned = found[-1]
         uid = owned.uid or _uid_if_ours(self.cluster, kind, owned.namespace, name, self.run_id)
         gone = not uid or not self.cluster.delete(kind, name, owned.namespace, uid=uid)
@@ -227,7 +230,7 @@ class Workspace:
         """Leave everything, and say how to look at it and how to remove it."""
         return Cleanup(
             verdict="kept",
-            message=f"kept on your wish: look with `kubectl -n {self.namespace} get all`, "
+            message=f"kept (--keep-on-failure): look with `kubectl -n {self.namespace} get all`, "
             f"remove with `kar cleanup --run {self.run_id}`",
         )
 
@@ -270,7 +273,7 @@ def remove_all(
         verdict="leaked",
         removed=removed,
         leaks=leaks,
-        message=f"{len(leaks)} objects of ours are left; `kar cleanup --run {run_id}` tries again",
+        message=f"{len(leaks)} objects of this run are left: `kar cleanup --run {run_id}` retries",
     )
 
 

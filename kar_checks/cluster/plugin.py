@@ -67,7 +67,7 @@ def run(
     mode = str(settings.get("interactiveMode") or "IfAvailable")
     if mode == "Always" and not attended:
         raise _failed(
-            f"the credential plugin {name} wants somebody at a terminal (interactiveMode Always)",
+            f"the credential plugin {name} needs a terminal (interactiveMode Always)",
             settings,
             "run kar in a terminal, or use a kubeconfig with a token",
         )
@@ -180,7 +180,7 @@ def _issued(text: str, name: str, version: str, settings: Object) -> Issued:
     if answer.get("apiVersion") != version or answer.get("kind") != "ExecCredential":
         got = f"{answer.get('apiVersion')} {answer.get('kind')}"
         raise _failed(
-            f"the credential plugin {name} printed {got}, and the kubeconfig wants {version} "
+            f"the credential plugin {name} printed {got}, and the kubeconfig expects {version} "
             "ExecCredential",
             settings,
             "set its apiVersion in the kubeconfig to what the plugin prints, or update the plugin",

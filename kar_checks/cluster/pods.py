@@ -13,16 +13,20 @@ from kar_checks.cluster.errors import HarnessError
 from kar_checks.model import Mutation, ObjectRef, Reason
 
 OPT_OUT = (
-    "opt out of the injection by --annotation or --label, or exempt a namespace from the webhook, "
-    "policy or LimitRange and name it by --namespace"
+    "exclude these pods from the injection with --annotation or --label, or use a namespace that "
+    "the webhook, policy or LimitRange exempts: --namespace NAME"
 )
 """What helps where admission changed a pod of ours."""
 
 MIRRORED = (
-    "where a webhook rewrites registries, name its registry with --image-prefix yourself (same "
-    "digests: `kar images mirror` copies them), so that nothing is left to rewrite"
+    "if a webhook rewrites registries, use its registry from the start with --image-prefix "
+    "(`kar images mirror` copies the images and keeps their digests)"
 )
 """What helps where admission replaced an image of ours."""
+
+_SHORT = re.compile(r"(?:Insufficient|Too many) (cpu|memory|ephemeral-storage|pods)\b")
+_OUT_OF = re.compile(r"OutOf(cpu|memory|ephemeral-storage|pods)")
+"""How a kubelet refuses a pod that it got without room for it."""
 
 _IMAGE_TROUBLE = {
     "ErrImagePull",
@@ -137,6 +141,8 @@ def hopeless(pod: Object) -> HarnessError | None:
             return error
     if phase(pod) == "Failed":
         name = pod["metadata"]["name"]
+        if short_of(pod):
+            return no_room(pod)
         return HarnessError(
             Reason.POD_FAILED,
             f"pod {name} failed: {(pod.get('status') or {}).get('message') or last_words(pod)}",
@@ -147,6 +153,32 @@ def hopeless(pod: Object) -> HarnessError | None:
     return None
 
 
+def selector(pod: Object) -> dict[str, str]:
+    """Return the labels that a node must have for the pod."""
+    return cast("dict[str, str]", (pod.get("spec") or {}).get("nodeSelector") or {})
+
+
+def short_of(pod: Object) -> list[str]:
+    """Return the resources that are missing on nodes where the pod might run otherwise.
+
+    The scheduler reports them while the pod is Pending, a kubelet when it turned the pod away.
+    """
+    scheduled = condition(pod, "PodScheduled") or {}
+    found: list[str] = []
+    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+        found = _SHORT.findall(str(scheduled.get("message", "")))
+    elif phase(pod) == "Failed":
+        found = _OUT_OF.findall(str((pod.get("status") or {}).get("reason", "")))
+    return list(dict.fromkeys(found))
+
+
+def no_room(pod: Object) -> HarnessError:
+    """Return the error of a pod for which no node has room."""
+    source = pod["status"] if phase(pod) == "Failed" else condition(pod, "PodScheduled") or {}
+    why = str(source.get("message", "")).partition(" preemption:")[0].rstrip(". ")
+    return HarnessError(Reason.NO_ROOM, f"pod {pod['metadata']['name']} has no room: {why}")
+
+
 def overdue(pod: Object) -> HarnessError | None:
     """Return the error of a pod that did not start in time, if what holds it back has a name."""
     for one in statuses(pod):
@@ -154,6 +186,8 @@ def overdue(pod: Object) -> HarnessError | None:
         why, text = str(waiting.get("reason", "")), str(waiting.get("message", ""))
         if error := _stuck(pod, one, why, text):
             return error
+    if short_of(pod):
+        return no_room(pod)
     scheduled = condition(pod, "PodScheduled") or {}
     if scheduled.get("status") != "False" or scheduled.get("reason") != "SchedulingGated":
         return None
@@ -166,8 +200,8 @@ def overdue(pod: Object) -> HarnessError | None:
         )
     return HarnessError(
         Reason.UNSCHEDULABLE,
-        f"pod {name} is not scheduled: nobody lifts its gates ({', '.join(kueue.gates(pod))})",
-        "look who sets these scheduling gates, and give what it wants with --label or --annotation",
+        f"pod {name} is not scheduled: nothing removes its gates ({', '.join(kueue.gates(pod))})",
+        "find out which controller sets these gates, and meet it with --label or --annotation",
     )
 
 
@@ -196,13 +230,13 @@ def _stuck(pod: Object, status: Object, why: str, text: str) -> HarnessError | N
             "with `kar images mirror`, and give --image-prefix"
             if limited
             else "copy the images with `kar images mirror`, and give --image-prefix or --image "
-            "(and --pull-secret where the registry wants one)",
+            "(and --pull-secret if the registry needs one)",
         )
     if why in _NEVER_STARTS and _lacks_program(text):
         return HarnessError(
             Reason.IMAGE_LACKS_TOOL,
             f"the image {image} lacks a program that the check needs: {text}",
-            "leave the image as it is, or give one with python3 with --image",
+            "use the default image, or pass one that contains python3 with --image",
         )
     if why in _NEVER_STARTS:
         root = "non-root" in text or "runAsNonRoot" in text

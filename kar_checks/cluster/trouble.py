@@ -52,14 +52,14 @@ def explain(error: Exception, connection: Connection) -> Trouble:
         )
     if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
         return Trouble(
-            cause=f"no connection to {where} came about in time",
+            cause=f"no connection to {where} was established in time",
             advice="look for a firewall, a VPN that is off or a cluster that is gone, or choose "
             "another cluster with --context",
         )
     if isinstance(error, ReadTimeoutError | TimeoutError):
         return Trouble(
-            cause=f"{where} takes connections and sends no answer",
-            advice="look whether the API server is healthy, and what sits in front of it",
+            cause=f"{where} accepts connections but does not answer",
+            advice="check whether the API server is healthy, and what is in front of it",
         )
     if "refused" in text:
         return Trouble(
@@ -70,7 +70,7 @@ def explain(error: Exception, connection: Connection) -> Trouble:
     if "reset by peer" in text or "without response" in text or "hang up" in text:
         return Trouble(
             cause=f"{where} closed the connection without an answer",
-            advice="look whether a firewall cuts it, or whether the server wants https://",
+            advice="check for a firewall that cuts it, and whether the server expects https://",
         )
     return Trouble(cause=text)
 
@@ -125,7 +125,7 @@ def _of_proxy(error: Exception, text: str, connection: Connection) -> Trouble | 
     elif "timed out" in text:
         why = "does not answer"
     elif "SSL" in text:
-        why = "speaks no TLS that is accepted: write http:// if it takes plain connections"
+        why = "speaks no TLS that is accepted: write http:// if it accepts plain connections"
     else:
         why = f"cannot be used: {text}"
     return Trouble(message=f"{where} {why}", advice=f"check the proxy{_aside(proxy, target)}")
@@ -138,7 +138,7 @@ def _of_tls(text: str, connection: Connection) -> Trouble:
     if "WRONG_VERSION_NUMBER" in text or "wrong version number" in text or "UNKNOWN_PROTO" in text:
         return Trouble(
             message=f"{server} does not speak TLS",
-            advice="check scheme and port: it may want http://, or is no API server",
+            advice="check scheme and port: it may expect http://, or may not be an API server",
         )
     if "verify failed" not in text and "doesn't match" not in text:
         who = connection.credentials
@@ -146,7 +146,7 @@ def _of_tls(text: str, connection: Connection) -> Trouble:
         alert = "alert" in text.lower()
         if alert or "expired" in described:
             return Trouble(
-                message=f"{server} broke the TLS connection off: {text}"
+                message=f"{server} closed the TLS connection: {text}"
                 + (f"; {described}" if "expired" in described else ""),
                 advice="renew the client certificate in the kubeconfig, if it has one",
             )
@@ -188,7 +188,7 @@ def _own_files(configuration: Any) -> Trouble | None:
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or str(error)
         return Trouble(
-            message=f"the kubeconfig cannot be used: its {what} is none that can be read ({why})",
+            message=f"the kubeconfig cannot be used: its {what} cannot be read ({why})",
             advice="get a new kubeconfig from whoever runs the cluster",
         )
     return None
@@ -267,8 +267,8 @@ def first_line(error: Exception) -> str:
 
 
 BUSY = {
-    True: "look who else sends that many requests (API priority and fairness), and run again",
-    False: "look whether the API server is healthy, and what sits in front of it",
+    True: "check which client sends that many requests (API priority and fairness), and run again",
+    False: "check whether the API server is healthy, and what is in front of it",
 }
 """What helps against an answer that tells to come back, by whether it was 429."""
 
@@ -278,5 +278,5 @@ def answered(status: int, text: str) -> str:
     said = page(text)
     words = (f"a web page {said!r}" if said else "a web page") if said is not None else text
     if status == 429:
-        return f"it says that it gets too many requests (429: {words.strip()[:200]})"
+        return f"it gets too many requests (429: {words.strip()[:200]})"
     return f"HTTP {status}: {words.strip()[:200]}"

@@ -24,7 +24,7 @@ def add_attested(
     link: str,
     file: Path | None,
 ) -> None:
-    """Add a person's evidence to a run and render its page again.
+    """Add manual evidence to a run and render its page again.
 
     Raises:
         ValueError: the date is none, or what is said is not complete.
@@ -33,7 +33,7 @@ def add_attested(
     try:
         day = date.fromisoformat(on)
     except ValueError as error:
-        raise ValueError(f"--date {on!r} is no date of the form YYYY-MM-DD") from error
+        raise ValueError(f"--date {on!r} is not a date of the form YYYY-MM-DD") from error
     run = StoredRun(find_run(given, parent))
     said = added.Attested(requirement=requirement, who=who, on=day, text=text, link=link)
     added.attest(run, said, file)
@@ -53,8 +53,8 @@ def add_official(given: str, parent: Path, files: Sequence[Path]) -> None:
         name = file.name.lower()
         if name not in ARTEFACTS and not name.endswith(_INFERENCE_SUITE):
             raise ValueError(
-                f"{file} has not one of the names {', '.join(ARTEFACTS)}, and does not end in "
-                f"{', '.join(_INFERENCE_SUITE)} as the output of the inference extension's suite"
+                f"{file} is neither named {' or '.join(ARTEFACTS)}, nor does it end in "
+                f"{' or '.join(_INFERENCE_SUITE)} like output of the inference extension's suite"
             )
         add = _add_programmes if name in ARTEFACTS else _add_inference_suite
         try:
@@ -72,7 +72,7 @@ def _add_programmes(run: StoredRun, file: Path) -> None:
     for one in found:
         print(f"{one.test} ({one.requirement}): {one.outcome}")
     others = len(results) - sum(name.partition("/")[0] in added.TESTS for name in results)
-    print(f"{file}: {len(found)} tests touch a cluster; {others} others are of its own harness")
+    print(f"{file}: {len(found)} tests touch a cluster; {others} others test the suite itself")
 
 
 def _add_inference_suite(run: StoredRun, file: Path) -> None:

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from kar_checks import exits, report
 from kar_checks import profile as profiles
-from kar_checks.checks.registry import Topic, topics
+from kar_checks.checks.registry import topics
 from kar_checks.exits import Exit
+from kar_checks.kit.topic import Topic
 from kar_checks.model import Finding, Observation
 from kar_checks.profile import Profile
 from kar_checks.report import text
@@ -111,7 +112,7 @@ def _observation(topic: Topic, raw: str) -> Observation | None:
 def _kept(wanted: Profile, used: Profile) -> list[str]:
     """Return what the profile asked for and the measurement had decided already."""
     return [
-        f"{key} {used.settings[key].value} (the profile says {setting.value})"
+        f"{key} {used.settings[key].value} (the profile has {setting.value})"
         for key, setting in sorted(wanted.settings.items())
         if used.settings[key].value != setting.value
     ]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import yaml
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from kar_checks import profile as profiles
-from kar_checks.checks.registry import Cost, load, topics
+from kar_checks.checks.registry import topics
 from kar_checks.cluster.access import NeededRight, rbac_objects
 from kar_checks.cluster.facts import node_info
 from kar_checks.commands import remarks
 from kar_checks.commands.cleanup import SEARCHED
 from kar_checks.exits import Exit
+from kar_checks.kit.topic import Cost, load
 from kar_checks.options import Options
 from kar_checks.plan import needed_images, needed_rights
+from kar_checks.report.tables import show
 from kar_checks.runner import Preflight, prepare
 
 
@@ -24,16 +24,19 @@ def show_plan(options: Options) -> int:
     before = prepare(options, options.selection)
     console = Console(highlight=False)
     console.print(f"[bold]Target[/]  {escape(before.target_line)}", soft_wrap=True)
-    table = Table(box=None)
-    for name in ("Check", "Here", "Disruption", "At most", "Why not"):
-        table.add_column(name, overflow="fold")
     infos = {check.id: check for _, check in before.selection}
-    for one in before.plan:
-        check = infos[one.check]
-        why = f"{one.message}{f' → {one.help}' if one.help else ''}"
-        here = "runs" if one.runs else str(one.outcome)
-        table.add_row(one.check, here, check.disruption, f"{check.budget_seconds} s", escape(why))
-    console.print(table)
+    rows = [
+        (
+            one.check,
+            "runs" if one.runs else str(one.outcome),
+            infos[one.check].disruption,
+            f"{infos[one.check].budget_seconds} s",
+            f"{one.message}{f' → {one.help}' if one.help else ''}",
+        )
+        for one in before.plan
+    ]
+    columns = ("Check", "Here", "Disruption", "At most", "Why not")
+    show(console, columns, rows, wrap={"Disruption", "Why not"})
     known = remarks.of_cluster(before, options)
     if options.target.namespace:
         known += remarks.of_policies(before, before.namespace)
@@ -68,16 +71,15 @@ def _print_costs(before: Preflight, options: Options, console: Console) -> None:
         console.print(f"\n[bold]Costs[/]\n  {topic.id}: {escape(cost.told)}", soft_wrap=True)
         if len(zones) > 1:
             console.print(
-                f"  The nodes lie in the zones {escape(', '.join(zones))}: traffic between zones "
-                "is charged for by providers.",
+                f"  The nodes are in the zones {escape(', '.join(zones))}: providers charge "
+                "for traffic between zones.",
                 soft_wrap=True,
             )
 
 
 def print_rbac(options: Options, account_namespace: str, *, cleanup: bool) -> None:
     """Print the rights of a selection as YAML documents."""
-    profile = profiles.load(options.profile, options.settings)
-    rights = needed_rights(options.selection, options.target, profile)
+    rights = needed_rights(options.selection, options.target, options.profile)
     if cleanup:
         rights += [
             NeededRight(verb, kind.group, kind.plural, cluster=True)

@@ -6,16 +6,18 @@ import json
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from kar_checks import profile as profiles
 from kar_checks import programme
-from kar_checks.checks.registry import Check, Topic, all_checks, topics
+from kar_checks.checks.registry import all_checks, topics
 from kar_checks.cluster.access import NeededRight
 from kar_checks.cluster.target import Target
+from kar_checks.kit.topic import Check, Topic
 from kar_checks.options import UsageError, kar_number, selected
 from kar_checks.plan import needed_images, needed_rights
 from kar_checks.programme import Requirement
+from kar_checks.report.tables import show
+from kar_checks.run_options import all_options
 
 
 def show_list(version: str, *, as_json: bool) -> None:
@@ -29,24 +31,24 @@ def show_list(version: str, *, as_json: bool) -> None:
         print(json.dumps(_as_data(chosen, checks_of), indent=1))
         return
     console = Console(highlight=False)
-    table = Table(title=f"Checklist of Kubernetes {chosen}", title_justify="left", box=None)
-    for name in ("Level", "KAR", "Requirement", "Title", "Decided by"):
-        table.add_column(name, overflow="fold", no_wrap=name != "Title")
-    for one in lines:
-        table.add_row(
+    rows = [
+        (
             one.level,
             str(one.kar or "—"),
             one.id,
             one.title,
-            f"{len(found)} checks" if (found := checks_of.get(one.id)) else "a person's evidence",
+            f"{len(found)} checks" if (found := checks_of.get(one.id)) else "manual evidence",
         )
-    console.print(table)
+        for one in lines
+    ]
+    columns = ("Level", "KAR", "Requirement", "Title", "Decided by")
+    show(console, columns, rows, title=f"Checklist of Kubernetes {chosen}", wrap={"Title"})
     for topic in topics():
         console.print(f"\n[bold]{topic.title}[/]  {topic.label}")
         for check in topic.checks:
-            console.print(f"  {check.id:<30} {check.title}")
+            console.print(f"  {check.id:<30} {check.title}", soft_wrap=not console.is_terminal)
     for name, why in programme.absent(chosen):
-        console.print(f"[dim]not in {chosen}: {name}. {why}[/]")
+        console.print(f"[dim]not in {chosen}: {name}. {why}[/]", soft_wrap=True)
 
 
 def _as_data(version: str, checks_of: dict[str, list[str]]) -> dict[str, Any]:
@@ -126,10 +128,33 @@ def _in_words(rights: list[NeededRight]) -> str:
 
 
 def explain_profile() -> None:
-    """Print the default profile's settings, each with origin and date."""
-    table = Table(box=None, title="Settings of a profile", title_justify="left")
-    for name in ("Setting", "Value", "Origin", "Date"):
-        table.add_column(name, overflow="fold")
-    for key, one in profiles.default().settings.items():
-        table.add_row(key, str(one.value), one.origin, str(one.date))
-    Console(highlight=False).print(table)
+    """Print the keys of a profile: its settings with origin and date, and the target's."""
+    options = {one.key: one for one in all_options() if one.key}
+    settings = [
+        (
+            f"{key} ({options[key].name})" if key in options else key,
+            *(str(one.value), one.origin, str(one.date)),
+        )
+        for key, one in profiles.default().settings.items()
+    ]
+    target = [
+        (key.removeprefix("target."), option.name, option.help)
+        for key, option in options.items()
+        if key.startswith("target.")
+    ]
+    console = Console(highlight=False)
+    show(
+        console,
+        ("Setting", "Value", "Origin", "Date"),
+        settings,
+        title="Settings of a profile (`settings:`)",
+        wrap={"Setting", "Value", "Origin"},
+    )
+    console.print()
+    show(
+        console,
+        ("Key", "Option", "Meaning"),
+        target,
+        title="The cluster's (`target:`)",
+        wrap={"Meaning"},
+    )

@@ -80,12 +80,12 @@ def remove_leftovers(options: Options, *, run_id: str, yes: bool, dry_run: bool)
         if alive and not dry_run and not (yes or _agrees(alive)):
             kept = {one.uid for one in alive}
             found = [one for one in found if one.uid not in kept]
-            print(f"kept: {len(alive)} objects of a run that still lives")
+            print(f"kept: {len(alive)} objects of a run that is still active")
         for one in found:
             where = f"{one.namespace}/" if one.namespace else ""
             print(f"{one.kind.kind} {where}{one.name} (run {one.run_id})")
         if not found:
-            print("nothing of ours is left")
+            print("nothing of kar-checks is left")
             return int(Exit.OK)
         if dry_run:
             return int(Exit.OK)
@@ -122,7 +122,7 @@ def _find(cluster: Cluster, run_id: str, namespace: str) -> list[Leftover]:
 def _agrees(alive: Sequence[Leftover]) -> bool:
     runs = ", ".join(sorted({one.run_id for one in alive}))
     if not sys.stdin.isatty():
-        print(f"run {runs} still lives; --yes deletes its objects, too", file=sys.stderr)
+        print(f"run {runs} is still active; --yes also deletes its objects", file=sys.stderr)
         return False
-    answer = input(f"run {runs} still lives; delete its {len(alive)} objects, too? [y/N] ")
+    answer = input(f"run {runs} is still active; also delete its {len(alive)} objects? [y/N] ")
     return answer.strip().lower() in ("y", "yes")

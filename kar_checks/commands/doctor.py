@@ -32,11 +32,11 @@ def examine(options: Options, *, probe: bool, line: Line) -> int:
     for one in sorted(found, key=lambda one: not one.blocks):
         _show(one, console)
     if not blockers:
-        # As ever, for who looks for these words; notes are none.
+        # Notes do not count: they block nothing.
         notes = len(found)
         told = f" ({notes} note{'s' if notes > 1 else ''} above)" if notes else ""
         more = "" if probe else "; `kar doctor --probe` also starts real pods"
-        console.print(f"[green]✔[/] nothing stands in the way{told}{more}", soft_wrap=True)
+        console.print(f"[green]✔[/] no blockers{told}{more}", soft_wrap=True)
     wanted = list(dict.fromkeys(word for one in found for word in one.options))
     then = "then" if blockers else "now"
     console.print(f"\n[bold]Run it {then}[/]\n  {escape(line(wanted))}", soft_wrap=True)

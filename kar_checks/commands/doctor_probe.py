@@ -13,8 +13,7 @@ from typing import Any, cast
 from rich.console import Console
 from rich.markup import escape
 
-from kar_checks.checks.registry import load, topics
-from kar_checks.checks.trial import Trial, manifest
+from kar_checks.checks.registry import topics
 from kar_checks.cluster import kinds, pods, policies
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import ApiError, HarnessError
@@ -23,6 +22,8 @@ from kar_checks.cluster.ownership import Workspace
 from kar_checks.cluster.target import RUN_LABEL, Target
 from kar_checks.commands import remarks
 from kar_checks.commands.remarks import Remark
+from kar_checks.kit.topic import load
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Cleanup, Fault
 from kar_checks.options import Options
 from kar_checks.plan import needed_images
@@ -293,7 +294,7 @@ class _Pods:
 
     def _idle(self, watched: _Watched, idle: float) -> None:
         self.console.print(
-            f"[dim]a watch stays silent for {idle:.0f} s, to see whether something cuts it[/]"
+            f"[dim]a watch stays silent for {idle:.0f} s, to see whether anything cuts it[/]"
         )
         cluster = self.before.cluster
         while time.monotonic() < watched.began + idle and not watched.ended:
@@ -305,7 +306,7 @@ class _Pods:
                 Remark(
                     f"a watch is cut after {lasted:.0f} s, though the server should keep it",
                     "raise the idle timeout of the proxy or load balancer in front of the API "
-                    "server; checks take a watch that is cut up again",
+                    "server; checks reconnect a watch that is cut",
                 )
             )
             return
@@ -317,15 +318,15 @@ class _Pods:
         except queue.Empty:
             self.out.append(
                 Remark(
-                    f"a watch that was silent for {idle:.0f} s tells nothing any more: something "
-                    "between here and the API server holds it open and delivers nothing",
-                    "raise the idle timeout and switch off buffering there, or run where it is "
-                    "not in the way, such as in the cluster (`kar install`)",
+                    f"a watch that was silent for {idle:.0f} s delivers no more events: something "
+                    "between here and the API server holds it open and drops them",
+                    "raise the idle timeout and switch off buffering there, or run behind it, "
+                    "for example in the cluster (`kar install`)",
                     blocks=True,
                 )
             )
         else:
-            self._good(f"a watch that was silent for {idle:.0f} s still tells changes")
+            self._good(f"a watch that was silent for {idle:.0f} s still delivers events")
 
     def _good(self, text: str) -> None:
         self.console.print(f"[green]✔[/] {escape(text)}", soft_wrap=True)

@@ -17,10 +17,11 @@ from types import FrameType
 from rich.console import Console
 from rich.text import Text
 
+from kar_checks import words
 from kar_checks.exits import MEANING, Exit
 from kar_checks.history import fleet as fleets
 from kar_checks.history.fleet import LOG, REPORTED, Attempt, Fleet, FleetError, Member, Overview
-from kar_checks.report import fleet_page, words
+from kar_checks.report import fleet_page
 from kar_checks.store import StoreError, now
 
 GRACE_SECONDS = 600.0
@@ -81,7 +82,7 @@ def report(
     found = fleets.survey(folders, now(), fleet=fleet, stale_after_hours=hours)
     if not found.rows:
         raise StoreError(
-            f"there is no run in {', '.join(map(str, folders))}: results lie in FOLDER/CLUSTER/RUN"
+            f"there is no run in {', '.join(map(str, folders))}: results are in FOLDER/CLUSTER/RUN"
         )
     _tell(found, fleet_page.write_all(found, into))
     return int(exit_code(found, {one.name for one in found.rows}))
@@ -180,12 +181,12 @@ class _Workers:
             try:
                 process.wait(self.fleet.deadline_minutes * 60)
             except subprocess.TimeoutExpired:
-                told = f"it was told to end after {self.fleet.deadline_minutes:g} minutes"
+                told = f"it was stopped after {self.fleet.deadline_minutes:g} minutes"
                 process.terminate()
                 try:
                     process.wait(GRACE_SECONDS)
                 except subprocess.TimeoutExpired:
-                    told += ", and was killed, since it did not"
+                    told += ", and killed, because it did not end"
                     os.killpg(process.pid, signal.SIGKILL)
             return process.wait(), told
         finally:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from kar_checks import profile as profiles
 from kar_checks.cluster import kinds
 from kar_checks.cluster.access import ONLY_FOR, rbac_objects
 from kar_checks.cluster.client import Cluster, Object
@@ -28,10 +27,10 @@ _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SCRIPT = """\
 keep=$1; shift
 kar run --in-cluster --output /runs "$@"; run=$?
-kar regress --output /runs; said=$?
+kar regress --output /runs; change=$?
 kar prune --output /runs --keep "$keep"
 case $run in 0|1|11) ;; *) exit $run;; esac
-case $said in 11) exit 0;; *) exit $said;; esac
+case $change in 11) exit 0;; *) exit $change;; esac
 """
 
 _RBAC = "rbac.authorization.k8s.io"
@@ -87,23 +86,21 @@ def objects(options: Options, chosen: Install) -> list[Object]:
 
     Raises:
         UsageError: the namespace is none, or the schedule has not five fields.
-        ProfileError: the profile cannot be used.
     """
     if not _NAMESPACE.fullmatch(chosen.namespace):
-        raise UsageError(f"--job-namespace {chosen.namespace!r} is no name of a namespace")
+        raise UsageError(f"--job-namespace {chosen.namespace!r} is not a valid namespace name")
     if len(chosen.schedule.split()) != 5 and not chosen.schedule.startswith("@"):
-        raise UsageError(f"--schedule {chosen.schedule!r} has not the five fields of cron")
-    if options.profile is not None:
-        raise UsageError("a profile's file is not in the pod: give its settings by --set")
-    profile = profiles.load(None, options.settings)
-    rights = needed_rights(options.selection, options.target, profile)
+        raise UsageError(f"--schedule {chosen.schedule!r} does not have the five fields of cron")
+    if options.profile_file is not None:
+        raise UsageError("a profile's file does not exist in the pod: pass its settings with --set")
+    rights = needed_rights(options.selection, options.target, options.profile)
     place = chosen.namespace
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place, "labels": levels}},
         *rbac_objects(rights, namespace=options.target.namespace, subject_namespace=place),
         _claim(chosen),
-        _cron_job(chosen, options, longest(options.selection, profile, _MANY_NODES)),
+        _cron_job(chosen, options, longest(options.selection, options.profile, _MANY_NODES)),
     ]
 
 
@@ -185,9 +182,9 @@ def text(made: Sequence[Object]) -> str:
     (cron,) = [one for one in made if one["kind"] == "CronJob"]
     image = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["image"]
     head = (
-        f"# The image {' '.join(str(image).split())} must hold this suite as `kar`: build it and\n"
-        "# push it to a registry of yours, see docs/install.md. A failed Job means: something\n"
-        "# got worse or could not be assessed; its log and history.html on the volume tell.\n"
+        f"# The image {' '.join(str(image).split())} must contain this suite as `kar`: build it\n"
+        "# and push it to your registry, see docs/install.md. A failed Job means that something\n"
+        "# regressed or could not be assessed: see its log and history.html on the volume.\n"
     )
     return head + yaml.safe_dump_all(made, sort_keys=False, explicit_start=True)
 

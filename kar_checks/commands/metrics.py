@@ -54,7 +54,7 @@ def serve(file: Path, listen: str, ready: Callable[[ThreadingHTTPServer], None])
     try:
         server = Server((host.strip("[]"), int(port)), Handler)
     except (OSError, OverflowError) as error:
-        raise ValueError(f"nobody can listen at {listen}: {error}") from error
+        raise ValueError(f"cannot listen on {listen}: {error}") from error
     with server:
         ready(server)
         server.serve_forever()

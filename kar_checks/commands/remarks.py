@@ -55,7 +55,7 @@ def of_nodes(before: Preflight, options: Options) -> list[Remark]:
     usable = before.facts.usable_nodes(options.target)
     out = [_unused(key, found, last=not usable) for key, found in groups.items()]
     if not usable:
-        told = "no node can run pods of ours" if nodes else "the cluster has no nodes"
+        told = "no node can run the suite's pods" if nodes else "the cluster has no nodes"
         out.append(Remark(told, "see the reasons of the nodes above" if nodes else "", blocks=True))
     return out
 
@@ -81,7 +81,7 @@ def _unused(key: tuple[str, ...], nodes: list[Object], *, last: bool) -> Remark:
     wanted = last or bool(offered) or any(_accelerator(one) for one in taints)
     return Remark(
         text,
-        f"give {given} to use {'it' if len(names) == 1 else 'them'}, too",
+        f"pass {given} to use {'it' if len(names) == 1 else 'them'} as well",
         options=[f"--toleration={one}" for one in taints] if wanted else [],
     )
 

@@ -51,7 +51,7 @@ def run_checks(options: Options, *, quiet: bool) -> int:
     # A full disk may have kept the last word out of the folder.
     last = exits.of_run(run.info, run.findings, trouble=trouble) if trouble else plugin.code
     run.info = run.info.model_copy(update={"exit_code": int(last)})
-    text.summary(run, console)
+    text.summary(run, console, quiet=quiet)
     return int(last)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from kar_checks import __version__, statement
+from kar_checks import __version__, statement, words
 from kar_checks import profile as profiles
 from kar_checks.commands.again import judged
 from kar_checks.exits import Exit
@@ -18,7 +18,7 @@ from kar_checks.history.comparison import Comparison
 from kar_checks.history.nightly import Series
 from kar_checks.history.runs import load, load_all
 from kar_checks.model import Finding
-from kar_checks.report import compare_page, nightly_page, words
+from kar_checks.report import compare_page, nightly_page
 from kar_checks.store import StoredRun, find_run, now, requirement_rows
 
 _MOST_NAMED = 5
@@ -177,7 +177,9 @@ def prune(parent: Path, keep: int) -> int:
     """
     least = statistics.REFERENCE[0] + statistics.BLOCK
     if keep < least:
-        raise ValueError(f"--keep must be at least {least}: telling a change takes so many runs")
+        raise ValueError(
+            f"--keep must be at least {least}: detecting a change takes that many runs"
+        )
     pasts, _ = load_all(parent)
     counted: dict[str, int] = {}
     for past in reversed(pasts):

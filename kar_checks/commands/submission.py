@@ -10,10 +10,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from kar_checks import added
 from kar_checks.exits import Exit
+from kar_checks.report.tables import show
 from kar_checks.store import StoredRun, find_run, parse_json, write_atomically
 from kar_checks.submission import evidence, official, redaction
 from kar_checks.submission import runs as sources
@@ -218,12 +218,8 @@ def _ask_about(answers: Answers, ids: list[str]) -> Answers:
 
 def _tell(filled: Filled, target: Path, missing: list[str], strange: list[str]) -> None:
     console = Console(highlight=False)
-    table = Table(box=None)
-    for column in ("requirement", "status written", "why"):
-        table.add_column(column)
-    for one in filled.entries:
-        table.add_row(one.id, one.status or "-", one.why)
-    console.print(table)
+    rows = [(one.id, one.status, one.why) for one in filled.entries]
+    show(console, ("requirement", "status written", "why"), rows, wrap={"why"})
     tests = [(one.id, command) for one in filled.entries if (command := official.command(one.id))]
     if tests:
         print("\nThe official suite's own test of a requirement (then `kar official junit.xml`):")

@@ -7,12 +7,11 @@ import statistics as plain
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from kar_checks import programme
+from kar_checks import programme, words
 from kar_checks.history import statistics
 from kar_checks.history.runs import Past, setting_changes, shapes
 from kar_checks.history.statistics import ALPHA, Tested
 from kar_checks.model import Record
-from kar_checks.report import words
 from kar_checks.store import now
 
 _MOST_NAMED = 4
@@ -177,7 +176,7 @@ def compare(
     if unlike and not allow_different:
         raise UnlikeError(
             f"these runs are not alike: {'; '.join(unlike)}; --allow-different compares them all "
-            "the same and says so on the page"
+            "the same and marks it on the page"
         )
     return Comparison(
         runs=_heads(pasts, signatures or {}),
@@ -234,11 +233,11 @@ def _unlike(pasts: Sequence[Past], most_days_apart: float) -> list[str]:
         max(one.started for one in infos) - min(one.started for one in infos)
     ).total_seconds() / 86400
     if days > most_days_apart:
-        out.append(f"they lie {days:.0f} days apart (at most {most_days_apart:g})")
+        out.append(f"they are {days:.0f} days apart (at most {most_days_apart:g})")
     kinds = {"the embedded local cluster" if one.environment.local_cluster else "" for one in infos}
     if len(kinds) > 1:
         out.append("one is of the embedded local cluster and another is not")
-    out += [f"run {one.id} did not go to its end" for one in pasts if not one.complete]
+    out += [f"run {one.id} did not finish" for one in pasts if not one.complete]
     levels: dict[str, set[str]] = {}
     for one in pasts:
         for row in one.run.requirements:
@@ -271,7 +270,7 @@ def _notes(pasts: Sequence[Past]) -> list[str]:
         if one.run.info.finished and one.run.info.finished < one.run.info.started
     ]
     out += [
-        f"run {one.id} is damaged, so that its checks are errors: {why}"
+        f"run {one.id} is damaged: its checks count as errors: {why}"
         for one in pasts
         for why in one.run.damaged.values()
     ]
@@ -434,7 +433,7 @@ def _verdict(tested: Tested, corrected: float | None, better: str) -> Verdict:
         word = _TOO_FEW
         told = (
             f"so few repeats give p = {tested.least_p:.2g} at best, even if all of them differ: "
-            "nothing can be said"
+            "inconclusive"
         )
     elif corrected > ALPHA:
         word, told = "no difference shown", f"p = {corrected:.2g}, corrected"

@@ -16,9 +16,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from kar_checks import plain_yaml
+from kar_checks import plain_yaml, words
 from kar_checks.model import Outcome, Record, RequirementOutcome
-from kar_checks.report import words
 from kar_checks.store import StoredRun, StoreError, write_atomically
 
 ATTEMPT, LOG = "attempt.json", "attempt.log"
@@ -326,7 +325,7 @@ def _last(folders: Sequence[Path]) -> tuple[StoredRun | None, StoredRun | None, 
         if run.info.finished and not run.info.interrupted:
             found.append(run)
         elif not found:
-            notes.append(f"run {run.info.id} did not go to its end")
+            notes.append(f"run {run.info.id} did not finish")
         if len(found) == 2:
             break
     return found[0] if found else None, found[1] if len(found) > 1 else None, notes
@@ -352,7 +351,7 @@ def _state(
             )
         return "not reported", attempt.told or _code(attempt.exit_code)
     if run is None:
-        return "not reported", "there is no run that went to its end"
+        return "not reported", "there is no finished run"
     finished = _finished(run)
     if finished > moment + _CLOCKS_DIFFER:
         return "stale", f"its last run is dated in the future: {finished:%Y-%m-%d %H:%M} UTC"

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
+from kar_checks import words
 from kar_checks.history import statistics
 from kar_checks.history.runs import Key, Past, environment_changes, setting_changes
 from kar_checks.history.statistics import BLOCK, REFERENCE
 from kar_checks.model import Finding, Outcome, Record
-from kar_checks.report import words
 
 FLAPPING = (3, 10)
 """A check that changed at least so often within so many decided runs is flapping."""
@@ -190,7 +190,7 @@ def _oddities(pasts: Sequence[Past], mine: Sequence[Past], moment: datetime) -> 
     out: list[str] = []
     if others:
         same = sum(one.run.info.environment.cluster == name for one in others)
-        called = f", {same} of them of one that is called {name}, too" if same else ""
+        called = f", {same} of them of another cluster called {name}" if same else ""
         out.append(f"{words.count(len(others), 'run')} of other clusters left out{called}")
     infos = [one.run.info for one in mine]
     for told, found in (
@@ -199,16 +199,16 @@ def _oddities(pasts: Sequence[Past], mine: Sequence[Past], moment: datetime) -> 
             [one.id for one in infos if one.finished and one.finished < one.started],
         ),
         (
-            "dated in the future, so that the order of the runs is doubtful",
+            "dated in the future, which makes the order of the runs doubtful",
             [one.id for one in infos if one.started > moment + timedelta(minutes=5)],
         ),
         (
-            "another run at work on the cluster, so that its figures are not counted",
+            "another run was active on the cluster; its figures are not counted",
             [one.id for one in infos if one.beside],
         ),
-        ("not gone to its end", [one.id for one in mine if not one.complete]),
+        ("not finished", [one.id for one in mine if not one.complete]),
         (
-            "damaged, so that its checks are errors",
+            "damaged: its checks count as errors",
             [f"{one.id} ({why})" for one in mine for why in one.run.damaged.values()],
         ),
     ):
@@ -412,13 +412,13 @@ def _method(trends: Sequence[Trend]) -> list[str]:
     )
     return [
         "A check has changed when its verdict differs from its last one. Runs without a verdict "
-        f"lie between; {LOST} of them in a row are a change for the worse. {FLAPPING[0]} changes "
-        f"within {FLAPPING[1]} decided runs are called flapping, and are not told one by one.",
-        f"A figure has changed when the medians of {BLOCK} runs in a row all lie beyond every "
+        f"do not count; {LOST} of them in a row are a change for the worse. {FLAPPING[0]} changes "
+        f"within {FLAPPING[1]} decided runs are called flapping, and are not listed one by one.",
+        f"A figure has changed when the medians of {BLOCK} runs in a row are all beyond every "
         f"median of the {REFERENCE[0]} to {REFERENCE[1]} runs before them, by at least "
         f"{statistics.LEAST_SHIFT:.0%} and three robust standard deviations, and none of them less "
-        f"than half as far as their median. So it is told with the third run, and a single odd "
-        f"night is none. Without any change this happens in at "
+        f"than half as far as their median. So a change is reported with the third run, and a "
+        f"single odd night is not a change. Without any change this happens in at "
         f"most 2 of C(n+{BLOCK}, {BLOCK}) nights for n runs before, whatever the distribution.",
         f"{len(able)} of {len(trends)} figures have enough runs; together they give at most "
         f"{rate:.3f} false alarms a night."

@@ -125,7 +125,7 @@ def shapes(nodes: Sequence[NodeInfo]) -> list[str]:
             )
             if part
         )
-        or "shape not told"
+        or "unknown shape"
         for one in nodes
     )
     return [f"{number} x {shape}" for shape, number in counted.most_common()]

@@ -6,8 +6,9 @@ import csv
 import io
 from pathlib import Path
 
+from kar_checks import words
 from kar_checks.history.comparison import Comparison
-from kar_checks.report import html, words
+from kar_checks.report import html
 from kar_checks.store import write_atomically
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kar_checks.model import Figure, Hop, Lane, Mark
-from kar_checks.report.words import safe
+from kar_checks.words import safe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

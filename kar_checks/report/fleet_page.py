@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from kar_checks import paths
+from kar_checks import paths, words
 from kar_checks.history.fleet import WORST_FIRST, Overview, State
-from kar_checks.report import html, openmetrics, words
+from kar_checks.report import html, openmetrics
 from kar_checks.report.compare_page import number
 from kar_checks.report.openmetrics import Family
 from kar_checks.store import write_atomically
@@ -20,9 +20,9 @@ from kar_checks.store import write_atomically
 WORDS: dict[State, str] = {
     "not reported": "did not report",
     "stale": "stale",
-    "harness": "harness error",
+    "harness": "error",
     "failed": "failed",
-    "undecided": "undecided",
+    "undecided": "inconclusive",
     "met": "objective met",
 }
 _LOOK: dict[State, str] = {
@@ -88,7 +88,7 @@ def metrics(found: Overview) -> str:
         [
             Family(
                 "kar_fleet_cluster_reported",
-                "1 if its last run went to its end and is not stale.",
+                "1 if its last run finished and is not stale.",
                 [(place, int(one.state not in ("not reported", "stale"))) for place, one in rows],
             ),
             Family(
@@ -98,7 +98,7 @@ def metrics(found: Overview) -> str:
             ),
             Family(
                 "kar_fleet_last_run_timestamp_seconds",
-                "When its last run that went to its end ended.",
+                "When its last finished run ended.",
                 [(place, one.finished.timestamp()) for place, one in rows if one.finished],
             ),
             Family(

@@ -11,9 +11,9 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from kar_checks import paths
+from kar_checks import paths, words
 from kar_checks.model import Command, Figure
-from kar_checks.report import figures, words
+from kar_checks.report import figures
 from kar_checks.report.view import Scorecard
 from kar_checks.store import StoredRun, write_atomically
 

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 from kar_checks.model import Finding, Outcome
 from kar_checks.report.view import CheckView, Scorecard, TopicView
-from kar_checks.report.words import safe
 from kar_checks.store import StoredRun, write_atomically
+from kar_checks.words import safe
 
 
 def render(run: StoredRun) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from kar_checks import words
 from kar_checks.history.nightly import Series, Trend
-from kar_checks.report import html, openmetrics, words
+from kar_checks.report import html, openmetrics
 from kar_checks.report.compare_page import number
 from kar_checks.report.openmetrics import Family
 from kar_checks.store import write_atomically
@@ -167,7 +168,7 @@ def metrics(found: Series) -> str:
             Family("kar_runs", "Runs in the history.", [(place, len(found.runs))]),
             Family(
                 "kar_last_run_complete",
-                "1 if it went to its end.",
+                "1 if it finished.",
                 [(place, int(found.complete))],
             ),
             Family("kar_last_run_timestamp_seconds", "When the latest run ended.", ended),

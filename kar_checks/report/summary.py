@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kar_checks import words
 from kar_checks.model import Outcome
-from kar_checks.report import words
 from kar_checks.report.view import CheckView, Scorecard
 from kar_checks.store import StoredRun, write_atomically
 

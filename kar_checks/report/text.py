@@ -1,4 +1,4 @@
-"""The summary that a terminal shows at the end of a run."""
+"""The summary at the end of a run: tables on a terminal, one line per check elsewhere."""
 
 from __future__ import annotations
 
@@ -9,33 +9,39 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kar_checks.report import words
+from kar_checks import words
+from kar_checks.model import Outcome
 from kar_checks.report.view import CheckView, Scorecard, TopicView
 from kar_checks.store import StoredRun
 
-_STYLE = {
-    "pass": "green",
-    "fail": "bold red",
-    "inconclusive": "yellow",
-    "error": "bold magenta",
-}
-_SIGN = {"pass": "✓", "fail": "✗", "inconclusive": "?", "error": "!"}
 
+def summary(run: StoredRun, console: Console, *, quiet: bool = False) -> None:
+    """Print the findings per topic, a sentence per level, and what the run left behind.
 
-def summary(run: StoredRun, console: Console) -> None:
-    """Print the findings per topic, a sentence per level, and what the run left behind."""
+    ``quiet`` leaves out the checks that passed.
+    """
     card = Scorecard(run)
     for topic in card.topics:
-        chosen = [check for check in topic.checks if check.info.id in run.info.selection]
-        if chosen:
+        chosen = [
+            check
+            for check in topic.checks
+            if check.info.id in run.info.selection
+            and not (quiet and check.finding.outcome is Outcome.PASS)
+        ]
+        if chosen and console.is_terminal:
             console.print(_table(topic, chosen))
+        elif chosen:
+            console.print(_plain(_title(topic)), soft_wrap=True)
+            for check in chosen:
+                console.print(_plain("  ".join(_cells(check))), soft_wrap=True)
+            console.print()
     for tally in [*card.levels, *(topic.tally for topic in card.beyond)]:
         console.print(_plain(tally.sentence), soft_wrap=True)
     console.print()
     if card.ended_early:
         console.print(_plain(f"Ended early by {card.ended_early}.", "bold"), soft_wrap=True)
     if others := [one.id for one in run.info.beside]:
-        told = f"Not alone: run {', '.join(others)} was at work on this cluster, too."
+        told = f"Not alone: run {', '.join(others)} was active on this cluster at the same time."
         console.print(_plain(told, "bold"), soft_wrap=True)
     cleanup = run.info.cleanup
     left = f", {len(cleanup.leaks)} left behind" if cleanup.leaks else ""
@@ -61,7 +67,7 @@ def summary(run: StoredRun, console: Console) -> None:
 
 def _table(topic: TopicView, checks: Sequence[CheckView]) -> Table:
     table = Table(
-        title=_plain(f"{topic.info.title} — {topic.info.label}"),
+        title=_plain(_title(topic)),
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -71,16 +77,23 @@ def _table(topic: TopicView, checks: Sequence[CheckView]) -> Table:
     table.add_column("check", overflow="fold")
     table.add_column("what was found", overflow="fold", ratio=1)
     for check in checks:
-        finding = check.finding
-        outcome = str(finding.outcome)
-        name = f"{check.info.id}[{finding.variant}]" if finding.variant else check.info.id
-        told = f"{finding.summary} ({finding.help})" if finding.help else finding.summary
-        table.add_row(
-            Text(f"{_SIGN.get(outcome, '-')} {words.outcome(outcome)}", _STYLE.get(outcome, "dim")),
-            _plain(name),
-            _plain(told),
-        )
+        outcome, name, found = _cells(check)
+        style = words.STYLE[str(check.finding.outcome)]
+        table.add_row(_plain(outcome, style), _plain(name), _plain(found))
     return table
+
+
+def _title(topic: TopicView) -> str:
+    return f"{topic.info.title} — {topic.info.label}"
+
+
+def _cells(check: CheckView) -> tuple[str, str, str]:
+    """Return outcome, id and what was found, each on one line."""
+    finding = check.finding
+    outcome = str(finding.outcome)
+    name = f"{check.info.id}[{finding.variant}]" if finding.variant else check.info.id
+    found = f"{finding.summary} ({finding.help})" if finding.help else finding.summary
+    return f"{words.SIGN[outcome]} {words.outcome(outcome)}", name, " ".join(found.split())
 
 
 def _plain(text: str, style: str = "") -> Text:

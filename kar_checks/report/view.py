@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from kar_checks import added, programme
+from kar_checks import added, programme, words
 from kar_checks.added import Attested, Official
 from kar_checks.model import (
     CheckInfo,
@@ -28,7 +28,6 @@ from kar_checks.model import (
 )
 from kar_checks.outcome import combine, combine_variants
 from kar_checks.programme import Requirement
-from kar_checks.report import words
 from kar_checks.store import StoredRun, folder_name
 
 LEVELS = ("MUST", "SHOULD")
@@ -61,8 +60,8 @@ class Tally:
 
     @property
     def counts(self) -> str:
-        """``8 requirements — 1 passed, 0 failed, 0 undecided, 7 without a check here``."""
-        told = ", ".join(f"{number} {word}" for _, word, number in self.parts)
+        """``8 requirements — 1 passed, 0 failed, 0 inconclusive, 7 without a check here``."""
+        told = ", ".join(words.tally(outcome, number) for outcome, _, number in self.parts)
         note = (
             f" ({self.simulated} of those passed on simulated evidence)" if self.simulated else ""
         )
@@ -177,7 +176,7 @@ class RequirementView:
     @property
     def anchor(self) -> str:
         """The id of its row."""
-        return _anchor("requirement", self.requirement.id)
+        return anchor_of("requirement", self.requirement.id)
 
     @property
     def levels(self) -> str:
@@ -189,7 +188,7 @@ class RequirementView:
             + (f" on {one.evidence} evidence" if one.evidence else "")
             for one in self.topics
         )
-        return f"It rests on the better evidence that there is. {told}."
+        return f"It rests on the best evidence of the run. {told}."
 
 
 @dataclass(frozen=True)
@@ -198,6 +197,7 @@ class Step:
 
     outcome: str
     text: str
+    causes: tuple[str, ...] = ()
     advice: str = ""
     command: str = ""
     rows: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
@@ -297,7 +297,7 @@ class Scorecard:
         """Why the run ended before its end; empty if it did not."""
         if self.info.interrupted:
             return self.info.interrupted
-        return "" if self.info.finished else "something that left no trace (or it is still running)"
+        return "" if self.info.finished else "an unknown cause (or it is still running)"
 
     @property
     def duration(self) -> str:
@@ -356,9 +356,9 @@ class Scorecard:
         """What to do next, the most urgent first."""
         return [
             *self._repair_steps(),
-            *self._step_per_check(Outcome.FAIL, "Look at what failed"),
-            *self._step_per_check(Outcome.ERROR, "Let the suite measure"),
-            *self._step_per_check(Outcome.INCONCLUSIVE, "Decide what stayed undecided"),
+            *self._failed_steps(),
+            *self._unmeasured_steps(),
+            *self._inconclusive_steps(),
             *self._open_steps(),
             *self._attest_steps(),
         ]
@@ -380,22 +380,63 @@ class Scorecard:
             steps.append(
                 Step(
                     "not_run",
-                    "Run it again to its end",
-                    f"It was ended early by {self.ended_early}; what had been measured is shown.",
+                    "Run it again until it finishes",
+                    advice=f"It was ended early by {self.ended_early}; what had been measured is "
+                    "shown.",
                 )
             )
         return steps
 
-    def _step_per_check(self, outcome: Outcome, verb: str) -> list[Step]:
-        # Findings with the same remedy are one step: one missing right may stop ten checks.
+    def _failed_steps(self) -> list[Step]:
+        """What is broken, why it probably is, and what to do; what is broken alike is one step."""
+        groups: dict[tuple[str, tuple[str, ...], str], list[CheckView]] = {}
+        for check in (one for topic in self.topics for one in topic.checks):
+            found = check.finding
+            if found.outcome is Outcome.FAIL:
+                # Runs of earlier versions have the summary alone.
+                broken = found.broken or found.summary
+                key = (broken.rstrip("."), tuple(found.causes), found.help)
+                groups.setdefault(key, []).append(check)
+        return [
+            Step(
+                Outcome.FAIL,
+                broken[:1].upper() + broken[1:],
+                causes,
+                _sentence(remedy),
+                rows=[(one.anchor, one.info.title) for one in checks],
+            )
+            for (broken, causes, remedy), checks in groups.items()
+        ]
+
+    def _unmeasured_steps(self) -> list[Step]:
+        """What kept the suite from measuring; one missing right may stop ten checks."""
+        return [
+            Step(
+                Outcome.ERROR,
+                f"The suite could not measure: {checks[0].finding.summary.rstrip('.')}",
+                advice=advice,
+                rows=[(one.anchor, one.info.title) for one in checks],
+            )
+            for advice, checks in self._by_advice(Outcome.ERROR).items()
+        ]
+
+    def _inconclusive_steps(self) -> list[Step]:
+        return [
+            Step(
+                Outcome.INCONCLUSIVE,
+                "Resolve inconclusive checks",
+                advice=advice,
+                rows=[(one.anchor, one.info.title) for one in checks],
+            )
+            for advice, checks in self._by_advice(Outcome.INCONCLUSIVE).items()
+        ]
+
+    def _by_advice(self, outcome: Outcome) -> dict[str, list[CheckView]]:
         groups: dict[str, list[CheckView]] = {}
         for check in (one for topic in self.topics for one in topic.checks):
             if check.finding.outcome is outcome:
                 groups.setdefault(_advice(check.finding), []).append(check)
-        return [
-            Step(outcome, verb, advice, rows=[(one.anchor, one.info.title) for one in checks])
-            for advice, checks in groups.items()
-        ]
+        return groups
 
     def _open_steps(self) -> list[Step]:
         rows = [one for one in self.requirements if one.result.outcome == "not_run"]
@@ -416,8 +457,8 @@ class Scorecard:
         return [
             Step(
                 "unknown",
-                f"Gather a person's evidence for {words.count(len(rows), 'requirement')} ({told})",
-                "This suite has no check for these; each row says what would show it.",
+                f"Gather manual evidence for {words.count(len(rows), 'requirement')} ({told})",
+                advice="This suite has no check for these; each row states what would show it.",
                 rows=[(one.anchor, one.requirement.title) for one in rows],
             )
         ]
@@ -440,7 +481,7 @@ class Scorecard:
         found = [one for one in self.run.findings if one.check in ids]
         trials = self._trials(topic, found)
         figures = [
-            (_anchor("figure", topic.id, trial.name, str(number)), trial.name, figure)
+            (anchor_of("figure", topic.id, trial.name, str(number)), trial.name, figure)
             for trial in trials
             for number, figure in enumerate(trial.seen.figures, 1)
         ]
@@ -463,7 +504,7 @@ class Scorecard:
         )
         return TopicView(
             topic,
-            _anchor("topic", topic.id),
+            anchor_of("topic", topic.id),
             outcome,
             _weakest(findings, outcome),
             variants,
@@ -514,7 +555,7 @@ class Scorecard:
         return CheckView(
             info=info,
             finding=finding,
-            anchor=_anchor("check", info.id, finding.variant),
+            anchor=anchor_of("check", info.id, finding.variant),
             repeat=self._command(f"kar run {shlex.quote(info.id)}{self._asked(info.topic)}"),
             figures=first,
             elsewhere=[one for one in mine if one not in first],
@@ -528,7 +569,7 @@ class Scorecard:
         for name in names:
             seen = _observation(self.run.observation_text(name))
             if seen:
-                trials.append(TrialView(name, _anchor("trial", topic.id, name), seen))
+                trials.append(TrialView(name, anchor_of("trial", topic.id, name), seen))
         return trials
 
 
@@ -563,7 +604,15 @@ def _files_of(finding: Finding, files: Iterable[File]) -> list[File]:
 
 
 def _advice(finding: Finding) -> str:
-    return finding.help or finding.would_change or finding.summary
+    if finding.outcome is Outcome.ERROR:  # its summary is the sentence before
+        return _sentence(finding.help)
+    return _sentence(finding.help or finding.would_change or finding.summary)
+
+
+def _sentence(clause: str) -> str:
+    """Return a clause with a capital letter and a full stop."""
+    text = clause[:1].upper() + clause[1:]
+    return text if not text or text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def _weakest(findings: Iterable[Finding], outcome: Outcome) -> Evidence | None:
@@ -572,7 +621,7 @@ def _weakest(findings: Iterable[Finding], outcome: Outcome) -> Evidence | None:
     return max(levels, key=order.index) if levels else None
 
 
-def _anchor(*parts: str) -> str:
+def anchor_of(*parts: str) -> str:
     """Return an id for the page; whatever a cluster may have put into it is spelled out."""
     text = "-".join(part for part in parts if part)
     plain = "".join(

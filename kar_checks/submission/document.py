@@ -250,7 +250,7 @@ def _entries(
     for key, value in node.value:
         text = str(key.value)
         if text in seen:
-            raise _at(key, name, f"`{text}` stands twice in {what}")
+            raise _at(key, name, f"`{text}` appears twice in {what}")
         seen.add(text)
         yield text, (key, value)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from kar_checks import programme
 from kar_checks.added import Attested
 from kar_checks.model import Finding, Observation, RequirementResult
-from kar_checks.report.words import OUTCOME
 from kar_checks.store import StoredRun, StoreError, write_atomically
 from kar_checks.submission.redaction import Redact
 from kar_checks.submission.rules import ARTEFACTS
+from kar_checks.words import OUTCOME
 
 FOLDER = "evidence"
 HASHES = "SHA256SUMS"
@@ -70,7 +70,7 @@ def attested(run: StoredRun, one: Attested, target: Path, redact: Redact | None)
                 content = redact(content.decode("utf-8")).encode()
             except UnicodeDecodeError as error:
                 raise StoreError(
-                    f"{one.file} is no text, so that --redact cannot hide anything in it: leave "
+                    f"{one.file} is not text, and --redact cannot hide anything in it: leave "
                     "--redact out, or attest again with a link"
                 ) from error
         write_atomically(target / place, content)

@@ -125,7 +125,7 @@ def distrust(run: StoredRun, version: str, now: datetime, max_age: timedelta) ->
     if info.kubernetes_minor != version:
         return f"the run is of Kubernetes {info.kubernetes_minor}, the checklist of {version}"
     if info.finished is None or info.interrupted:
-        return "the run did not come to its end"
+        return "the run did not finish"
     if info.started > now or info.finished < info.started:
         return "the run's times cannot be right: it starts in the future or ends before it starts"
     if now - info.finished > max_age:
@@ -197,7 +197,7 @@ def decide(
         case RequirementOutcome.NOT_APPLICABLE if row.id in CONDITIONAL:
             return Entry(row.id, "N/A", f"{row.reason} {measured}")
         case RequirementOutcome.UNKNOWN:
-            return Entry(row.id, why="needs a person's evidence: no check here decides it")
+            return Entry(row.id, why="needs manual evidence: no check here decides it")
         case _:
             return Entry(row.id, why=f"left to you: {row.outcome.value}. {row.reason}")
 
@@ -296,7 +296,7 @@ def _read_back(text: str, document: Checklist) -> Checklist:
 
 
 def _joined(entry: Entry, more: Entry | None) -> Entry:
-    """Put a person's evidence behind what stands; without a status that is all there is."""
+    """Put manual evidence behind what stands; without a status that is all there is."""
     if more is None:
         return entry
     return Entry(

@@ -94,7 +94,7 @@ def _version(document: Checklist, folder: Path) -> tuple[str | None, list[Proble
         text = f"there is no checklist for Kubernetes {version}; there is one for {known}"
         return None, [_problem(field, text)]
     if minor_of(field.value) != version:
-        text = f"the file is in {named}/, but `kubernetesVersion` says {field.value}"
+        text = f"the file is in {named}/, but `kubernetesVersion` is {field.value}"
         return version, [_problem(field, text, "warning")]
     if field.value.removeprefix("v") != version:
         text = f"`kubernetesVersion` names a patch release; the checklist is that of v{version}"
@@ -152,7 +152,7 @@ def _items(document: Checklist, version: str, rules: Generation) -> Iterator[Pro
     seen: dict[str, Item] = {}
     for item in document.items:
         if item.id in seen:
-            yield Problem(item.line, item.column, f"{item.id} stands twice")
+            yield Problem(item.line, item.column, f"{item.id} appears twice")
         seen[item.id] = item
         if item.id not in wanted:
             text = f"{item.id} is not in the checklist of v{version}; the validator passes it over"
@@ -168,11 +168,11 @@ def _items(document: Checklist, version: str, rules: Generation) -> Iterator[Pro
                 else Problem(item.line, item.column, text, "warning")
             )
         if item.section != requirement.section:
-            text = f"{item.id} stands in section {item.section}, not in {requirement.section}"
+            text = f"{item.id} is in section {item.section}, not in {requirement.section}"
             yield Problem(item.line, item.column, text)
         if item.text("level") != requirement.level:
             field = item.fields.get("level")
-            text = f"the level of {item.id} is {requirement.level}, whatever the file says"
+            text = f"the level of {item.id} is {requirement.level}, not what the file states"
             line, column = (field.line, field.column) if field else (item.line, item.column)
             yield Problem(line, column, text, "warning")
         yield from _status(item, requirement.level, rules)

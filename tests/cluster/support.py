@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from kar_checks.checks.registry import all_checks
 from kar_checks.cluster.client import Cluster
 from kar_checks.model import Finding, Outcome
+from kar_checks.report import html
 from kar_checks.store import StoredRun
 from localcluster import LocalCluster
 from localcluster.progress import Progress
@@ -64,6 +67,28 @@ class Done:
             for one in self.run.findings
             if one.outcome is not Outcome.PASS
         ]
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """What the page suggests to do next: its first sentence, and the rows to which it links."""
+
+    sentence: str
+    rows: tuple[str, ...]
+
+
+def next_steps(run: StoredRun) -> list[NextStep]:
+    """Return the list under "What to do next", as it appears on the rendered page."""
+    page = html.render(run)
+    listed = re.search(r'<ol class="steps">(.*?)</ol>', page, re.DOTALL)
+    # Each step begins with the sign of its outcome; the links in it are list items without one.
+    items = listed[1].split("<li><svg")[1:] if listed else []
+    return [NextStep(_sentence(one), tuple(re.findall(r'href="#([^"]+)"', one))) for one in items]
+
+
+def _sentence(item: str) -> str:
+    found = re.search(r"<strong>(.*?)</strong>", item, re.DOTALL)
+    return unescape(re.sub(r"<[^>]+>", "", found[1])) if found else ""
 
 
 class Kar:

@@ -52,9 +52,9 @@ def test_the_doctors_pods_try_what_checks_rely_on(kar: Kar, cluster: Cluster) ->
         "logs can be read",
         "kubernetes.default.svc resolves in a pod",
         "a pod reaches another",
-        "a watch that was silent for 3 s still tells changes",
+        "a watch that was silent for 3 s still delivers events",
         "give --toleration nvidia.com/gpu=present:NoSchedule",
-        "nothing stands in the way (1 note above)",
+        "no blockers (1 note above)",
     ):
         assert told in text, text
     last = text.rstrip().splitlines()[-1].strip()

@@ -16,10 +16,11 @@ from kar_checks import profile
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.connect import connect
+from kar_checks.report.view import anchor_of
 from localcluster.settings import Settings
 from scripts.generate import sabotages
 from tests.cluster.injections import Injection, injections
-from tests.cluster.support import Kar, Machine, ours
+from tests.cluster.support import Kar, Machine, NextStep, next_steps, ours
 
 _BY_INJECTION: dict[str, list[dict[str, Any]]] = defaultdict(list)
 for _row in sabotages():
@@ -86,3 +87,19 @@ def test_each_check_says_what_was_broken(name: str, machine: Machine, tmp_path: 
     }
     assert not others, f"{others}\n{done.output}"
     assert done.code != 0
+    assert not (silent := _not_named(wanted, next_steps(done.run))), silent
+
+
+def _not_named(rows: list[dict[str, Any]], steps: list[NextStep]) -> list[str]:
+    """Return the rows whose broken part the page does not name where it states what to do next."""
+    named = {(row["check"], row.get("variant", "")): row["names"] for row in rows if "names" in row}
+    first = steps[0].sentence if steps else ""
+    missing = (
+        [] if not named or any(one in first for one in named.values()) else [f"first: {first}"]
+    )
+    for (check, variant), words in named.items():
+        anchor = anchor_of("check", check, variant)
+        mine = [one.sentence for one in steps if anchor in one.rows]
+        if not any(words in sentence for sentence in mine):
+            missing.append(f"{check} {variant}: no {words!r} in {mine}")
+    return missing

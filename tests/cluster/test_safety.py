@@ -65,7 +65,7 @@ def test_cleanup_keeps_what_a_live_run_owns(kar: Kar, cluster: Cluster) -> None:
     kar.wait_for_objects(cluster, PODS)
     cleaned = kar("cleanup", "--local-cluster")
     done = kar.finish(process)
-    assert "still lives" in cleaned.output
+    assert "is still active" in cleaned.output
     assert done.code == 0, done.output
     assert ours(cluster) == []
 

@@ -84,11 +84,11 @@ def test_what_is_added_is_signed_with_the_run(run: StoredRun) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"requirement": "no_such"}, "is no requirement of checklist 1.37"),
+        ({"requirement": "no_such"}, "is not a requirement of checklist 1.37"),
         ({"who": " "}, "--who"),
         ({"text": ""}, "give what was seen"),
-        ({"link": "javascript:alert(1)"}, "is no http address"),
-        ({"on": date.fromisoformat("2999-01-01")}, "lies in the future"),
+        ({"link": "javascript:alert(1)"}, "is not an http address"),
+        ({"on": date.fromisoformat("2999-01-01")}, "is in the future"),
     ],
 )
 def test_incomplete_evidence_is_refused(

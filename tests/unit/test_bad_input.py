@@ -115,7 +115,7 @@ BROKEN: dict[str, tuple[Callable[[], object], tuple[str, ...], int, str]] = {
         lambda: (RUNS / SECOND / "findings.json").unlink(),
         COMPARE,
         3,
-        "findings.json is missing, though the run went to its end",
+        "findings.json is missing, although the run finished",
     ),
     "missing observation": (
         lambda: (RUNS / SECOND / "observations" / "gang.json").unlink(),
@@ -145,7 +145,7 @@ BROKEN: dict[str, tuple[Callable[[], object], tuple[str, ...], int, str]] = {
         other_cluster,
         REGRESS,
         11,
-        "1 run of other clusters left out, 1 of them of one that is called research-eu-1, too",
+        "1 run of other clusters left out, 1 of them of another cluster called research-eu-1",
     ),
     "clock went back": (clock, COMPARE, 0, f"the clock went back during run {SECOND}"),
     "clock went back in a history": (clock, REGRESS, 0, f"the clock went back during it: {SECOND}"),
@@ -200,7 +200,7 @@ BROKEN: dict[str, tuple[Callable[[], object], tuple[str, ...], int, str]] = {
         4,
         "checklist.yaml is not UTF-8 text",
     ),
-    "a person's evidence that leaves the run": (
+    "manual evidence that leaves the run": (
         leads_out,
         NEW,
         3,

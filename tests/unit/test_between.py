@@ -352,7 +352,7 @@ def test_a_web_page_in_place_of_an_answer_is_named_by_its_title(
 
 def test_plain_http_to_a_server_with_tls_is_told(api: ApiServer, tmp_path: Path) -> None:
     api.answers.append(Answer(400, "Client sent an HTTP request to an HTTPS server.\n"))
-    assert "wants https://" in fault_of(api.kubeconfig(tmp_path)).message
+    assert "expects https://" in fault_of(api.kubeconfig(tmp_path)).message
 
 
 def test_tls_to_a_plain_server_is_told(api: ApiServer, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,3 +93,66 @@ def test_only_pods_on_the_node_are_asked_for(cluster: Cluster, api: ApiServer) -
     assert capacity.free(cluster, NODE) == Capacity(3000, 7 * 2**30, 109)
     assert api.requests[0].path == "/api/v1/pods"
     assert api.requests[0].query["fieldSelector"] == "spec.nodeName=n1"
+
+
+def on_node(name: str, *containers: Object, namespace: str = "a", **more: Any) -> Object:
+    meta = {"name": name, "namespace": namespace, "uid": name}
+    made = pod(*containers, **more)
+    made["spec"]["nodeName"] = "n1"
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, **made}
+
+
+def small(name: str) -> Object:
+    offers = {"cpu": "600m", "memory": "8Gi", "pods": "4"}
+    return {"metadata": {"name": name}, "status": {"allocatable": offers}}
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        (["cpu"], "n1 has -510m of 600m cpu free (a/web 1000m, b/small 100m, b/tiny 10m)"),
+        (["memory"],
+         "n1 has 5120Mi of 8192Mi memory free (a/web 1024Mi, b/small 1024Mi, b/tiny 1024Mi)"),
+        (["pods"], "n1 has room for 0 of 4 pods (3 in b, 1 in a)"),
+        (["cpu", "pods"],
+         "n1 has -510m of 600m cpu free (a/web 1000m, b/small 100m, b/tiny 10m), "
+         "room for 0 of 4 pods (3 in b, 1 in a)"),
+    ],
+)  # fmt: skip
+def test_who_holds_a_node(
+    cluster: Cluster, api: ApiServer, resources: list[str], expected: str
+) -> None:
+    for one in (
+        on_node("web", container("1")),
+        on_node("small", container("100m"), namespace="b"),
+        on_node("tiny", container("10m"), namespace="b"),
+        on_node("idle", container(""), namespace="b"),
+        on_node("done", container("1"), phase="Succeeded"),
+    ):
+        api.add(one, "pods")
+    wanted = dict.fromkeys(resources, Decimal(9 * 2**30))
+    assert capacity.holders(cluster, [small("n1")], wanted) == expected
+
+
+def test_the_nodes_with_most_room_are_named() -> None:
+    def listed(_: object, *, fields: str) -> Any:
+        full = fields == "spec.nodeName=n1"
+        return SimpleNamespace(items=[on_node("web", container("1"))] if full else [])
+
+    cluster: Any = SimpleNamespace(list=listed)
+    nodes = [small(name) for name in ("n1", "n2", "n3", "n4")]
+    found = capacity.holders(cluster, nodes, {"cpu": Decimal(9)})
+    assert [one.split(" ")[0] for one in found.split("; ")] == ["n2", "n3", "n4"]
+    assert capacity.holders(cluster, [], {"cpu": Decimal(9)}) == ""
+
+
+def test_nodes_with_enough_are_not_named() -> None:
+    full = [on_node("web", container("595m"))]
+
+    def listed(_: object, *, fields: str) -> Any:
+        return SimpleNamespace(items=full if fields == "spec.nodeName=n2" else [])
+
+    cluster: Any = SimpleNamespace(list=listed)
+    wanted = capacity.needs(pod(container("10m")), ["cpu", "pods"])
+    found = capacity.holders(cluster, [small("n1"), small("n2")], wanted)
+    assert found == "n2 has 5m of 600m cpu free (a/web 595m)"

@@ -11,11 +11,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from kar_checks import profile
 from kar_checks.checks import registry
-from kar_checks.checks.registry import Right, all_checks
-from kar_checks.cli import app
+from kar_checks.checks.registry import all_checks
+from kar_checks.cli import app, main
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.target import IMAGES
+from kar_checks.kit.topic import Right
 from kar_checks.store import StoredRun
 from tests.unit import toy
 from tests.unit.apiserver import ApiServer, write_kubeconfig
@@ -110,7 +112,7 @@ def test_the_list_shows_every_requirement_and_check(kar: Kar) -> None:
     assert said.code == 0
     assert "Checklist of Kubernetes 1.37" in said.out
     assert "robust_controller" in said.out
-    assert "a person's evidence" in said.out
+    assert "manual evidence" in said.out
     assert all(check.id in said.out for _, check in all_checks())
     assert "not in 1.37: dra_support" in said.out
 
@@ -137,6 +139,8 @@ def test_the_profile_is_explained_with_origins(kar: Kar) -> None:
     said = kar("explain", "profile")
     assert "gang.window_seconds" in said.out
     assert "2026-11-22" in said.out
+    assert "stack.url (--target-url)" in said.out
+    assert "node_selector --node-selector Use only these nodes." in " ".join(said.out.split())
 
 
 def test_rights_are_printed_as_objects_to_apply(kar: Kar) -> None:
@@ -245,7 +249,7 @@ def test_a_plan_tells_by_its_code_whether_anything_would_run(
 def test_the_doctor_finds_nothing_where_nothing_is(kar: Kar, cluster: str, api: ApiServer) -> None:
     said = kar("doctor", "--kubeconfig", cluster)
     assert said.code == 0
-    assert "nothing stands in the way" in said.out
+    assert "no blockers" in said.out
     assert said.out.rstrip().endswith(f"kar run --kubeconfig={cluster}")
 
 
@@ -408,35 +412,35 @@ def test_what_a_dead_run_left_is_removed(kar: Kar, cluster: str, api: ApiServer)
     assert api.asked("DELETE") == []
     said = kar("cleanup", "--kubeconfig", cluster)
     assert (said.code, "removed 1 objects" in said.out) == (0, True)
-    assert "nothing of ours is left" in kar("cleanup", "--kubeconfig", cluster).out
+    assert "nothing of kar-checks is left" in kar("cleanup", "--kubeconfig", cluster).out
 
 
 def test_what_a_live_run_owns_goes_only_on_demand(kar: Kar, cluster: str, api: ApiServer) -> None:
     left(api, "one", ALIVE)
     left(api, "two", DEAD)
     said = kar("cleanup", "--kubeconfig", cluster)
-    assert "kept: 1 objects of a run that still lives" in said.out
+    assert "kept: 1 objects of a run that is still active" in said.out
     assert [key[3] for key in api.objects if key[2] == "configmaps"] == ["one"]
     assert "removed 1 objects" in kar("cleanup", "--yes", "--kubeconfig", cluster).out
 
 
 def test_another_run_is_left_alone(kar: Kar, cluster: str, api: ApiServer) -> None:
     left(api, "one", DEAD)
-    assert "nothing of ours" in kar("cleanup", "--run", "r2", "--kubeconfig", cluster).out
+    assert "nothing of kar-checks" in kar("cleanup", "--run", "r2", "--kubeconfig", cluster).out
 
 
 # -- what it costs to start --------------------------------------------------------------------
 
 
-HEAVY = ("kubernetes", "matplotlib", "pydantic", "pytest", "jinja2", "yaml", "kar_checks.checks")
+HEAVY = ("kubernetes", "matplotlib", "pytest", "jinja2", "yaml", "scipy", "kar_checks.runner")
 
 
 @pytest.mark.parametrize(
     ("arguments", "heavy"),
     [
-        (["--help"], HEAVY),
-        # typer itself loads pydantic as soon as a command has options.
-        (["run", "--help"], [one for one in HEAVY if one != "pydantic"]),
+        # The topics' own data is loaded, since each declares options, and nothing that measures.
+        (["--help"], [*HEAVY, "kar_checks.kit.trial", "kar_checks.checks.stack.address"]),
+        (["run", "--help"], [*HEAVY, "kar_checks.kit.trial"]),
         (["list"], ("kubernetes", "matplotlib", "pytest", "scipy")),
     ],
 )
@@ -477,3 +481,31 @@ def test_a_run_again_repeats_what_did_not_pass_with_its_own_choices(
     assert done.code == 5
     assert "nothing to repeat" in done.out
     assert kar("run", "toy.fails", *given, "--again", "latest").code == 4
+
+
+def test_a_topic_that_cannot_be_imported_is_a_defect_and_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(registry, "TOPIC_MODULES", ("no_such_topic",))
+    monkeypatch.setattr(sys, "argv", ["kar", "list"])
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    registry.topics.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    registry.topics.cache_clear()
+    assert ended.value.code == 3
+    assert "No module named 'no_such_topic'" in capsys.readouterr().err
+
+
+def test_the_old_name_of_a_setting_is_taken_for_one_more_version(
+    kar: Kar, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "renamed", lambda: {"gang.patience": "gang.window_seconds"})
+    said = kar("run", "toy.passes", "--kubeconfig", cluster, "--set", "gang.patience=7")
+    assert said.code == 0
+    assert said.err == (
+        "kar: warning: --set sets gang.patience, which is now gang.window_seconds: the next "
+        "version refuses it\n"
+    )
+    settings = StoredRun(Path("runs/latest")).info.profile["settings"]
+    assert settings["gang.window_seconds"]["value"] == 7

@@ -201,15 +201,17 @@ def test_a_skipped_row_is_named(run: Run, capfd: pytest.CaptureFixture[str]) -> 
 def test_rows_beyond_the_budget_are_named_with_the_command_that_runs_them(
     run: Run, root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(cluster_tests.BUDGET, "0.03")
+    monkeypatch.setenv(cluster_tests.BUDGET, "0.1")
     monkeypatch.setenv(cluster_tests.SUMMARY, str(root / "summary.json"))
-    assert run(_SLEEPERS.format(guard=0.1, count=20), words=()) == 0
+    assert run(_SLEEPERS.format(guard=0.1, count=100), words=()) == 0
     told = lines(capfd)
     summary = json.loads((root / "summary.json").read_text("utf-8"))
-    assert (summary["rows"], summary["second_tries"], summary["built"]) == (21, 0, False)
-    left = 21 - summary["ran"]
-    assert 0 < left < 21
-    (place,) = [n for n, line in enumerate(told) if line.startswith(f"{summary['ran']} of 21 rows")]
+    assert (summary["rows"], summary["second_tries"], summary["built"]) == (101, 0, False)
+    left = 101 - summary["ran"]
+    assert 0 < left < 101
+    (place,) = [
+        n for n, line in enumerate(told) if line.startswith(f"{summary['ran']} of 101 rows")
+    ]
     assert told[place].endswith(f"second tries: none; did not run: {left}")
     assert place == len(told) - 1
     assert any(one.startswith("  tests/cluster/test_one.py::test_sleeper: ") for one in told)

@@ -6,12 +6,13 @@ import errno
 import os
 import subprocess
 import sys
+import tomllib
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-from kar_checks import added, plain_yaml, store
+from kar_checks import __version__, added, plain_yaml, store
 from kar_checks.report import summary
 from kar_checks.store import StoredRun, StoreError, write_atomically
 from tests.unit.report import samples
@@ -19,16 +20,18 @@ from tests.unit.report import samples
 ROOT = Path(__file__).parents[2]
 
 
-def kar(*words: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+def kar(
+    *words: str, folder: Path, module: str = "kar_checks.cli", **more: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command as a process of its own; ``more`` is environment."""
     return subprocess.run(
-        [sys.executable, "-m", "kar_checks.cli", *words],
+        [sys.executable, "-m", module, *words],
         capture_output=True,
         text=True,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "KUBECONFIG": "", **more},
         check=False,
-        timeout=30,
+        timeout=120,
     )
 
 
@@ -40,6 +43,16 @@ def test_wrong_usage_is_4(words: str, tmp_path: Path) -> None:
     done = kar(*words.split(), folder=tmp_path)
     assert done.returncode == 4, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_version_is_written_once_and_the_package_is_the_command(tmp_path: Path) -> None:
+    done = kar("--version", folder=tmp_path, module="kar_checks")
+    assert (done.returncode, done.stdout) == (0, f"kar-checks {__version__}\n")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert "version" not in project["project"]
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "kar_checks/__init__.py"
+    assert kar("run", "--bogus", folder=tmp_path, module="kar_checks").returncode == 4
 
 
 def test_a_defect_of_ours_is_one_sentence_with_a_file_to_attach(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from kar_checks.checks import registry
 from kar_checks.cli import app
 from kar_checks.cluster.channel import ExecResult
 from kar_checks.cluster.client import Cluster
+from kar_checks.kit.topic import Needs
 from tests.unit import toy
 from tests.unit.apiserver import ApiServer, Object
 
@@ -78,8 +79,8 @@ def test_tainted_accelerator_nodes_are_a_note_with_the_option_that_helps(
         "! note: 4 nodes are not used (gpu-0, gpu-1, gpu-2 and 1 more): they have the taint" in text
     )
     assert "they offer nvidia.com/gpu" in text
-    assert "give --toleration nvidia.com/gpu=present:NoSchedule to use them, too" in text
-    assert "nothing stands in the way (1 note above)" in text
+    assert "pass --toleration nvidia.com/gpu=present:NoSchedule to use them as well" in text
+    assert "no blockers (1 note above)" in text
     assert last(text) == (
         "kar run --kubeconfig=kubeconfig --toleration=nvidia.com/gpu=present:NoSchedule"
     )
@@ -92,7 +93,7 @@ def test_each_taint_of_a_node_has_its_toleration(doctor: Doctor, api: ApiServer)
     code, text = doctor()
     assert code == 0
     wanted = "--toleration nvidia.com/gpu=present:NoSchedule --toleration team=ml:NoExecute"
-    assert f"give {wanted} to use it, too" in text
+    assert f"pass {wanted} to use it as well" in text
     assert "soft" not in text
 
 
@@ -130,7 +131,7 @@ def test_without_a_usable_node_the_taint_is_a_blocker_and_its_toleration_in_the_
     only["spec"] = {"taints": [{"key": "team", "effect": "NoSchedule"}]}
     code, text = doctor()
     assert code == 12
-    assert "✘ no node can run pods of ours" in text
+    assert "✘ no node can run the suite's pods" in text
     assert last(text).endswith("--toleration=team:NoSchedule")
     assert "Run it then" in text
 
@@ -138,7 +139,7 @@ def test_without_a_usable_node_the_taint_is_a_blocker_and_its_toleration_in_the_
 def test_a_check_that_wants_more_nodes_is_a_blocker(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wants = replace(toy.TOPIC.checks[0], needs=registry.Needs(nodes=3))
+    wants = replace(toy.TOPIC.checks[0], needs=Needs(nodes=3))
     monkeypatch.setattr(toy, "TOPIC", replace(toy.TOPIC, checks=(wants, *toy.TOPIC.checks[1:])))
     registry.topics.cache_clear()
     code, text = doctor()
@@ -255,8 +256,8 @@ def test_the_probe_tries_everything_and_leaves_nothing(
         "✔ logs can be read (1 line)",
         "✔ kubernetes.default.svc resolves in a pod",
         "✔ a pod reaches another",
-        "✔ a watch that was silent for 0 s still tells changes",
-        "nothing stands in the way",
+        "✔ a watch that was silent for 0 s still delivers events",
+        "no blockers",
     ):
         assert told in text, text
     assert ["python3", "/probe/doctor_probe.py", "ask", "10.9.9.9", "18080"] in kubelet.asked
@@ -287,7 +288,7 @@ def test_what_pods_cannot_do_is_a_blocker_that_names_the_policies(
 @pytest.mark.parametrize(
     ("stream", "code", "told"),
     [
-        ([60.0], 12, "✘ a watch that was silent for 0 s tells nothing any more"),
+        ([60.0], 12, "✘ a watch that was silent for 0 s delivers no more events"),
         ([0.1, b""], 0, "! note: a watch is cut after 0 s, though the server should keep it"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_server_that_tells_no_version_is_no_api_server(
     cluster: Cluster, api: ApiServer, answer: dict[str, str]
 ) -> None:
     api.answers.append(Answer(200, answer))
-    with pytest.raises(HarnessError, match="tells no Kubernetes version") as caught:
+    with pytest.raises(HarnessError, match="reports no Kubernetes version") as caught:
         gather(cluster)
     assert caught.value.fault.reason is Reason.API_ERROR
 
@@ -223,6 +223,6 @@ def test_who_is_taken_for_nobody_is_told_before_any_right_is_missed(
 ) -> None:
     nobody = Answer(201, {"status": {"userInfo": {"username": "system:anonymous"}}})
     api.answers.extend([VERSION, nobody])
-    with pytest.raises(HarnessError, match="takes us for nobody") as caught:
+    with pytest.raises(HarnessError, match="treats us as system:anonymous") as caught:
         gather(cluster)
     assert caught.value.fault.reason is Reason.FORBIDDEN

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from kar_checks.checks.registry import all_checks
+from kar_checks.kit.words import entries, reason_of
 from kar_checks.model import Outcome
 from scripts import generate
+from scripts.reasons import packages
 from tests.unit.report import samples
 
 
@@ -56,6 +58,7 @@ def test_the_schema_would_show_a_field_that_nobody_declared() -> None:
 
 
 SABOTAGES = generate.sabotages()
+SHARED = tuple(generate.SHARED_WORDS.values())
 
 
 def test_every_check_has_a_sabotage_that_must_fail() -> None:
@@ -66,9 +69,34 @@ def test_every_check_has_a_sabotage_that_must_fail() -> None:
 def test_every_sabotage_names_a_check_and_an_outcome() -> None:
     known = {check.id for _, check in all_checks()}
     for one in SABOTAGES:
-        assert set(one) - {"variant", "guard"} == {"check", "injection", "outcome", "reason"}
+        broken = one["outcome"] in ("fail", "error")
+        assert ("names" in one) == broken, one
+        needed = {"check", "injection", "outcome", "reason"}
+        assert set(one) - {"variant", "guard", "names"} == needed
         assert one["check"] in known
         assert one["outcome"] in list(Outcome)
+
+
+def test_every_list_of_reasons_is_in_the_catalogue() -> None:
+    topics_words = {topic.judge.rpartition(".")[0] for topic, _ in all_checks()}
+    assert set(packages()) == topics_words | set(SHARED)
+
+
+def test_what_is_broken_is_named_in_the_words_of_each_sabotage() -> None:
+    for one in SABOTAGES:
+        if one["outcome"] != "fail":
+            continue
+        topic = next(topic for topic, check in all_checks() if check.id == one["check"])
+        folder = Path(*topic.judge.rpartition(".")[0].split("."))
+        texts = [
+            entry.broken
+            for package in (".".join(folder.parts), *SHARED)
+            if package in packages()
+            for key, entry in entries(package).items()
+            if reason_of(key) == one["reason"] and entry.outcome == "fail"
+        ]
+        # Names of objects are known only when it runs.
+        assert any(one["names"] in text or "{" in text for text in texts), one
 
 
 def test_the_catalogue_tells_everything_of_every_check() -> None:

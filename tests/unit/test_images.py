@@ -34,7 +34,7 @@ def test_a_reference_has_parts(given: str, parts: tuple[str, str, str, str]) -> 
 
 
 def test_what_is_no_reference_is_refused() -> None:
-    with pytest.raises(ValueError, match="is no reference"):
+    with pytest.raises(ValueError, match="is not an image reference"):
         parse("a b@sha256:1")
 
 
@@ -152,7 +152,7 @@ def test_what_cannot_be_asked_is_not_known(registry: Registry) -> None:
     registry.wants = 'Basic realm="r"'
     seen = look(image, BOTH)
     assert seen.state == "not known"
-    assert "asked anonymously, and it wants credentials; with your credentials" in seen.told
+    assert "asked anonymously, and it asks for credentials; with your credentials" in seen.told
     registry.broken = True
     assert "it answers 503" in look(image, BOTH).told
     gone = look(f"127.0.0.1:{free_port()}/x/p@{DIGEST}", BOTH)
@@ -162,7 +162,7 @@ def test_what_cannot_be_asked_is_not_known(registry: Registry) -> None:
     text = b"<html>"
     digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
     registry.manifests[digest] = text
-    assert look(registry.image(digest), BOTH).told == "the registry's answer is no manifest"
+    assert look(registry.image(digest), BOTH).told == "the registry's answer is not a manifest"
 
 
 # -- the commands ------------------------------------------------------------------------------

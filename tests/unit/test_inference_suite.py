@@ -210,7 +210,7 @@ def test_the_suites_tests_stand_on_the_requirements_row_and_change_no_outcome(
     assert StoredRun(run.folder).requirements == before
     shown = row_of(run)
     assert f"{inference_suite.NAME} v1.6.0" in shown
-    assert "<strong>undecided</strong>" in shown and DEFECT in shown
+    assert "<strong>inconclusive</strong>" in shown and DEFECT in shown
     assert "disagree" not in shown
 
 

@@ -90,7 +90,7 @@ def test_the_pod_may_run_at_level_restricted_and_two_never_run_at_once() -> None
     ("words", "why"),
     [
         (["--schedule", "nightly"], "five fields"),
-        (["--job-namespace", "Not a name"], "is no name of a namespace"),
+        (["--job-namespace", "Not a name"], "is not a valid namespace name"),
         (["nonsense"], "there is no check"),
         (["--apply"], "no cluster is named"),
         (["--in-cluster", "--local-cluster"], "name one"),
@@ -111,7 +111,7 @@ def test_a_profile_that_the_pod_does_not_have_is_refused(tmp_path: Path) -> None
         app, ["install", "--runner", "x", "--cluster-name", "c", "--profile", str(profile)]
     )
     assert done.exit_code == 4
-    assert "give its settings by --set" in done.output
+    assert "pass its settings with --set" in done.output
 
 
 def test_only_a_role_that_nothing_depends_on_may_be_without_its_namespace(

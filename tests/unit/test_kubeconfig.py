@@ -163,8 +163,11 @@ def test_impersonation_is_sent_along(tmp_path: Path) -> None:
         ({"users": []}, "the user 'a', which it lacks"),
         ({"clusters": [{"name": "a", "cluster": {}}]}, "the cluster 'a' has no server"),
         ({"clusters": [{"name": "a", "cluster": None}]}, "the cluster 'a' has no server"),
-        ({"clusters": [{"name": "a", "cluster": {"server": "ftp://x"}}]}, "is no http:// or"),
-        ({"clusters": [{"name": "a", "cluster": {"server": "https://x:y"}}]}, "is no http:// or"),
+        ({"clusters": [{"name": "a", "cluster": {"server": "ftp://x"}}]}, "is not an http:// or"),
+        (
+            {"clusters": [{"name": "a", "cluster": {"server": "https://x:y"}}]},
+            "is not an http:// or",
+        ),
         ({"clusters": [{"cluster": {}}]}, "an entry of clusters has no name"),
         ({"clusters": {"a": {}}}, "clusters is not a list"),
         ({"users": [{"name": "a", "user": "me"}]}, "holds no object"),
@@ -174,7 +177,7 @@ def test_impersonation_is_sent_along(tmp_path: Path) -> None:
             {"users": [{"name": "a", "user": {"client-certificate-data": "eA=="}}]},
             "no client-key",
         ),
-        ({"users": [{"name": "a", "user": {"client-certificate-data": "?"}}]}, "is no base64"),
+        ({"users": [{"name": "a", "user": {"client-certificate-data": "?"}}]}, "is not base64"),
         (
             {
                 "clusters": [

@@ -9,9 +9,10 @@ import pytest
 
 from kar_checks import paths
 from kar_checks.checks.disaggregation import workload
-from kar_checks.checks.registry import Topic, load, topics
+from kar_checks.checks.registry import topics
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.target import Target, pod_templates
+from kar_checks.kit.topic import Topic, load
 
 TARGET = Target(image_prefix="mirror.example/kar", pull_secrets=["mirror"])
 

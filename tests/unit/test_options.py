@@ -56,7 +56,7 @@ def test_a_topic_that_was_not_asked_for_is_left_out(select: list[str]) -> None:
 @pytest.mark.parametrize("select", ["stack", STACK[0]])
 def test_whoever_selects_it_by_name_hears_how_to_ask_for_it(select: str) -> None:
     assert ids(select)
-    with pytest.raises(UsageError, match=r"give its address by --target-url"):
+    with pytest.raises(UsageError, match=r"pass its address with --target-url"):
         selected([select], frozenset({"stack"}))
 
 

@@ -231,7 +231,7 @@ def test_without_waiting_an_object_stays_registered(cluster: Cluster, api: ApiSe
 
 
 def test_what_is_not_ours_cannot_be_deleted(cluster: Cluster, api: ApiServer) -> None:
-    with pytest.raises(HarnessError, match="is not ours to delete"):
+    with pytest.raises(HarnessError, match="was not created by kar-checks and is not deleted"):
         workspace(cluster, "ns").delete(kinds.CONFIG_MAP, "one")
     assert api.requests == []
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from kar_checks.checks.registry import Check, Cost, Disruption, Needs, Right, Topic, topics
-from kar_checks.checks.registry import load as entry_point
+from kar_checks.checks.registry import topics
 from kar_checks.cluster.access import NeededRight
 from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.target import Target, Toleration
+from kar_checks.kit.topic import Check, Cost, Disruption, Needs, Right, Topic
+from kar_checks.kit.topic import load as entry_point
 from kar_checks.model import Outcome, PlannedCheck, Reason
 from kar_checks.plan import ask_server, longest, most_seconds, needed_images, needed_rights, why_not
 from kar_checks.profile import Profile, default, load

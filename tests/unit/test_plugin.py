@@ -86,7 +86,7 @@ def test_a_plugin_that_is_missing_is_named_with_its_hint() -> None:
             {},
             "printed client.authentication.k8s.io/v1beta1 ExecCredential",
         ),
-        ("", {"interactiveMode": "Always"}, "wants somebody at a terminal"),
+        ("", {"interactiveMode": "Always"}, "needs a terminal"),
         ("", {"apiVersion": "v1"}, "has the apiVersion 'v1'"),
         ("", {"command": ""}, "names no command"),
         ("", {"command": "/"}, "cannot be started: Permission denied"),

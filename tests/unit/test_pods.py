@@ -357,6 +357,70 @@ def test_a_job_that_is_suspended_says_by_whom(
     assert error is None or told in error.fault.message
 
 
+# -- room --------------------------------------------------------------------------------------
+
+FULL = "0/3 nodes are available: 2 Insufficient cpu, 1 node(s) had untolerated taint {a: b}."
+NO_VICTIMS = " preemption: 0/3 nodes are available: 3 No preemption victims found."
+
+
+def waiting_for(message: str, reason: str = "Unschedulable") -> Object:
+    state = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+    status = {"phase": "Pending", "conditions": [state]}
+    return {"metadata": {"name": "one"}, "spec": {}, "status": status}
+
+
+def turned_away(reason: str) -> Object:
+    message = "Pod was rejected: Node didn't have enough resource: cpu"
+    status = {"phase": "Failed", "reason": reason, "message": message}
+    return {"metadata": {"name": "one"}, "spec": {}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("pod", "lacking"),
+    [
+        (waiting_for(FULL + NO_VICTIMS), ["cpu"]),
+        (waiting_for("0/3 nodes: 1 Insufficient memory, 2 Insufficient cpu."), ["memory", "cpu"]),
+        (waiting_for("0/1 nodes are available: 1 Too many pods."), ["pods"]),
+        (waiting_for("0/1 nodes are available: 1 Insufficient ephemeral-storage."),
+         ["ephemeral-storage"]),
+        (waiting_for("0/1 nodes are available: 1 Insufficient nvidia.com/gpu."), []),
+        (waiting_for("0/1 nodes are available: 1 cannot allocate all claims."), []),
+        (waiting_for("0/1 nodes are available: 1 node(s) were unschedulable."), []),
+        (waiting_for(FULL, "SchedulingGated"), []),
+        (turned_away("OutOfcpu"), ["cpu"]),
+        (turned_away("OutOfpods"), ["pods"]),
+        (turned_away("Evicted"), []),
+    ],
+)  # fmt: skip
+def test_what_a_pod_has_no_room_for(pod: Object, lacking: list[str]) -> None:
+    assert pods.short_of(pod) == lacking
+
+
+def test_a_pod_without_room_is_waited_for_and_then_has_none() -> None:
+    pod = waiting_for(FULL + NO_VICTIMS)
+    assert pods.hopeless(pod) is None
+    error = pods.overdue(pod)
+    assert error is not None
+    assert error.fault.reason is Reason.NO_ROOM
+    assert error.fault.message == f"pod one has no room: {FULL.rstrip('.')}"
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"), [("OutOfcpu", Reason.NO_ROOM), ("Evicted", Reason.POD_FAILED)]
+)
+def test_a_pod_that_a_kubelet_turned_away_is_not_waited_for(reason: str, expected: Reason) -> None:
+    error = pods.hopeless(turned_away(reason))
+    assert error is not None
+    assert error.fault.reason is expected
+    assert "Node didn't have enough resource: cpu" in error.fault.message
+
+
+def test_a_pod_behind_gates_has_not_been_tried() -> None:
+    error = pods.overdue(gated("example.com/checked"))
+    assert error is not None
+    assert error.fault.reason is Reason.UNSCHEDULABLE
+
+
 # -- the same program --------------------------------------------------------------------------
 
 DIGEST = "sha256:677c"

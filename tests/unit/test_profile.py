@@ -49,14 +49,14 @@ def test_a_profile_is_laid_over_the_default(tmp_path: Path) -> None:
         (setting("gang.windw_seconds", "45"), "did you mean gang.window_seconds?"),
         (setting("nothing.like.it", "45"), "sets nothing.like.it, which does not exist"),
         (setting("1", "45"), "sets 1, which does not exist"),
-        ("settings:\n  gang.window_seconds: 45\n", "wants a value, an origin and a date"),
+        ("settings:\n  gang.window_seconds: 45\n", "needs a value, an origin and a date"),
         (
             "settings:\n  gang.window_seconds: {value: 45, date: 2026-11-22}\n",
-            "wants a value, an origin and a date",
+            "needs a value, an origin and a date",
         ),
-        (setting("gang.window_seconds", "long"), "wants a value like 30"),
-        (setting("gang.window_seconds", "true"), "wants a value like 30"),
-        (setting("gang.window_seconds", "'45'"), "wants a value like 30"),
+        (setting("gang.window_seconds", "long"), "needs a value like 30"),
+        (setting("gang.window_seconds", "true"), "needs a value like 30"),
+        (setting("gang.window_seconds", "'45'"), "needs a value like 30"),
         (setting("gang.window_seconds", "-1"), "must be a number from 0 on"),
         (setting("gang.window_seconds", ".nan"), "must be a number from 0 on"),
         (setting("gang.window_seconds", ".inf"), "must be a number from 0 on"),
@@ -97,11 +97,31 @@ def test_a_setting_of_the_command_line_wins_and_says_where_it_comes_from() -> No
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("gang.window_seconds", "--set wants KEY=VALUE"),
+        ("gang.window_seconds", "--set needs KEY=VALUE"),
         ("gang.windows=3", "did you mean gang.window_seconds?"),
-        ("gang.window_seconds=soon", "wants a value like 30"),
+        ("gang.window_seconds=soon", "needs a value like 30"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(given: str, words: str) -> None:
     with pytest.raises(ProfileError, match=re.escape(words)):
         profile.load(None, [given])
+
+
+def test_an_old_name_of_a_setting_is_read_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "renamed", lambda: {"gang.patience": "gang.window_seconds"})
+    path = write(tmp_path, setting("gang.patience", "45"))
+    with pytest.warns(profile.RenamedSetting, match="gang.patience, which is now gang.window_sec"):
+        found = profile.load(path)
+    assert found.number("gang.window_seconds") == 45
+    assert "gang.patience" not in found.settings
+    stored = found.model_dump(mode="json")
+    stored["settings"]["gang.patience"] = stored["settings"].pop("gang.window_seconds")
+    assert profile.stored(stored).number("gang.window_seconds") == 45
+
+
+def test_every_renamed_setting_exists_under_its_new_name_alone() -> None:
+    known = profile.default().settings
+    assert set(profile.renamed().values()) <= set(known)
+    assert set(profile.renamed()).isdisjoint(known)

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kar_checks import profile
-from kar_checks.checks import pulse as pulses
-from kar_checks.checks.pulse import Beat, PlainPods, Pulse, Pulsed, Pulses, alive, counted
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.follow import LISTED, Follower
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.cluster.target import Target
+from kar_checks.kit import pulse as pulses
+from kar_checks.kit.pulse import Beat, PlainPods, Pulse, Pulsed, Pulses, alive, counted
+from kar_checks.kit.trial import Trial
 from tests.unit.apiserver import ApiServer, refusal
 
 RUN = "20261122-101504-9f3a"
@@ -71,7 +71,7 @@ def test_what_counts_of_a_window(
     assert counted(began, ended, given, 2.5) == pytest.approx(expected)
 
 
-def test_less_than_is_needed_is_undecided_with_numbers_and_causes() -> None:
+def test_less_than_is_needed_is_inconclusive_with_numbers_and_causes() -> None:
     seen = Pulsed(
         began=0,
         ended=33,
@@ -82,8 +82,9 @@ def test_less_than_is_needed_is_undecided_with_numbers_and_causes() -> None:
     found = pulses.too_short(seen, 6, profile.default())
     assert found is not None
     assert (found.outcome.value, found.reason) == ("inconclusive", "window_too_short")
-    assert "2.3 s count of the 33.0 s" in found.summary
-    assert "6 s are needed" in found.summary
+    assert "2.3 s of the 33.0 s window count" in found.summary
+    assert "6 s are needed: for 30.7 s nothing showed" in found.summary
+    assert "the scheduler x worked" in found.summary
     assert "the API server needed 29 s" in found.summary
     assert pulses.too_short(seen, 2, profile.default()) is None
     old = pulses.too_short(None, 2, profile.default())

@@ -5,15 +5,17 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kar_checks import profile
 from kar_checks.checks import registry
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Reason
 from kar_checks.store import StoredRun
 from tests.unit import toy
@@ -108,10 +110,10 @@ def quick(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("check", "code", "word", "count"),
     [
-        ("toy.passes", 0, "test_passes PASSED", "1 passed"),
-        ("toy.fails", 1, "test_fails FAILED", "1 failed"),
-        ("toy.undecided", 11, "test_undecided INCONCLUSIVE", "1 inconclusive"),
-        ("toy.absent", 0, "test_absent NOT APPLICABLE", "1 not applicable"),
+        ("toy.passes", 0, "[toy.passes] PASSED", "1 passed"),
+        ("toy.fails", 1, "[toy.fails] FAILED", "1 failed"),
+        ("toy.undecided", 11, "[toy.undecided] INCONCLUSIVE", "1 inconclusive"),
+        ("toy.absent", 0, "[toy.absent] NOT APPLICABLE", "1 not applicable"),
     ],
 )
 def test_a_verdict_has_its_own_word_and_exit_status(
@@ -252,6 +254,16 @@ def test_objects_are_kept_only_where_something_is_to_be_seen(
     assert any(key[2] == "configmaps" for key in api.objects) is kept
 
 
+def test_titles_of_reports_are_those_of_the_checks(session: Session, cluster: str) -> None:
+    ran = session(cluster, "--html=page.html", "--self-contained-html", "--junit-xml=out.xml")
+    assert ran.code == 1
+    page = unescape((ran.folder / "page.html").read_text("utf-8")).replace("\\", "")
+    for check in toy.TOPIC.checks:
+        assert f'<td class="col-testId">{check.id}: {check.title}</td>' in page
+    junit = (ran.folder / "out.xml").read_text("utf-8")
+    assert '<property name="title" value="t" />' in junit
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_wait_keeps_what_was_measured_and_cleans_up(
     session: Session, cluster: str, api: ApiServer, number: signal.Signals
@@ -281,7 +293,7 @@ def test_a_signal_ends_the_wait_keeps_what_was_measured_and_cleans_up(
 def test_collecting_touches_no_cluster(session: Session, cluster: str, api: ApiServer) -> None:
     ran = session(cluster, "--collect-only")
     assert ran.code == 0
-    assert "test_undecided" in ran.text
+    assert "test_toy[toy.undecided]" in ran.text
     assert api.requests == []
     assert not (ran.folder / "runs").exists()
 
@@ -334,7 +346,8 @@ def test_a_kubeconfig_that_cannot_be_used_is_a_refused_preflight(
         ("--label=x", "--label 'x' is not of the form KEY=VALUE"),
         ("--toleration=:Never", "--toleration ':Never'"),
         ("--profile=none.yaml", "the profile none.yaml cannot be read"),
-        ("--max-disruption=all", "invalid choice"),
+        ("--max-disruption=all", "--max-disruption must be one of none, capacity, network"),
+        ("--toy-window=soon", "invalid float value"),
         ("--profile=bad.yaml", "the profile bad.yaml: target.colour: Extra inputs"),
     ],
 )
@@ -366,3 +379,20 @@ def test_a_profile_chooses_checks_and_target(
     assert ran.stored.info.selection == ["toy.passes"]
     made = [one.body["metadata"] for one in api.asked("POST") if one.body.get("metadata")]
     assert all(one["labels"]["team"] == "ai" for one in made)
+
+
+def test_options_of_a_topic_and_a_run_again_are_those_of_kar_run(
+    session: Session, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "renamed", lambda: {"gang.patience": "gang.window_seconds"})
+    assert session(cluster, "--again=latest").code == 3
+    ran = session(cluster, "--toy-window=7")
+    assert ran.stored.info.profile["settings"]["gang.window_seconds"]["value"] == 7
+    again = session(cluster, "--again=latest", "--set=gang.patience=8")
+    assert again.stored.info.selection == ["toy.fails", "toy.undecided"]
+    assert again.stored.info.profile["settings"]["gang.window_seconds"]["value"] == 8
+    assert "--set sets gang.patience, which is now gang.window_seconds" in again.text
+    monkeypatch.setitem(toy.OUTCOMES, "toy.undecided", toy.OUTCOMES["toy.passes"])
+    monkeypatch.setitem(toy.OUTCOMES, "toy.fails", toy.OUTCOMES["toy.passes"])
+    assert session(cluster, "--again=latest").code == 0
+    assert session(cluster, "--again=latest").code == 5

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from kar_checks.model import Outcome
 from kar_checks.statement import FILE, StatementError, sign, verify
 from kar_checks.store import StoredRun
 from tests.unit.report import samples
+from tests.unit.test_commands_end import ROOT, kar
 
 KINDS: dict[str, Callable[[], ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey]] = {
     "ed25519": ed25519.Ed25519PrivateKey.generate,
@@ -123,6 +126,34 @@ def test_nothing_measured_is_not_passed(tmp_path: Path) -> None:
     sample = samples.passed()
     sample.findings = []
     assert statement.statement(sample.write(tmp_path))["predicate"]["result"] == "WARNED"
+
+
+@pytest.mark.parametrize("missing", ["in_toto_attestation", "securesystemslib", "google.protobuf"])
+def test_without_the_extra_one_sentence_has_the_pip_command(
+    missing: str, run: StoredRun, tmp_path: Path
+) -> None:
+    private, public = keys(tmp_path)
+    sign(run, private)
+    # A module that is None there cannot be imported, as if it were not installed.
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{missing!r}] = None\n")
+    commands = [("sign", private)]
+    if missing == "securesystemslib":
+        commands.append(("verify", public))
+    for command, key in commands:
+        words = (command, "--key", str(key), str(run.folder))
+        done = kar(*words, folder=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}")
+        (line,) = done.stderr.splitlines()
+        assert line.endswith("install them with `pip install 'kar-checks[sign]'`")
+        assert (done.returncode, done.stdout) == (4, "")
+
+
+def test_the_extra_has_what_the_base_has_not() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extra = {re.split("[<>=]", one)[0] for one in project["optional-dependencies"]["sign"]}
+    assert extra == {"in-toto-attestation", "protobuf", "securesystemslib"}
+    assert not extra & {re.split("[<>=]", one)[0] for one in project["dependencies"]}
+    locked = (ROOT / "requirements.lock").read_text("utf-8")
+    assert all(f"\n{name}==" in locked for name in extra)
 
 
 def test_what_is_no_key_or_no_statement_is_a_sentence(run: StoredRun, tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def ended(folder: Path) -> None:
             edit(lambda head: head.update(kubernetes_minor="1.99")),
             "run.json was changed: no checklist",
         ),
-        (ended, "findings.json is missing, though the run went to its end"),
+        (ended, "findings.json is missing, although the run finished"),
         (text("findings.json", "{"), "findings.json cannot be read"),
         (text("findings.json", '{"a": 1}'), "findings.json was changed: "),
         (text("findings.json", '[{"check": "gang.a"}]'), "findings.json was changed: 0.outcome: "),

@@ -78,7 +78,7 @@ def test_a_damaged_run_never_meets_its_objective(how: str, tmp_path: Path, judge
         code, told = kar(command, folder.name, "--output", str(tmp_path))
         assert code == Exit.HARNESS
         assert "observations/gang.json" in told
-        assert "objective was met" not in told
+        assert "success: no selected check" not in told
 
 
 def test_a_run_without_any_observation_is_all_errors(tmp_path: Path, judged: None) -> None:
@@ -86,7 +86,7 @@ def test_a_run_without_any_observation_is_all_errors(tmp_path: Path, judged: Non
     for one in (folder / "observations").iterdir():
         one.unlink()
     code, told = kar("judge", folder.name, "--output", str(tmp_path))
-    assert code == Exit.HARNESS and "objective was met" not in told
+    assert code == Exit.HARNESS and "success: no selected check" not in told
     copy = StoredRun(tmp_path / f"{folder.name}-judged-record")
     assert {one.outcome for one in copy.findings} == {Outcome.ERROR}
 

@@ -2,19 +2,20 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
 import pytest
 
 from kar_checks import paths, profile
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Fact, Fault, Reason, Record
 from tests.unit.apiserver import Answer, ApiServer
 
@@ -44,6 +45,58 @@ def pod(name: str = "one") -> Object:
 
 
 READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+
+
+CPU = {"cpu": "600m", "pods": "110"}
+NODE = {
+    "metadata": {
+        "name": "n1",
+        "labels": {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"},
+    },
+    "status": {"allocatable": CPU, "conditions": [{"type": "Ready", "status": "True"}]},
+}
+HOLDER = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "web", "namespace": "shop", "uid": "u"},
+    "spec": {
+        "nodeName": "n1",
+        "containers": [{"name": "main", "resources": {"requests": {"cpu": "590m"}}}],
+    },
+}
+LACKS_CPU = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/1 nodes are available: 1 Insufficient cpu. preemption: none",
+}
+
+
+@pytest.mark.parametrize(
+    ("selector", "refused", "held"),
+    [
+        ({}, False, "; n1 has 10m of 600m cpu free (shop/web 590m)"),
+        ({"zone": "a"}, False, ""),
+        ({}, True, ""),
+    ],
+)
+def test_a_pod_without_room_names_who_holds_it(
+    trial: Trial, api: ApiServer, selector: dict[str, str], refused: bool, held: str
+) -> None:
+    api.add(HOLDER, "pods")
+    trial.facts = replace(trial.facts, nodes=[NODE])
+    waiting = {**pod(), "status": {"phase": "Pending", "conditions": [LACKS_CPU]}}
+    waiting["spec"]["nodeSelector"] = selector
+    waiting["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "20m"}}
+    if refused:
+        forbidden = {"message": "User x cannot list resource", "reason": "Forbidden"}
+        api.answers.append(Answer(403, forbidden))
+    error = trial.overdue(waiting)
+    assert error is not None
+    assert error.fault.reason is Reason.NO_ROOM
+    what = "pod one has no room: 0/1 nodes are available: 1 Insufficient cpu"
+    assert error.fault.message == what + held
+    assert trial.hopeless(waiting) is None
 
 
 def test_a_probe_is_mounted_once_and_as_it_is(trial: Trial, api: ApiServer) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from kar_checks import __version__
+from kar_checks.store import StoredRun
+from tests.unit.apiserver import ApiServer
 from tests.unit.report import samples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +38,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(unpacked: Path, tmp_path: Path) -> Python:
     """Return a Python that sees the dependencies and the wheel, and not the checkout."""
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, code: int = 0) -> str:
         # The editable install puts the checkout on the path by a .pth file: -S leaves it out.
         dependencies = [one for one in sys.path if one.endswith("site-packages")]
         done = subprocess.run(
@@ -46,7 +49,7 @@ def python(unpacked: Path, tmp_path: Path) -> Python:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
     return run
@@ -70,6 +73,44 @@ def test_what_is_not_code_is_in_the_wheel(python: Python, unpacked: Path, room: 
     ours = {one for one in mine if "__pycache__" not in one.parts}
     assert theirs == ours
     assert theirs
+
+
+PYTEST = (*("-p", "no:cacheprovider", "-p", "kar_checks.pytest_plugin"), "--pyargs")
+
+
+def test_plain_pytest_runs_a_check_of_the_wheel(
+    python: Python, api: ApiServer, tmp_path: Path
+) -> None:
+    kubeconfig = str(api.kubeconfig(tmp_path))
+    told = python(
+        *("-m", "pytest", *PYTEST, "kar_checks.checks.gang", "-k", "release", "-v"),
+        *("--kubeconfig", kubeconfig, "--max-bytes", "1e9", "--label", "a=b"),
+        code=10,
+    )
+    assert "::test_gang[gang.release] " in told
+    stored = StoredRun(tmp_path / "runs" / "latest")
+    assert stored.info.selection == ["gang.release"]
+    assert stored.info.environment.options["labels"] == {"a": "b"}
+    assert stored.info.profile["settings"]["throughput.max_bytes"]["value"] == 10**9
+
+
+def test_plain_pytest_runs_a_check_of_the_checkout(api: ApiServer, tmp_path: Path) -> None:
+    kubeconfig = str(api.kubeconfig(tmp_path))
+    words = ("kar_checks/checks/gang", "-k", "release", "--kubeconfig", kubeconfig)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, f"--output={tmp_path / 'runs'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 10, done.stdout + done.stderr
+    assert StoredRun(tmp_path / "runs" / "latest").info.selection == ["gang.release"]
+
+
+def test_the_wheel_carries_the_version_of_the_package(unpacked: Path) -> None:
+    (about,) = unpacked.glob("*.dist-info/METADATA")
+    assert f"\nVersion: {__version__}\n" in about.read_text("utf-8")
 
 
 def test_data_and_licence_are_in_the_wheel_and_tests_are_not(unpacked: Path) -> None:

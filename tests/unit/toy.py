@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kar_checks.checks.registry import Check, Needs, Right, Topic
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.option import Option
+from kar_checks.kit.topic import Check, Needs, Right, Topic
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Finding, Observation, Outcome
 from kar_checks.profile import Profile
 from kar_checks.store import now
@@ -70,5 +71,6 @@ TOPIC = Topic(
     observation="kar_checks.model:Observation",
     tests="tests.unit.toy_face",
     manifests="tests.unit.toy:manifests",
+    options=(Option("--toy-window", "A setting.", float, key="gang.window_seconds"),),
     common_needs=Needs(rights=(Right(("create",), "", "configmaps"),), images=()),
 )

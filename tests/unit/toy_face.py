@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pytest
-
-from kar_checks.model import Observation
-
-Verdict = Callable[[Observation], None]
+from kar_checks.kit.pytest_face import Measure, Verdict, checks_of
+from tests.unit.toy import TOPIC
 
 
-@pytest.fixture(scope="module")
-def toy(measure: Callable[[str], Observation]) -> Observation:
-    return measure("toy")
-
-
-@pytest.mark.check("toy.passes")
-def test_passes(toy: Observation, verdict: Verdict) -> None:
-    verdict(toy)
-
-
-@pytest.mark.check("toy.fails")
-def test_fails(toy: Observation, verdict: Verdict) -> None:
-    verdict(toy)
-
-
-@pytest.mark.check("toy.undecided")
-def test_undecided(toy: Observation, verdict: Verdict) -> None:
-    verdict(toy)
-
-
-@pytest.mark.check("toy.absent")
-def test_absent(toy: Observation, verdict: Verdict) -> None:
-    verdict(toy)
+@checks_of(TOPIC)
+def test_toy(check: str, measure: Measure, verdict: Verdict) -> None:
+    verdict(measure("toy"))

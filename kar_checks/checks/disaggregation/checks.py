@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.registry import Check, Needs, Right, Topic
+from kar_checks.kit.topic import Check, Needs, Right, Topic
 
 _GATEWAYS = "gateway.networking.k8s.io"
 _NEEDS = Needs(
     rights=(
         Right(("create", "get", "patch", "watch", "delete"), "apps", "deployments"),
-        # Another form of prefill and decode; without it they are Deployments, too.
+        # Another form of prefill and decode; without it they are Deployments as well.
         Right(
             ("create", "get", "patch", "watch", "delete"),
             "leaderworkerset.x-k8s.io",
@@ -51,7 +51,8 @@ TOPIC = Topic(
             "labelled decode, by what the pods themselves logged; no pod did both, and the two "
             "kinds ran on different nodes.",
             fails_when="A pod did both phases, a label contradicts what its pod did, requests "
-            "were answered without prefill, or both kinds share a node although there are more.",
+            "were answered without prefill, or both kinds share a node although the cluster has "
+            "more.",
             budget_seconds=90,
             needs=Needs(nodes=2),
         ),
@@ -70,10 +71,11 @@ TOPIC = Topic(
         Check(
             id="disaggregation.request_ids",
             title="A request can be followed through both kinds of pod",
-            proves="The id of each request, given by the client, stands in the log of exactly one "
+            proves="The id of each request, given by the client, appears in the log of exactly one "
             "prefill pod and of exactly one decode pod.",
-            fails_when="An id is missing in the logs of one kind although others appear there, "
-            "appears in the logs of several pods of a kind, or was worked on more than once.",
+            fails_when="An id is missing in the logs of one kind although others appear there or "
+            "appears in the logs of several pods of a kind, or a request was worked on more than "
+            "once.",
             budget_seconds=90,
         ),
         Check(
@@ -83,17 +85,17 @@ TOPIC = Topic(
             "its state moved; three controls show that it takes the transfer: straight to decode, "
             "without a prefill pod, and with a NetworkPolicy between the two where policies are "
             "enforced, no answer is right.",
-            fails_when="An answer that was given is not the right one, or no answer comes, or all "
-            "are right although their state did not move.",
+            fails_when="An answer is wrong or missing, or all are right although their state did "
+            "not move.",
             budget_seconds=120,
         ),
         Check(
             id="disaggregation.concurrency",
             title="Concurrent requests keep their states apart",
-            proves="Many requests at once get each the answer to its own prompt, and each id was "
-            "transferred once.",
-            fails_when="A request gets the answer to another one, or a wrong one, or none, or its "
-            "state is moved in part or more than once.",
+            proves="Of many requests at once each gets the answer to its own prompt, and its state "
+            "is transferred once.",
+            fails_when="A request gets the answer to another one, a wrong one or none, or its "
+            "state moves in part or more than once.",
             budget_seconds=90,
         ),
         Check(
@@ -106,18 +108,19 @@ TOPIC = Topic(
         ),
         Check(
             id="disaggregation.decode_scaling",
-            title="Decode scales by itself while requests are served",
-            proves="Under a steady stream of requests a second decode pod starts and answers, and "
-            "goes again, and every request gets its right answer.",
+            title="Decode scales separately while requests are served",
+            proves="Under a steady stream of requests a second decode pod starts, answers and "
+            "is removed again, and every request gets its right answer.",
             fails_when="The new pod never answers, or a request gets a wrong answer or none.",
             budget_seconds=120,
         ),
         Check(
             id="disaggregation.prefill_lost",
-            title="Losing prefill in the middle gives no silent wrong answer",
+            title="Losing prefill in the middle of a transfer gives no silent wrong answer",
             proves="When the prefill pod is deleted while its state is being pulled, the client "
             "gets a clear error, or a fallback that names itself, or the right answer.",
-            fails_when="The client gets a wrong answer with status 200, or waits in vain.",
+            fails_when="The client gets a wrong answer with status 200, or no complete answer and "
+            "no error.",
             budget_seconds=120,
             disruption="none",
         ),

@@ -1,12 +1,12 @@
-"""The way in: a Gateway of the cluster before the router, where there is a class for one."""
+"""The way in: a Gateway of the cluster before the router, if the cluster has a class for one."""
 
 from __future__ import annotations
 
 from kar_checks.checks.disaggregation import workload
-from kar_checks.checks.ingress.site import Site, accepted, classes
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.errors import ApiError, HarnessError
+from kar_checks.kit.http_testbed.site import Site, accepted, classes
+from kar_checks.kit.trial import Trial
 
 HOST = "disaggregation.kar-checks.test"
 NONE = "none"
@@ -14,7 +14,7 @@ _TOPIC = "kar-disagg"
 
 
 class Entrance:
-    """A Gateway and its route. Whatever does not work is told in ``why_not`` and ends nothing."""
+    """A Gateway and its route. What does not work goes to ``why_not`` and ends nothing."""
 
     def __init__(self, trial: Trial) -> None:
         self.class_name = ""
@@ -54,7 +54,7 @@ class Entrance:
         return ""
 
     def ready(self) -> bool:
-        """Wait until the Gateway has an address; says whether requests may come that way."""
+        """Wait until the Gateway has an address; return whether requests may come that way."""
         if self.why_not:
             return False
         limit = self._trial.number("disaggregation.gateway_seconds")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from kar_checks.checks.disaggregation import workload
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import MERGE, Object
 from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.wait import wait_for
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Reason
 
 DEPLOYMENT, LEADER_WORKER_SET = "deployment", "leaderworkerset"
@@ -23,7 +23,7 @@ class Form:
         """Find the form by the API discovery, or take the one that was named.
 
         Raises:
-            HarnessError: ``disaggregation.workload`` names nothing that there is.
+            HarnessError: ``disaggregation.workload`` names nothing that exists.
         """
         self.kind: Kind = kinds.LEADER_WORKER_SET
         self.why_not = ""
@@ -113,6 +113,6 @@ class Form:
 
 
 def _taken_up(stored: Object) -> bool:
-    """Say whether its controller has made its StatefulSet: it tells conditions only after that."""
+    """Return whether its controller made the StatefulSet: it sets conditions only after that."""
     status: Any = stored.get("status") or {}
     return bool(status.get("conditions"))

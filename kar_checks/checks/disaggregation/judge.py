@@ -1,17 +1,18 @@
 """The verdicts on disaggregated serving: observation and profile in, findings out. Pure.
 
-What the cluster changed in the workload goes before every verdict, then whether anything was
-answered at all, then the claim, then the controls that make it worth something.
+First whether anything was answered at all, then the claim, then the controls that a pass needs: a
+failure that was seen holds without them.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from statistics import median
 from typing import cast
 
+from kar_checks.checks.disaggregation.moved import Moved, mib, summed
 from kar_checks.checks.disaggregation.observation import (
     Batch,
     DisaggregationObservation,
@@ -21,259 +22,216 @@ from kar_checks.checks.disaggregation.observation import (
     RequestSeen,
     Scaling,
 )
-from kar_checks.checks.pulse import too_short
-from kar_checks.checks.ruling import Ruling, unless_beside
 from kar_checks.cluster.pods import OPT_OUT, opt_out, relevant
-from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
+from kar_checks.kit.judging import Case, Judge, Rule, unless_beside
+from kar_checks.kit.pulse import too_short
+from kar_checks.kit.verdict import Ruling
+from kar_checks.kit.words import Reasons
+from kar_checks.model import Fact
 from kar_checks.profile import Profile
 
 LEAST_SCALING_REQUESTS = 10
 _BROKEN = re.compile(r"kv_|prefill_")
 """How the codes begin with which decode refuses a request whose state did not come."""
 _PROGRAM = re.compile(r"(^|\.)spec\.(containers|initContainers)(?!.*\.resources)")
-
-
 _SLOWED = ("too_slow", "not_streamed")
 """Failures by time, which another run takes."""
+_POLICY = "with prefill shut off by a NetworkPolicy"
 
-Rule = Callable[[DisaggregationObservation, Profile], Ruling]
-
-
-def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
-    """Judge one check."""
-    observed = cast("DisaggregationObservation", seen)
-    parts, rule = _RULES[check]
-    facts = [
-        Fact(name="way to the router", value=observed.route, source="disaggregation.gateway"),
-        Fact(
-            name="prefill and decode deployed as",
-            value=observed.workload,
-            source="disaggregation.workload",
-        ),
-    ]
-    ruling = _measured(observed, parts) or _mutated(observed) or rule(observed, profile)
-    if ruling.reason in _SLOWED:
-        ruling = unless_beside(ruling, seen)
-    return [ruling.finding(check, [*facts, *ruling.facts], observed.evidence, observed.trial)]
+_Case = Case[DisaggregationObservation, DisaggregationObservation]
+verdict = Reasons(__package__)
 
 
-def _measured(seen: DisaggregationObservation, parts: Sequence[str]) -> Ruling | None:
-    for one in parts:
-        part = getattr(seen, one)
-        if isinstance(part, Fault):
-            return Ruling(Outcome.ERROR, part.reason.value, part.message, part.help)
-        if part is None:
-            text = "the trial was not asked to measure this"
-            return Ruling(Outcome.NOT_RUN, "not_measured", text)
-    return None
+# -- where the phases ran ---------------------------------------------------------------------
 
 
-def _mutated(seen: DisaggregationObservation) -> Ruling | None:
-    found = [one for one in relevant(seen.mutations) if _PROGRAM.search(one.field)]
-    if not found:
-        return None
-    what = ", ".join(f"{one.object} {one.field}" for one in found[:3])
-    return _undecided(
-        "mutated", f"the cluster changed what runs in pods of ours: {what}", opt_out(found)
-    )
-
-
-# -- the checks -----------------------------------------------------------------------------
-
-
-def _separate_pods(seen: DisaggregationObservation, _: Profile) -> Ruling:
-    requests = cast("Batch", seen.main).requests
-    answered = _answered(seen.main)
-    if ruling := _some_answered(answered) or _ids_hidden(seen, answered):
+def _separate_pods(case: _Case) -> Ruling:
+    requests = _sent(case.seen.main)
+    answered = _answered(requests)
+    if ruling := _none_answered(requests) or _ids_hidden(case.seen, answered):
         return ruling
-    without = [one for one in answered if not one.of("prefill")]
-    if without:
-        return Ruling(
-            Outcome.FAIL,
-            "no_prefill",
-            f"{len(without)} of {len(answered)} requests were answered without that any pod "
-            "prefilled them: decode did everything",
-            would_change="a line about prefill for every request",
-        )
-    did = {
+    if alone := [one for one in answered if not one.of("prefill")]:
+        return verdict("no_prefill", alone=len(alone), total=len(answered))
+    if lost := [one for one in answered if not one.of("decode")]:
+        return verdict("ids_not_logged.decode", lost=len(lost), total=len(answered))
+    names = {
         phase: {line.pod for one in answered for line in one.of(phase)}
         for phase in ("prefill", "decode")
     }
-    if both := did["prefill"] & did["decode"]:
-        return Ruling(
-            Outcome.FAIL,
-            "same_pod",
-            f"{', '.join(sorted(both))} did both phases",
-            would_change="no pod with both phases in its log",
-        )
-    pods = {one.name: one for one in seen.pods}
-    roles = {phase: [pods[one] for one in sorted(names)] for phase, names in did.items()}
+    if both := names["prefill"] & names["decode"]:
+        return verdict("same_pod", pods=_names(both))
+    pods = {one.name: one for one in case.seen.pods}
+    worked = {phase: [pods[one] for one in sorted(found)] for phase, found in names.items()}
     facts = [
         Fact(
             name=f"pods that did {phase}",
             value=", ".join(f"{one.name} on {one.node}" for one in found),
             source="their own logs, spec.nodeName",
         )
-        for phase, found in roles.items()
+        for phase, found in worked.items()
     ]
-    if any(not one.role for found in roles.values() for one in found):
-        return _undecided("role_label_missing", "a pod came without its role label", OPT_OUT)
-    wrong = [one for phase, found in roles.items() for one in found if one.role != phase]
-    if wrong:
-        told = ", ".join(f"{one.name} is labelled {one.role}" for one in wrong)
-        return Ruling(
-            Outcome.FAIL,
-            "labels_contradict_phases",
-            f"what the pods did is not what their labels say: {told}",
-            would_change="role labels that agree with the phases in the logs",
-            facts=facts,
-        )
-    nodes = {phase: {one.node for one in found} for phase, found in roles.items()}
-    if shared := nodes["prefill"] & nodes["decode"]:
-        text = f"prefill and decode share {', '.join(sorted(shared))}"
-        if seen.nodes_usable is None or seen.nodes_usable < 2:
-            return _undecided("same_node", text, "give a second node")
-        return Ruling(Outcome.FAIL, "same_node", text, would_change="different nodes", facts=facts)
-    if ruling := _all_answered(requests):
+    nodes = {phase: {one.node for one in found} for phase, found in worked.items()}
+    if ruling := (
+        _labels(worked, facts)
+        or _same_node(nodes, case.seen.nodes_usable, facts)
+        or _not_all_answered(requests)
+    ):
         return ruling
-    return Ruling(
-        Outcome.PASS,
-        "separate",
-        f"{len(answered)} requests were prefilled on {_names(nodes['prefill'])} and decoded on "
-        f"{_names(nodes['decode'])}, in different pods",
-        would_change="a pod with both phases in its log, or a shared node",
-        facts=facts,
+    where = {phase: _names(found) for phase, found in nodes.items()}
+    return verdict("separate", facts, total=len(answered), **where)
+
+
+def _labels(worked: Mapping[str, list[PodSeen]], facts: list[Fact]) -> Ruling | None:
+    """Return that labels are missing, or name another phase than the one that a pod did."""
+    if bare := {one.name for found in worked.values() for one in found if not one.role}:
+        return verdict("role_label_missing", pods=_names(bare), opt_out=OPT_OUT)
+    wrong = [
+        f"{one.name} did {phase} and is labelled {one.role}"
+        for phase, found in worked.items()
+        for one in found
+        if one.role != phase
+    ]
+    return verdict("labels_contradict_phases", facts, pods=", ".join(wrong)) if wrong else None
+
+
+def _same_node(
+    nodes: Mapping[str, set[str]], usable: int | None, facts: list[Fact]
+) -> Ruling | None:
+    shared = nodes["prefill"] & nodes["decode"]
+    if not shared:
+        return None
+    if usable is None or usable < 2:
+        return verdict("same_node.only_one", nodes=_names(shared))
+    return verdict("same_node", facts, nodes=_names(shared), usable=usable)
+
+
+def _request_ids(case: _Case) -> Ruling:
+    requests = _sent(case.seen.main)
+    answered = _answered(requests)
+    if ruling := (
+        _none_answered(requests)
+        or _ids_hidden(case.seen, answered)
+        or _not_in_one_log(answered)
+        or _phases_twice(answered)
+        or _not_all_answered(requests)
+    ):
+        return ruling
+    one = answered[0]
+    way = Fact(
+        name=f"one of them, {one.id}",
+        value=f"{one.of('prefill')[0].pod}, then {one.of('decode')[0].pod}",
+        source="JSON lines of their logs",
     )
+    return verdict("followed", [way], total=len(answered))
 
 
-def _state_transferred(seen: DisaggregationObservation, profile: Profile) -> Ruling:
-    batch, control = cast("Batch", seen.main), cast("Batch", seen.straight)
-    answered = _answered(batch)
-    if ruling := _some_answered(answered) or _transfers_broke(batch.requests):
-        return ruling
-    if ruling := _all_answered(batch.requests) or _no_counters(batch):
-        return ruling
-    size, carried = _size(seen, batch), _by_all(seen, batch)
-    facts = _size_facts(seen, batch, carried)
-    if ruling := _metric_missing(carried, facts):
-        return ruling
-    for name, one in carried.items():
-        if cast("float", one) < size:
-            nothing = not any(_counted(batch).values())
-            return Ruling(
-                Outcome.FAIL,
-                "nothing_transferred"
-                if nothing
-                else ("bytes_missing" if name in _counted(batch) else "interface_disagrees"),
-                f"{len(answered)} requests were answered whose state is {_mib(size)}; "
-                f"{name}: {_mib(cast('float', one))}",
-                would_change=f"at least {_mib(size)} by every counter and interface",
-                facts=facts,
+def _not_in_one_log(answered: list[RequestSeen]) -> Ruling | None:
+    for phase in ("prefill", "decode"):
+        pods = {one.id: {line.pod for line in one.of(phase)} for one in answered}
+        total = len(answered)
+        if missing := [one for one, found in pods.items() if not found]:
+            return verdict(
+                "id_missing", missing=len(missing), total=total, phase=phase, example=missing[0]
             )
-    most = profile.number("disaggregation.most_moved") * size
-    for name, one in carried.items():
-        if cast("float", one) > most:
-            return Ruling(
-                Outcome.FAIL,
-                "moved_twice",
-                f"the state of {len(answered)} requests is {_mib(size)}, and more moved; {name}: "
-                f"{_mib(cast('float', one))}",
-                would_change=f"at most {_mib(most)} by every counter and interface",
-                facts=facts,
+        if several := [one for one, found in pods.items() if len(found) > 1]:
+            return verdict(
+                "id_in_several", several=len(several), total=total, phase=phase, example=several[0]
             )
-    if ruling := _straight_unanswered(control.requests):
-        return ruling
-    still = _sum([one.received for one in control.counters])
-    if still != 0 or any(one.of("prefill") for one in control.requests):
-        told = "missing" if still is None else _mib(still)
-        return _undecided(
-            "control_transferred",
-            f"requests straight to decode moved the transfer counter, too ({told}), so that it "
-            "does not tell",
-        )
-    return _fast_enough(seen, answered, batch, facts, profile)
-
-
-def _no_counters(batch: Batch) -> Ruling | None:
-    """Return why the counters of a batch tell nothing about its state."""
-    if any(one.reset for one in batch.counters):
-        return _undecided("counters_reset", "a pod started again during the batch")
-    cached = _sum([one.cached_tokens for one in batch.counters])
-    if cached:
-        tokens = sum(one.tokens for one in batch.requests)
-        return _undecided(
-            "served_from_cache",
-            f"{cached:.0f} of {tokens} tokens came from a cache of decode, so that their state had "
-            "no need to move",
-            "switch prefix caching off, or see who sent the same prompts before",
-        )
     return None
 
 
-def _metric_missing(carried: dict[str, float | None], facts: list[Fact]) -> Ruling | None:
-    if all(one is not None for one in carried.values()):
-        return None
-    return Ruling(
-        Outcome.INCONCLUSIVE,
-        "metric_missing",
-        "not every counter and interface could be read",
-        facts=facts,
+# -- whether the state moved ------------------------------------------------------------------
+
+
+def _state_transferred(case: _Case) -> Ruling:
+    batch, straight = cast("Batch", case.seen.main), cast("Batch", case.seen.straight)
+    moved = Moved.of(case.seen, batch)
+    return (
+        _none_answered(batch.requests)
+        or _transfers_broke(batch.requests)
+        or _not_all_answered(batch.requests)
+        or _no_counters(batch)
+        or _unread(moved)
+        or _wrong_size(batch, moved, case.profile)
+        or _control_unanswered(straight.requests)
+        or _control_transferred(straight)
+        or _pace(batch, moved, case.profile)
     )
 
 
-def _size(seen: DisaggregationObservation, batch: Batch) -> int:
-    """Return the bytes of the state of all requests that were sent."""
-    return sum(one.tokens for one in batch.requests) * seen.shape.token_bytes
+def _transfers_broke(requests: list[RequestSeen]) -> Ruling | None:
+    """Return that requests were refused because their state did not come."""
+    broken = [one for one in requests if one.status != 200 and _BROKEN.match(one.code)]
+    if not broken:
+        return None
+    one = broken[0]
+    values = {"example": one.id, "code": one.code, "error": one.error}
+    return verdict("transfer_failed", failed=len(broken), total=len(requests), **values)
 
 
-def _counted(batch: Batch) -> dict[str, float | None]:
-    """Return what the servers of both sides counted; ``None`` where one tells nothing."""
-    return {
-        "decode received, by its counter": _sum([one.received for one in batch.counters]),
-        "prefill sent, by its counter": _sum([one.sent for one in batch.counters]),
-    }
+def _no_counters(batch: Batch) -> Ruling | None:
+    """Return why the counters of a batch show nothing about its state."""
+    if reset := {one.pod for one in batch.counters if one.reset}:
+        return verdict("counters_reset", pods=_names(reset))
+    if cached := summed(one.cached_tokens for one in batch.counters):
+        tokens = sum(one.tokens for one in batch.requests)
+        return verdict("served_from_cache", cached=cached, tokens=tokens)
+    return None
 
 
-def _by_all(seen: DisaggregationObservation, batch: Batch) -> dict[str, float | None]:
-    return {**_counted(batch), **_carried(seen, batch)}
+def _unread(moved: Moved) -> Ruling | None:
+    unread = ", ".join(moved.unread)
+    return verdict("metric_missing", moved.facts, unread=unread) if unread else None
 
 
-def _size_facts(
-    seen: DisaggregationObservation, batch: Batch, carried: dict[str, float | None]
-) -> list[Fact]:
-    size = _size(seen, batch)
-    tokens = sum(one.tokens for one in batch.requests)
-    return [
-        Fact(
-            name="size of the KV state",
-            value=_mib(size),
-            source=f"{tokens} tokens of {seen.shape.token_bytes // 1024} KiB: 2 x layers x KV "
-            "heads x head dimension x bytes per number",
-        ),
-        *(
-            Fact(name=name, value="missing" if one is None else _mib(one), expected=_mib(size))
-            for name, one in carried.items()
-        ),
-    ]
+def _wrong_size(batch: Batch, moved: Moved, profile: Profile) -> Ruling | None:
+    most = profile.number("disaggregation.most_moved") * moved.size
+    facts, requests, size = moved.facts, len(batch.requests), mib(moved.size)
+    for meter, amount in moved.known.items():
+        if amount < moved.size:
+            values = {"meter": meter, "moved": mib(amount), "requests": requests, "size": size}
+            if not any(moved.counted.values()):
+                return verdict("nothing_transferred", facts, **values)
+            return verdict(
+                "bytes_missing" if meter in moved.counted else "interface_disagrees",
+                facts,
+                **values,
+            )
+    for meter, amount in moved.known.items():
+        if amount > most:
+            values = {"meter": meter, "moved": mib(amount), "requests": requests, "size": size}
+            return verdict("moved_twice", facts, most=mib(most), **values)
+    return None
 
 
-def _fast_enough(
-    seen: DisaggregationObservation,
-    answered: list[RequestSeen],
-    batch: Batch,
-    facts: list[Fact],
-    profile: Profile,
-) -> Ruling:
+def _control_unanswered(straight: list[RequestSeen]) -> Ruling | None:
+    """Return that the control shows nothing: decode refused to answer by itself."""
+    if straight and all(one.status == 200 for one in straight):
+        return None
+    error = next((one.error for one in straight if one.status != 200), "none was sent")
+    return verdict("control_unanswered", error=error)
+
+
+def _control_transferred(straight: Batch) -> Ruling | None:
+    received = summed(one.received for one in straight.counters)
+    if received == 0 and not any(one.of("prefill") for one in straight.requests):
+        return None
+    shown = "was not read" if received is None else f"grew by {mib(received)}"
+    return verdict("control_transferred", counter=shown)
+
+
+def _pace(batch: Batch, moved: Moved, profile: Profile) -> Ruling:
     """Return the pass, unless the profile judges rate or latency and they are not met."""
-    lines = [line for one in answered for line in one.of("decode") if line.transfer_seconds]
+    lines = [line for one in batch.requests for line in one.of("decode") if line.transfer_seconds]
     if not lines:
-        return _undecided("ids_not_logged", "no transfer is logged under the id of a request")
+        return verdict("ids_not_logged.transfers")
     rate = median(one.bytes / one.transfer_seconds / 2**20 for one in lines)
-    slow = median(one.transfer_seconds for one in lines)
+    seconds = median(one.transfer_seconds for one in lines)
     least = profile.number("disaggregation.min_mib_per_second")
     most = profile.number("disaggregation.max_transfer_seconds")
+    wanted = [f"at least {least:g} MiB/s"] * bool(least) + [f"at most {most:g} s"] * bool(most)
     facts = [
-        *facts,
+        *moved.facts,
         Fact(
             name="rate of one transfer, verified",
             value=f"{rate:,.0f} MiB/s (median of {len(lines)})",
@@ -282,7 +240,7 @@ def _fast_enough(
         ),
         Fact(
             name="added latency of one transfer",
-            value=f"{slow:.2f} s (median)",
+            value=f"{seconds:.2f} s (median)",
             expected=f"at most {most:g} s" if most else "not judged",
             source="decode's log",
         ),
@@ -293,288 +251,199 @@ def _fast_enough(
             source="decode's counter, control",
         ),
     ]
-    if (least and rate < least) or (most and slow > most):
-        return Ruling(
-            Outcome.FAIL,
-            "too_slow",
-            f"a transfer ran at {rate:,.0f} MiB/s and took {slow:.2f} s; the profile asks for "
-            + " and ".join(
-                [f"{least:g} MiB/s"] * bool(least) + [f"at most {most:g} s"] * bool(most)
-            ),
-            would_change="a faster network between the pods, or another profile",
-            facts=facts,
-        )
-    size = sum(one.bytes for one in lines)
-    return Ruling(
-        Outcome.PASS,
-        "transferred",
-        f"{_mib(size)} of state of {len(answered)} requests moved between the pods, by the "
-        f"counters of both and by the kernel's on their interfaces, at {rate:,.0f} MiB/s a request",
-        would_change="a counter or interface that shows less than the size of the state",
-        facts=facts,
-    )
+    if (least and rate < least) or (most and seconds > most):
+        return verdict("too_slow", facts, rate=rate, seconds=seconds, wanted=" and ".join(wanted))
+    size = mib(sum(one.bytes for one in lines))
+    return verdict("transferred", facts, size=size, requests=len(batch.requests), rate=rate)
 
 
-def _request_ids(seen: DisaggregationObservation, _: Profile) -> Ruling:
-    requests = cast("Batch", seen.main).requests
-    answered = _answered(seen.main)
-    if ruling := _some_answered(answered) or _ids_hidden(seen, answered):
-        return ruling
-    for phase in ("prefill", "decode"):
-        pods = {one.id: {line.pod for line in one.of(phase)} for one in answered}
-        counts = Counter(len(found) for found in pods.values())
-        if counts[0]:
-            missing = next(one for one, found in pods.items() if not found)
-            return Ruling(
-                Outcome.FAIL,
-                "id_missing",
-                f"{counts[0]} of {len(answered)} ids stand in no log of a {phase} pod, e.g. "
-                f"{missing}",
-                would_change=f"each id in the log of one {phase} pod",
-            )
-        if counts[1] < len(answered):
-            several = next(one for one, found in pods.items() if len(found) > 1)
-            return Ruling(
-                Outcome.FAIL,
-                "id_in_several",
-                f"{len(answered) - counts[1]} ids stand in the logs of several {phase} pods, e.g. "
-                f"{several}",
-                would_change=f"each id in the log of one {phase} pod",
-            )
-    if ruling := _phases_twice(answered) or _all_answered(requests):
-        return ruling
-    one = answered[0]
-    return Ruling(
-        Outcome.PASS,
-        "followed",
-        f"each of {len(answered)} request ids stands in the log of one prefill pod and of one "
-        "decode pod",
-        would_change="an id that is missing in one of them, or stands in several",
-        facts=[
-            Fact(
-                name=f"one of them, {one.id}",
-                value=f"{one.of('prefill')[0].pod}, then {one.of('decode')[0].pod}",
-                source="JSON lines of their logs",
-            )
-        ],
-    )
+# -- whether answers are right ----------------------------------------------------------------
 
 
-def _correct_output(seen: DisaggregationObservation, profile: Profile) -> Ruling:
-    requests = cast("Batch", seen.main).requests
-    if ruling := _all_right(requests):
-        return ruling
-    batch = cast("Batch", seen.main)
-    if ruling := _no_counters(batch):
-        return ruling
-    size, carried = _size(seen, batch), _by_all(seen, batch)
-    facts = _size_facts(seen, batch, carried)
-    if ruling := _metric_missing(carried, facts):
-        return ruling
-    for name, one in carried.items():
-        if cast("float", one) < size:
-            return Ruling(
-                Outcome.FAIL,
-                "right_without_transfer",
-                f"all {len(requests)} answers are right although not all of their state moved, "
-                f"which is {_mib(size)}; {name}: {_mib(cast('float', one))}. Decode has it from "
-                "elsewhere",
-                would_change="right answers that follow from state that moved",
-                facts=facts,
-            )
-    straight = cast("Batch", seen.straight).requests
-    if ruling := _straight_unanswered(straight):
+def _correct_output(case: _Case) -> Ruling:
+    batch, straight = cast("Batch", case.seen.main), _sent(case.seen.straight)
+    policy = cast("Policy", case.seen.policy)
+    moved = Moved.of(case.seen, batch)
+    if ruling := (
+        _not_right(case, batch.requests)
+        or _no_counters(batch)
+        or _unread(moved)
+        or _without_transfer(batch, moved)
+        or _control_unanswered(straight)
+        or _policy_unclear(policy, case.profile)
+    ):
         return ruling
     controls = {
         "straight to decode": straight,
-        "without a prefill pod": cast("Batch", seen.without_prefill).requests,
+        "without a prefill pod": _sent(case.seen.without_prefill),
+        **({_POLICY: [policy.request]} if policy.request is not None else {}),
     }
-    policy = seen.policy
-    if ruling := _policy_unclear(policy, profile):
-        return ruling
-    if policy is not None and not isinstance(policy, Fault) and policy.request is not None:
-        controls["with prefill shut off by a NetworkPolicy"] = [policy.request]
     if right := [name for name, found in controls.items() if any(one.right for one in found)]:
-        return _undecided(
-            "control_answered_right",
-            f"requests {' and '.join(right)} were answered right, too: the answer does not take "
-            "the transfer",
-        )
-    enforced = "with prefill shut off by a NetworkPolicy" in controls
-    return Ruling(
-        Outcome.PASS,
-        "right",
-        f"all {len(requests)} answers follow from the transferred state; "
-        + ", ".join(controls)
-        + " no answer was right",
-        would_change="one wrong answer, or a right one without the transfer",
-        facts=[
-            Fact(name="right answers", value=str(len(requests)), expected=str(len(requests))),
-            *(
-                Fact(
-                    name=f"right answers {name}",
-                    value=f"0 of {len(found)}",
-                    expected="0",
-                    source=_how(found),
-                )
-                for name, found in controls.items()
-            ),
+        return verdict("control_answered_right", controls=" and ".join(right))
+    facts = [
+        _all_right_fact(batch.requests),
+        *(
             Fact(
-                name="NetworkPolicy",
-                value="enforced" if enforced else "not enforced here, so that it is no control",
-                source="a plain request to prefill under a policy that forbids it",
-            ),
-        ],
-    )
+                name=f"right answers {name}",
+                value=f"0 of {len(found)}",
+                expected="0",
+                source=_how(found),
+            )
+            for name, found in controls.items()
+        ),
+        Fact(
+            name="NetworkPolicy",
+            value="enforced" if _POLICY in controls else "not enforced here, so it proves nothing",
+            source="a plain request to prefill under a policy that forbids it",
+        ),
+    ]
+    return verdict("right", facts, total=len(batch.requests), controls=", ".join(controls))
 
 
-def _policy_unclear(policy: Policy | Fault | None, profile: Profile) -> Ruling | None:
-    """Return why nobody knows whether the NetworkPolicy shut prefill off, if so."""
-    if policy is None or isinstance(policy, Fault):
-        return None
-    if not policy.enforced:
-        # Whoever enforces it has to be told first.
-        return too_short(policy.window, profile.number("disaggregation.policy_seconds"), profile)
-    if policy.held is False:
-        return _undecided(
-            "policy_did_not_hold",
-            "a NetworkPolicy shut prefill off, and no longer did after the request under it: "
-            "whether that request could reach prefill is unknown",
-            "run again; look whether somebody changes or deletes NetworkPolicies here",
-        )
+def _without_transfer(batch: Batch, moved: Moved) -> Ruling | None:
+    for meter, amount in moved.known.items():
+        if amount < moved.size:
+            values = {"meter": meter, "moved": mib(amount), "size": mib(moved.size)}
+            return verdict(
+                "right_without_transfer", moved.facts, total=len(batch.requests), **values
+            )
     return None
 
 
-def _concurrency(seen: DisaggregationObservation, profile: Profile) -> Ruling:
-    requests = cast("Batch", seen.concurrent).requests
-    owners = {one.expected: one.id for one in requests}
-    mixed = [one for one in requests if not one.right and owners.get(one.text, one.id) != one.id]
-    if mixed:
-        one = mixed[0]
-        return Ruling(
-            Outcome.FAIL,
-            "answers_mixed",
-            f"{len(mixed)} of {len(requests)} requests got the answer to another one, e.g. "
-            f"{one.id} that to {owners[one.text]}",
-            would_change="to each request its own answer",
-        )
-    if ruling := _all_right(requests) or _ids_hidden(seen, requests):
-        return ruling
-    twice = [one for one in requests if len(one.of("decode")) != 1]
-    if twice:
-        return Ruling(
-            Outcome.FAIL,
-            "id_in_several",
-            f"{len(twice)} of {len(requests)} ids were decoded more than once or never, by the "
-            f"logs, e.g. {twice[0].id}",
-            would_change="one line about decode for every id",
-        )
-    if ruling := _phases_twice(requests) or _other_sizes(seen, requests, profile):
+def _policy_unclear(policy: Policy, profile: Profile) -> Ruling | None:
+    """Return why nobody knows whether the NetworkPolicy shut prefill off, if so."""
+    if not policy.enforced:
+        # Whoever enforces it must have heard of it first.
+        return too_short(policy.window, profile.number("disaggregation.policy_seconds"), profile)
+    return verdict("policy_did_not_hold") if policy.held is False else None
+
+
+def _concurrency(case: _Case) -> Ruling:
+    requests = _sent(case.seen.concurrent)
+    if ruling := (
+        _mixed(requests)
+        or _not_right(case, requests)
+        or _ids_hidden(case.seen, requests)
+        or _not_decoded_once(requests)
+        or _phases_twice(requests)
+        or _other_sizes(case, requests)
+    ):
         return ruling
     overlap = _overlap(requests)
     if overlap < 2:
-        return _undecided("not_concurrent", "no two of the requests were under way at once")
-    return Ruling(
-        Outcome.PASS,
-        "kept_apart",
-        f"{len(requests)} requests, up to {overlap} at once, got each its own right answer",
-        would_change="a wrong answer, or one that belongs to another request",
-        facts=[
-            Fact(name="right answers", value=str(len(requests)), expected=str(len(requests))),
-            Fact(name="at once", value=str(overlap), expected="more than 1", source="the client"),
-        ],
-    )
+        return verdict("not_concurrent", total=len(requests))
+    at_once = Fact(name="at once", value=str(overlap), expected="more than 1", source="the client")
+    facts = [_all_right_fact(requests), at_once]
+    return verdict("kept_apart", facts, total=len(requests), at_once=overlap)
 
 
-def _streaming(seen: DisaggregationObservation, profile: Profile) -> Ruling:
-    requests = cast("Batch", seen.streamed).requests
-    if ruling := _all_right(requests):
+def _mixed(requests: list[RequestSeen]) -> Ruling | None:
+    owners = {one.expected: one.id for one in requests}
+    mixed = [one for one in requests if not one.right and owners.get(one.text, one.id) != one.id]
+    if not mixed:
+        return None
+    values = {"example": mixed[0].id, "other": owners[mixed[0].text]}
+    return verdict("answers_mixed", mixed=len(mixed), total=len(requests), **values)
+
+
+def _not_decoded_once(requests: list[RequestSeen]) -> Ruling | None:
+    wrong = [one for one in requests if len(one.of("decode")) != 1]
+    if not wrong:
+        return None
+    values = {"example": wrong[0].id, "times": len(wrong[0].of("decode"))}
+    return verdict("id_in_several.decode", wrong=len(wrong), total=len(requests), **values)
+
+
+def _other_sizes(case: _Case, requests: list[RequestSeen]) -> Ruling | None:
+    """Return that a request moved less than its state, or much more, as its decode logged it."""
+    most = case.profile.number("disaggregation.most_moved")
+    for one in requests:
+        size = one.tokens * case.seen.shape.token_bytes
+        moved = sum(line.bytes for line in one.of("decode"))
+        if not size <= moved <= most * size:
+            return verdict(
+                "bytes_missing.request" if moved < size else "moved_twice.request",
+                request=one.id,
+                moved=mib(moved),
+                size=mib(size),
+            )
+    return None
+
+
+def _streaming(case: _Case) -> Ruling:
+    requests, profile = _sent(case.seen.streamed), case.profile
+    if ruling := _not_right(case, requests):
         return ruling
     pace = profile.number("disaggregation.token_seconds")
+    wanted = pace * (profile.number("disaggregation.words") - 1) / 2
+    if not wanted:
+        return verdict("no_pace")
     facts: list[Fact] = []
     for one in requests:
-        spread = one.parts[-1] - one.parts[0] if one.parts else 0.0
-        wanted = pace * (profile.number("disaggregation.words") - 1) / 2
-        if not wanted:
-            return _undecided("no_pace", "the profile lets answers come without any pace")
+        parts = one.parts or [0.0]
+        spread = parts[-1] - parts[0]
         if len(one.parts) < 2 or spread < wanted:
-            return Ruling(
-                Outcome.FAIL,
+            return verdict(
                 "not_streamed",
-                f"an answer came in {len(one.parts)} parts within {spread:.2f} s although it takes "
-                f"{2 * wanted:.2f} s to make: something on the way holds it back",
-                would_change=f"parts that are spread over at least {wanted:.2f} s",
+                parts=len(one.parts),
+                spread=spread,
+                made=2 * wanted,
+                wanted=wanted,
+                route=case.seen.route,
             )
         facts.append(
             Fact(
                 name="parts of an answer",
-                value=f"{len(one.parts)}, the first after {one.parts[0]:.2f} s, the last "
-                f"{spread:.2f} s later",
+                value=f"{len(parts)}, the first after {parts[0]:.2f} s, the last {spread:.2f} s "
+                "later",
                 expected=f"spread over at least {wanted:.2f} s",
                 source="the client",
             )
         )
-    return Ruling(
-        Outcome.PASS,
-        "streamed",
-        "a completion and a chat completion came in parts, as they were made, and are right",
-        would_change="all parts at once",
-        facts=facts,
-    )
+    return verdict("streamed", facts)
 
 
-def _decode_scaling(seen: DisaggregationObservation, _: Profile) -> Ruling:
-    part = cast("Scaling", seen.scaling)
+# -- when parts come and go -------------------------------------------------------------------
+
+
+def _decode_scaling(case: _Case) -> Ruling:
+    part = cast("Scaling", case.seen.scaling)
     requests = part.batch.requests
-    if len(requests) < LEAST_SCALING_REQUESTS:
-        return _undecided("too_few_requests", f"only {len(requests)} requests were sent meanwhile")
-    if ruling := _all_right(requests):
+    total = len(requests)
+    if total < LEAST_SCALING_REQUESTS:
+        return verdict("too_few_requests", total=total, least=LEAST_SCALING_REQUESTS)
+    if ruling := _not_right(case, requests):
         return ruling
+    values = {"pod": part.pod_added, "seconds": part.added_seconds, "total": total}
     if part.served_seconds is None or not part.added_served:
-        return Ruling(
-            Outcome.FAIL,
-            "new_pod_not_used",
-            f"{part.pod_added} was Ready after {part.added_seconds:.1f} s, and none of "
-            f"the {len(requests)} answers meanwhile came from it",
-            would_change="an answer that names the new pod",
-        )
-    return Ruling(
-        Outcome.PASS,
-        "scaled",
-        f"a second decode pod was Ready after {part.added_seconds:.1f} s and gave "
-        f"{part.added_served} of {len(requests)} answers; up and down again, all were right",
-        would_change="a wrong or a lost answer, or a new pod that never answers",
-        facts=[
-            Fact(name="right answers", value=str(len(requests)), expected=str(len(requests))),
-            Fact(
-                name="answers of the new pod",
-                value=str(part.added_served),
-                expected="at least 1",
-                source="x-inference-pod",
-            ),
-            Fact(
-                name="first answer of the new pod",
-                value=f"{part.served_seconds:.1f} s after the start",
-                source="its log",
-            ),
-            Fact(
-                name="one pod again",
-                value=f"{part.removed_seconds:.1f} s after the start",
-                source="watch",
-            ),
-        ],
-    )
+        return verdict("new_pod_not_used", **values)
+    facts = [
+        _all_right_fact(requests),
+        Fact(
+            name="answers of the new pod",
+            value=str(part.added_served),
+            expected="at least 1",
+            source="x-inference-pod",
+        ),
+        Fact(
+            name="first answer of the new pod",
+            value=f"{part.served_seconds:.1f} s after the start",
+            source="its log",
+        ),
+        Fact(
+            name="one pod again",
+            value=f"{part.removed_seconds:.1f} s after the start",
+            source="watch",
+        ),
+    ]
+    return verdict("scaled", facts, served=part.added_served, **values)
 
 
-def _prefill_lost(seen: DisaggregationObservation, _: Profile) -> Ruling:
-    part = cast("Loss", seen.loss)
+def _prefill_lost(case: _Case) -> Ruling:
+    part = cast("Loss", case.seen.loss)
     one = part.request
     if not part.began or one.right:
-        return _undecided(
-            "not_interrupted",
-            "the transfer was over before the prefill pod was gone, or had not begun: nothing was "
-            "lost in the middle",
-        )
+        return verdict("not_interrupted", pod=part.pod)
     facts = [
         Fact(
             name="prefill pod deleted",
@@ -588,47 +457,31 @@ def _prefill_lost(seen: DisaggregationObservation, _: Profile) -> Ruling:
             expected="an error, a fallback that names itself, or the right answer",
         ),
     ]
+    values = {"pod": part.pod, "seconds": one.seconds}
     if one.status >= 400:
-        return Ruling(
-            Outcome.PASS,
-            "clear_error",
-            f"the client got HTTP {one.status} {one.code} {one.seconds:.1f} s after its request",
-            would_change="status 200 with a wrong answer, or no answer at all",
-            facts=facts,
-        )
+        return verdict("clear_error", facts, status=one.status, code=one.code, **values)
     if one.status == 200 and one.source == "local_compute":
-        return Ruling(
-            Outcome.PASS,
-            "declared_fallback",
-            "decode computed the state itself, and the answer says so",
-            would_change="status 200 with a wrong answer that does not say so",
-            facts=facts,
-        )
+        return verdict("declared_fallback", facts)
     if one.status == 200 and not one.error:
-        return Ruling(
-            Outcome.FAIL,
-            "silent_wrong_answer",
-            "the client got a wrong answer with status 200, and nothing says so",
-            would_change="an error, or a fallback that names itself",
-            facts=facts,
-        )
-    return Ruling(
-        Outcome.FAIL,
-        "no_clear_error",
-        f"the client got no answer: {one.error}",
-        would_change="an error that says what happened",
-        facts=facts,
-    )
+        return verdict("silent_wrong_answer", facts, **values)
+    return verdict("no_clear_error", facts, error=one.error, **values)
 
 
-def _corrupted_block(seen: DisaggregationObservation, _: Profile) -> Ruling:
-    spoiled, sound = cast("Batch", seen.corrupted).requests
-    if not sound.right:
-        return _undecided(
-            "control_failed",
-            f"the same request without a flipped bit was not answered right: HTTP {sound.status} "
-            f"{sound.error}",
-        )
+# -- a corrupted block ------------------------------------------------------------------------
+
+
+def _unflipped_failed(case: _Case) -> Ruling | None:
+    """Return that the request without a flipped bit was not answered either."""
+    if case.check != "disaggregation.corrupted_block":
+        return None
+    _, sound = _sent(case.seen.corrupted)
+    if sound.right:
+        return None
+    return verdict("control_failed", status=sound.status, error=sound.error or "a wrong answer")
+
+
+def _corrupted_block(case: _Case) -> Ruling:
+    spoiled, _ = _sent(case.seen.corrupted)
     facts = [
         Fact(
             name="with a flipped bit",
@@ -639,88 +492,41 @@ def _corrupted_block(seen: DisaggregationObservation, _: Profile) -> Ruling:
         Fact(name="without", value="HTTP 200, the right answer", source="the client"),
     ]
     if spoiled.right:
-        return _undecided("not_corrupted", "the answer was right, so that no bit was flipped")
+        return verdict("not_corrupted", source=spoiled.source or "a source that it does not name")
     if spoiled.status == 200:
-        return Ruling(
-            Outcome.FAIL,
-            "corrupted_accepted",
-            "the request was answered from the corrupted state",
-            would_change="an error instead of an answer",
-            facts=facts,
-        )
+        return verdict("corrupted_accepted", facts, request=spoiled.id)
     if spoiled.code != "kv_corrupted":
-        return _undecided(
-            "refused_otherwise",
-            f"it was refused for another reason: HTTP {spoiled.status} {spoiled.error}",
-        )
-    return Ruling(
-        Outcome.PASS,
-        "refused",
-        f"one flipped bit in {_mib(spoiled.tokens * seen.shape.token_bytes)} was found, and the "
-        f"client told: {spoiled.error}",
-        would_change="an answer from the corrupted state",
-        facts=facts,
-    )
+        return verdict("refused_otherwise", status=spoiled.status, error=spoiled.error)
+    size = mib(spoiled.tokens * case.seen.shape.token_bytes)
+    return verdict("refused", facts, size=size, error=spoiled.error)
 
 
-_RULES: dict[str, tuple[tuple[str, ...], Rule]] = {
-    "disaggregation.separate_pods": (("main",), _separate_pods),
-    "disaggregation.state_transferred": (("main", "straight"), _state_transferred),
-    "disaggregation.request_ids": (("main",), _request_ids),
-    "disaggregation.correct_output": (
-        ("main", "straight", "policy", "without_prefill"),
-        _correct_output,
-    ),
-    "disaggregation.concurrency": (("concurrent",), _concurrency),
-    "disaggregation.streaming": (("streamed",), _streaming),
-    "disaggregation.decode_scaling": (("scaling",), _decode_scaling),
-    "disaggregation.prefill_lost": (("loss",), _prefill_lost),
-    "disaggregation.corrupted_block": (("corrupted",), _corrupted_block),
-}
+# -- what they have in common -----------------------------------------------------------------
 
 
-# -- what they have in common ---------------------------------------------------------------
+def _sent(part: object) -> list[RequestSeen]:
+    return cast("Batch", part).requests
 
 
-def _answered(part: object) -> list[RequestSeen]:
-    return [one for one in cast("Batch", part).requests if one.status == 200]
+def _answered(requests: list[RequestSeen]) -> list[RequestSeen]:
+    return [one for one in requests if one.status == 200]
 
 
-def _some_answered(answered: list[RequestSeen]) -> Ruling | None:
-    if answered:
-        return None
-    return _undecided(
-        "nothing_answered", "no request was answered, so that there is nothing to see"
-    )
+def _none_answered(requests: list[RequestSeen]) -> Ruling | None:
+    return None if _answered(requests) else verdict("nothing_answered", total=len(requests))
 
 
-def _all_answered(requests: list[RequestSeen]) -> Ruling | None:
+def _not_all_answered(requests: list[RequestSeen]) -> Ruling | None:
     """Return that what is true of the answered requests is not shown for the others."""
-    silent = [one for one in requests if one.status != 200 or one.error]
+    silent = _silent(requests)
     if not silent:
         return None
-    one = silent[0]
-    return _undecided(
-        "not_all_answered",
-        f"{len(silent)} of {len(requests)} requests got no answer, and nothing is shown for them, "
-        f"e.g. {one.id}: HTTP {one.status} {one.error}",
-        "see what disaggregation.correct_output says about them",
-    )
+    values = {"example": silent[0].id, "status": silent[0].status, "error": silent[0].error}
+    return verdict("not_all_answered", silent=len(silent), total=len(requests), **values)
 
 
-def _transfers_broke(requests: list[RequestSeen]) -> Ruling | None:
-    """Return that requests were refused because their state did not come."""
-    broken = [one for one in requests if one.status != 200 and _BROKEN.match(one.code)]
-    if not broken:
-        return None
-    one = broken[0]
-    return Ruling(
-        Outcome.FAIL,
-        "transfer_failed",
-        f"the state of {len(broken)} of {len(requests)} requests did not come to decode, e.g. "
-        f"{one.id}: {one.code}, {one.error}",
-        would_change="a transfer for every request",
-    )
+def _silent(requests: list[RequestSeen]) -> list[RequestSeen]:
+    return [one for one in requests if one.status != 200 or one.error]
 
 
 def _phases_twice(requests: list[RequestSeen]) -> Ruling | None:
@@ -731,111 +537,44 @@ def _phases_twice(requests: list[RequestSeen]) -> Ruling | None:
         ("decode", "decoded"),
     ):
         if twice := [one for one in requests if len(one.of(phase)) > 1]:
-            return Ruling(
-                Outcome.FAIL,
-                "moved_twice",
-                f"{len(twice)} of {len(requests)} requests were {done} more than once, e.g. "
-                f"{twice[0].id}, {len(twice[0].of(phase))} times",
-                would_change="one line about each phase for every id",
-            )
+            values = {"done": done, "example": twice[0].id, "times": len(twice[0].of(phase))}
+            return verdict("moved_twice.phases", twice=len(twice), total=len(requests), **values)
     return None
-
-
-def _other_sizes(
-    seen: DisaggregationObservation, requests: list[RequestSeen], profile: Profile
-) -> Ruling | None:
-    """Return that a request moved less than its state, or much more, as its decode logged it."""
-    for one in requests:
-        size = one.tokens * seen.shape.token_bytes
-        moved = sum(line.bytes for line in one.of("decode"))
-        if moved < size:
-            reason = "bytes_missing"
-        elif moved > profile.number("disaggregation.most_moved") * size:
-            reason = "moved_twice"
-        else:
-            continue
-        return Ruling(
-            Outcome.FAIL,
-            reason,
-            f"decode received {_mib(moved)} for {one.id}, whose state is {_mib(size)}",
-            would_change="for every request the bytes of its state",
-        )
-    return None
-
-
-def _straight_unanswered(straight: list[RequestSeen]) -> Ruling | None:
-    """Return that the control shows nothing: decode refused to answer by itself."""
-    if straight and all(one.status == 200 for one in straight):
-        return None
-    error = next((one.error for one in straight if one.status != 200), "none was sent")
-    return _undecided(
-        "control_unanswered",
-        "decode did not answer a request straight to it, so that this control shows nothing: "
-        f"{error}",
-    )
 
 
 def _ids_hidden(seen: DisaggregationObservation, requests: list[RequestSeen]) -> Ruling | None:
-    """Return that the logs hide the ids: then they tell nothing, which is no failure."""
-    engines: list[PodSeen] = [one for one in seen.pods if one.part != "router"]
-    nameless = sum(one.lines_without_id for one in engines)
+    """Return that the logs hide the ids: then they show nothing, which is no failure."""
+    nameless = sum(one.lines_without_id for one in seen.pods if one.part != "router")
     if not nameless or all(one.of("prefill") and one.of("decode") for one in requests):
         return None
-    return _undecided(
-        "ids_not_logged",
-        f"{nameless} lines of the logs tell of a request and not of which, so that none can be "
-        "followed",
-        "let the servers log request ids",
-    )
+    return verdict("ids_not_logged", lines=nameless)
 
 
-def _all_right(requests: list[RequestSeen]) -> Ruling | None:
+def _not_right(case: _Case, requests: list[RequestSeen]) -> Ruling | None:
     """Return what is wrong with answers that should all be right, if anything."""
-    silent = [one for one in requests if one.status != 200 or one.error]
-    wrong = [one for one in requests if one not in silent and not one.right]
-    if wrong:
+    silent, total = _silent(requests), len(requests)
+    if wrong := [one for one in requests if one not in silent and not one.right]:
         one = wrong[0]
-        return Ruling(
-            Outcome.FAIL,
-            "wrong_answer",
-            f"{len(wrong)} of {len(requests)} answers are wrong, e.g. to {one.id} (its state came "
-            f"from {one.source or 'nowhere that it names'})",
-            would_change="the answers that follow from prompt and secret",
-            facts=[Fact(name="answer", value=one.text, expected=one.expected, source=f"{one.id}")],
-        )
+        answer = Fact(name="answer", value=one.text, expected=one.expected, source=one.id)
+        source = one.source or "nowhere that the answer names"
+        values = {"example": one.id, "source": source, "check": case.check}
+        return verdict("wrong_answer", [answer], wrong=len(wrong), total=total, **values)
     if silent:
         one = silent[0]
-        return Ruling(
-            Outcome.FAIL,
+        values = {"example": one.id, "error": one.error, "route": case.seen.route}
+        return verdict(
             "no_answer",
-            f"{len(silent)} of {len(requests)} requests got no answer, e.g. {one.id}: HTTP "
-            f"{one.status} {one.error}",
-            would_change="an answer to every request",
+            silent=len(silent),
+            total=total,
+            status=one.status,
+            check=case.check,
+            **values,
         )
-    if not requests:
-        return _undecided("nothing_sent", "no request was sent")
-    return None
+    return None if requests else verdict("nothing_sent")
 
 
-def _carried(seen: DisaggregationObservation, batch: Batch) -> dict[str, float | None]:
-    """Return what the interfaces of both sides carried; ``None`` where none was read."""
-    found: dict[str, float | None] = {}
-    for part, field_name, told in (
-        ("decode", "received", "interfaces of decode received"),
-        ("prefill", "sent", "interfaces of prefill sent"),
-    ):
-        numbers = [
-            float(getattr(one, field_name))
-            for one in batch.interfaces
-            if one.part == part and seen.interface in ("", one.device)
-        ]
-        found[f"{told}, by the kernel"] = sum(numbers) if numbers else None
-    return found
-
-
-def _sum(values: Sequence[float | None]) -> float | None:
-    known = [one for one in values if one is not None]
-    return sum(known) if known else None
+def _all_right_fact(requests: list[RequestSeen]) -> Fact:
+    return Fact(name="right answers", value=str(len(requests)), expected=str(len(requests)))
 
 
 def _overlap(requests: list[RequestSeen]) -> int:
@@ -857,13 +596,48 @@ def _how(found: list[RequestSeen]) -> str:
     return ", ".join(f"{number} x {kind}" for kind, number in kinds.items())
 
 
-def _mib(size: float) -> str:
-    return f"{size / 2**20:,.0f} MiB"
-
-
 def _names(found: set[str]) -> str:
     return ", ".join(sorted(found))
 
 
-def _undecided(reason: str, summary: str, advice: str = "") -> Ruling:
-    return Ruling(Outcome.INCONCLUSIVE, reason, summary, advice)
+def _mutated(case: _Case) -> Ruling | None:
+    found = [one for one in relevant(case.run.mutations) if _PROGRAM.search(one.field)]
+    if not found:
+        return None
+    what = ", ".join(f"{one.object} {one.field}" for one in found[:3])
+    return verdict("mutated", changes=what, opt_out=opt_out(found))
+
+
+def _forms(case: _Case) -> list[Fact]:
+    route = Fact(name="way to the router", value=case.run.route, source="disaggregation.gateway")
+    form = Fact(
+        name="prefill and decode deployed as",
+        value=case.run.workload,
+        source="disaggregation.workload",
+    )
+    return [route, form]
+
+
+def _unless_slowed(case: _Case, ruling: Ruling) -> Ruling:
+    return unless_beside(ruling, case.run) if ruling.reason in _SLOWED else ruling
+
+
+judge = Judge[DisaggregationObservation, DisaggregationObservation](
+    rules={
+        "disaggregation.separate_pods": Rule(("main",), _separate_pods),
+        "disaggregation.state_transferred": Rule(("main", "straight"), _state_transferred),
+        "disaggregation.request_ids": Rule(("main",), _request_ids),
+        "disaggregation.correct_output": Rule(
+            ("main", "straight", "policy", "without_prefill"), _correct_output
+        ),
+        "disaggregation.concurrency": Rule(("concurrent",), _concurrency),
+        "disaggregation.streaming": Rule(("streamed",), _streaming),
+        "disaggregation.decode_scaling": Rule(("scaling",), _decode_scaling),
+        "disaggregation.prefill_lost": Rule(("loss",), _prefill_lost),
+        "disaggregation.corrupted_block": Rule(("corrupted",), _corrupted_block),
+    },
+    mutated=_mutated,
+    control_failed=_unflipped_failed,
+    revise=_unless_slowed,
+    context=_forms,
+)

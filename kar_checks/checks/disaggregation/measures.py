@@ -20,7 +20,7 @@ def of(main: Batch | Fault | None) -> list[Measure]:
                 for line in one.of("decode")
                 if line.bytes and line.transfer_seconds > 0
             ],
-            how="bytes and seconds that decode tells of a request, one sample for each",
+            how="bytes and seconds that decode logs for a request, one sample for each",
         ),
         Measure(
             name="a request is answered",

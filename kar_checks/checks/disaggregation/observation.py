@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from kar_checks.checks.disaggregation.kv import Shape
-from kar_checks.checks.pulse import Pulsed
+from kar_checks.kit.pulse import Pulsed
 from kar_checks.model import Fault, Observation, Record
 
 
 class PodSeen(Record):
-    """A pod of the workload, and what its own log says that it did."""
+    """A pod of the workload, and what it did by its own log."""
 
     name: str
     uid: str
     part: str
     """What it was deployed as: ``router``, ``prefill`` or ``decode``."""
     role: str
-    """What its label ``llm-d.ai/role`` says, as it was read back."""
+    """Its label ``llm-d.ai/role``, as it was read back."""
     node: str
     zone: str = ""
     phases: dict[str, int] = {}
@@ -54,7 +54,7 @@ class RequestSeen(Record):
     pod: str = ""
     """The decode pod, as the answer names it."""
     source: str = ""
-    """Where the answer says that its state came from."""
+    """Where its state came from, by the answer."""
     code: str = ""
     error: str = ""
     at: float = 0
@@ -81,7 +81,7 @@ class Counters(Record):
     pod: str
     part: str
     reset: bool
-    """The process was another one at the end, so that differences mean nothing."""
+    """The process was another one at the end: differences mean nothing."""
     sent: float | None = None
     received: float | None = None
     failed: float | None = None

@@ -22,11 +22,11 @@ from kar_checks.checks.disaggregation.observation import (
     PodSeen,
     RequestSeen,
 )
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.target import pod_templates
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Reason
 
 Lines = list[dict[str, Any]]
@@ -175,7 +175,7 @@ class Stage:
 
         def note(pod: Object) -> None:
             self.pods[str(pod["metadata"]["name"])] = pod
-            error = pods.hopeless(pod)
+            error = self.trial.hopeless(pod)
             if error and not pod["metadata"].get("deletionTimestamp"):
                 raise error
 
@@ -200,7 +200,7 @@ class Stage:
         if not reached():
             self.pause(0)
             for one in there.values():
-                if held := pods.overdue(one):
+                if held := self.trial.overdue(one):
                     raise held
             states = "; ".join(f"{name}: {pods.describe(one)}" for name, one in there.items())
             raise HarnessError(
@@ -276,7 +276,9 @@ class Stage:
                 right[one] = self._pool.submit(self._right, one, tokens)
         return Batch(
             requests=[
-                _request(one, answers.get(one, {"error": "the client told nothing"}), tokens, text)
+                _request(
+                    one, answers.get(one, {"error": "the client reported nothing"}), tokens, text
+                )
                 for one, future in right.items()
                 if (text := future.result()) is not None
             ],
@@ -375,7 +377,7 @@ class Stage:
         return sorted(counted, key=key), sorted(carried, key=key)
 
     def log(self, pod: str) -> Lines:
-        """Return what a pod's log tells so far."""
+        """Return what a pod's log has so far."""
         return self.trial.log_lines(pod)
 
     def tell_logs(self) -> tuple[dict[str, list[PhaseSeen]], list[PodSeen]]:

@@ -19,10 +19,10 @@ from kar_checks.checks.disaggregation.observation import (
     Scaling,
 )
 from kar_checks.checks.disaggregation.stage import Aside, Stage, with_phases
-from kar_checks.checks.pulse import Watched
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.errors import HarnessError, internal
+from kar_checks.kit.pulse import Watched
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Fault, Reason, Record
 from kar_checks.store import now
 

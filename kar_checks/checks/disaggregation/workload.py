@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from kar_checks.checks.disaggregation.kv import Shape
-from kar_checks.checks.trial import manifest
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import manifest
 from kar_checks.profile import Profile, default
 
 PORT = 8000
@@ -18,7 +18,7 @@ KV_PORT = 5600
 SERVER, CLIENT_PROBE = "disagg_server", "disagg_client"
 PART_LABEL = "kar-checks.dev/serving"
 ROLE_LABEL = "llm-d.ai/role"
-"""The label by which llm-d names the two kinds of pod; others read it, too."""
+"""The label by which llm-d names the two kinds of pod; others read it as well."""
 SECRET = "kar-disagg-key"  # noqa: S105 - the name of the Secret
 CLIENT, POLICY = "kar-disagg-client", "kar-disagg-nobody"
 HELD = 3

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from kar_checks.checks.gang.observation import Canary
 from kar_checks.checks.gang.stage import HALF
 from kar_checks.checks.gang.watching import NodeRoom
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.quantity import millicores
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Reason
 
 HOSTNAME = "kubernetes.io/hostname"
@@ -39,6 +40,7 @@ def choose(
     )
     found: list[tuple[str, NodeRoom]] = []
     why: list[str] = []
+    short: set[str] = set()
     for node in nodes[:_TRIED]:
         hostname = (node["metadata"].get("labels") or {}).get(HOSTNAME)
         if not hostname:
@@ -46,27 +48,40 @@ def choose(
             continue
         room = NodeRoom(trial.cluster, node, trial.workspace.run_id, seconds)
         room.settle(trial.number("gang.control_seconds"))
-        if reason := _unfit(room, need, canaries):
+        if lacking := _lacking(room, need):
+            short.update(lacking)
+            room.close()
+        elif reason := _preempts(room, canaries):
             why.append(f"{room.node} {reason}")
             room.close()
-            continue
-        found.append((str(hostname), room))
+        else:
+            found.append((str(hostname), room))
         if len(found) == wanted:
             break
     if not found:
+        others = f": {'; '.join(why[:8])}" if why else ""
+        if short:
+            missing = {"cpu": Decimal(need) / 1000, "pods": Decimal(_PODS)}
+            raise trial.no_room(
+                f"no node has room for a gang, which needs {need}m of CPU and {_PODS} pods{others}",
+                {one: missing[one] for one in sorted(short)},
+            )
         raise HarnessError(
             Reason.UNSCHEDULABLE,
-            f"no node has room for the gangs ({need} m CPU): {'; '.join(why[:8]) or 'no nodes'}",
-            "choose nodes with free CPU by --node-selector and --toleration",
+            f"no node can be used for the gangs{others or ': there is none'}",
+            "choose other nodes with `--node-selector` and `--toleration`",
         )
     return found
 
 
-def _unfit(room: NodeRoom, need: int, canaries: Sequence[Canary]) -> str:
-    if room.free() < need:
-        return f"has {room.free()} m free"
-    if room.free_pods() < _PODS:
-        return f"takes only {room.free_pods()} pods more"
+def _lacking(room: NodeRoom, need: int) -> list[str]:
+    """Return the resources of which a node has too little left."""
+    cpu = ["cpu"] if room.free() < need else []
+    return cpu + (["pods"] if room.free_pods() < _PODS else [])
+
+
+def _preempts(room: NodeRoom, canaries: Sequence[Canary]) -> str:
+    """Return whose pods ours could preempt on a node; empty if nobody's."""
     ours = max((one.priority for one in canaries if one.preempts), default=None)
     lowest = room.lowest_priority()
     if ours is not None and lowest is not None and lowest < ours:

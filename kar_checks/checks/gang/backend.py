@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from kar_checks.checks.gang.observation import Problem, Refusal
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.facts import Facts
+from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.trial import Trial
 
 
 class GangBackend(Protocol):
@@ -24,6 +25,9 @@ class GangBackend(Protocol):
 
     def create_group(self, trial: Trial, group: str, size: int) -> int:
         """Create whatever makes ``size`` pods a gang; returns the size that was stored."""
+
+    def group_objects(self, group: str) -> Sequence[tuple[Kind, Object]]:
+        """Return what :meth:`create_group` created, as it was stored."""
 
     def join(self, pod: Object, group: str) -> Object:
         """Return the pod with what makes it a member, and not otherwise changed."""

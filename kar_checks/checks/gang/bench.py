@@ -13,16 +13,13 @@ from typing import Protocol
 
 from kar_checks.checks.gang.arena import choose
 from kar_checks.checks.gang.observation import Canary, Problem
-from kar_checks.checks.gang.stage import Place
+from kar_checks.checks.gang.stage import WATCH_SECONDS, Place
 from kar_checks.checks.gang.watching import GANG_LABEL, OwnPods, Surroundings
-from kar_checks.checks.pulse import PlainPods, Prover, Pulse
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
+from kar_checks.kit.pulse import PlainPods, Prover, Pulse
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Figure, Record
-
-WATCH_SECONDS = 900.0
-"""Longer than every wait of the trial together."""
 
 
 class Bench:

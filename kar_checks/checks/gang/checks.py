@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kar_checks.checks.gang.kueue import CONFIG_NAME, CONFIG_NAMESPACE
-from kar_checks.checks.registry import Check, Needs, Right, Topic
+from kar_checks.kit.topic import Check, Needs, Right, Topic
 
 _KUEUE = "kueue.x-k8s.io"
 _POD_GROUPS = {
@@ -19,7 +19,7 @@ _PLACING = ("native", "volcano", "coscheduling", "custom")
 
 
 def _of(variants: tuple[str, ...], verbs: tuple[str, ...], group: str, resource: str) -> Right:
-    """Return a right that only these need, and of which only they are the poorer."""
+    """Return a right that only these variants need; without it only they are not measured."""
     return Right(verbs, group, resource, optional=True, variants=variants)
 
 
@@ -31,7 +31,7 @@ _NEEDS = Needs(
         Right(("create", "get", "delete"), "", "configmaps"),
         Right(("list",), "", "events"),
         *(
-            _of((name,), ("create", "get", "watch", "delete"), group, "podgroups")
+            _of((name,), ("create", "get", "list", "watch", "delete"), group, "podgroups")
             for name, group in _POD_GROUPS.items()
         ),
         # The room on a node follows from all pods on it, and what happens there must be seen.
@@ -82,8 +82,8 @@ TOPIC = Topic(
             id="gang.all_or_nothing",
             title="A gang that does not fit starts nothing",
             proves="On a node with room for two of four pods, four plain pods start two; the same "
-            "four pods as a gang start none during the whole window, the scheduler says that the "
-            "group does not fit, and two plain pods bind at once beside it: the room was there.",
+            "four pods as a gang start none during the whole window, the scheduler reports that "
+            "the group does not fit, and two plain pods bind at once beside it: there was room.",
             fails_when="A pod of the gang is bound to a node while there is no room for all.",
             needs=Needs(rights=(_KUEUES_CONFIG,)),
             budget_seconds=120,
@@ -95,7 +95,7 @@ TOPIC = Topic(
             proves="When the pod that filled the node is gone, all members of the waiting gang "
             "are bound, are connected to each other at the same instant, and complete.",
             fails_when="There is room for all, and only some of the members are bound, or none "
-            "although plain pods of the same shape are.",
+            "are although plain pods of the same shape are.",
             budget_seconds=120,
             disruption="capacity",
         ),
@@ -105,7 +105,7 @@ TOPIC = Topic(
             proves="A gang in a room of exactly its size is bound as a whole, its members meet and "
             "complete, and as many plain pods then bind at once in the room that it left.",
             fails_when="There is room for all, and only some of the members are bound, or none "
-            "although plain pods of the same shape are.",
+            "are although plain pods of the same shape are.",
             budget_seconds=120,
             disruption="capacity",
         ),
@@ -113,7 +113,7 @@ TOPIC = Topic(
             id="gang.incomplete_waits",
             title="A gang with a member missing waits for it",
             proves="Three members of a gang of four wait although there is room for all four; "
-            "with the fourth all are bound, so that nothing but the missing member held them.",
+            "with the fourth all are bound: nothing but the missing member held them.",
             fails_when="A member is bound before the gang is complete, or the complete gang is "
             "bound only in part.",
             budget_seconds=120,
@@ -125,8 +125,8 @@ TOPIC = Topic(
             proves="Two gangs of three, created in turns, wait for the same four places. When the "
             "places become free one gang takes three of them, the other starts nothing though a "
             "plain pod fits beside it, and runs when the first is done.",
-            fails_when="Both hold some of the places and neither can go on, or the second one "
-            "starts in part, or not at all after the first is done.",
+            fails_when="Both gangs hold some of the places and neither can go on, or the second "
+            "one starts in part, or it does not start after the first is done.",
             budget_seconds=120,
             disruption="capacity",
         ),

@@ -16,16 +16,20 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from kar_checks import paths
+from kar_checks.checks.gang.groups import await_state
 from kar_checks.checks.gang.observation import Problem, Refusal
 from kar_checks.checks.gang.pods import failed_scheduling
-from kar_checks.checks.trial import Trial
-from kar_checks.cluster import kinds, pods, wait
+from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.trial import Trial
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Reason
 from kar_checks.profile import Profile
+
+verdict = Reasons(__package__)
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class Described:
         self.looks_for = description.looks_for
         self.scheduler = description.scheduler
         self._told = description
-        self._made: dict[str, list[tuple[Kind, str]]] = {}
+        self._made: dict[str, list[tuple[Kind, Object]]] = {}
 
     def detect(self, facts: Facts) -> str:
         """Look for the kind, or take the user's word."""
@@ -127,18 +131,20 @@ class Described:
         Raises:
             HarnessError: they are not YAML, not served, cluster-scoped, or refused.
         """
-        stored: list[Object] = []
         made = self._made.setdefault(group, [])
         for body in self._documents(group, size):
             kind = _kind(trial, body)
-            stored.append(trial.workspace.create(kind, body))
-            made.append((kind, str(body["metadata"]["name"])))
-        if not (stored and self._told.size_field):
+            made.append((kind, trial.workspace.create(kind, body)))
+        if not (made and self._told.size_field):
             return size
-        found: Any = stored[0]
+        found: Any = made[0][1]
         for key in self._told.size_field.split("."):
             found = found.get(key) if isinstance(found, dict) else None
         return int(found) if isinstance(found, int) else 0
+
+    def group_objects(self, group: str) -> Sequence[tuple[Kind, Object]]:
+        """Return the group; what else the description makes may be anything."""
+        return self._made[group][:1]
 
     def join(self, pod: Object, group: str) -> Object:
         """Add labels and annotations."""
@@ -155,19 +161,15 @@ class Described:
     def why_not_joined(self, trial: Trial, stored: Object) -> Problem:
         """Name what was changed."""
         group = str(stored["metadata"]["labels"].get("kar-checks.dev/gang", ""))
-        return Problem(
-            reason="mutated",
-            text=f"the pod {stored['metadata']['name']} was changed on its way in: it lost or got "
-            f"another {', '.join(self._lost(stored, group))}",
-            help="let pods of this namespace pass the admission webhook or policy unchanged",
-        )
+        lost = ", ".join(self._lost(stored, group))
+        return Problem.of(verdict("mutated.member", pod=stored["metadata"]["name"], lost=lost))
 
     def refusal(self, trial: Trial, group: str, pods: Sequence[str]) -> Refusal:
         """Read the group's condition or the pods' own, and the events on its pods."""
         if self._told.refusal:
-            kind, name = self._made[group][0]
-            stored = trial.cluster.get(kind, name, trial.namespace)
-            said = [one for one in [self._condition(stored)] if one is not None]
+            kind, made = self._made[group][0]
+            stored = trial.cluster.find(kind, str(made["metadata"]["name"]), trial.namespace)
+            said = [one for one in [self._condition(stored or {})] if one is not None]
             refused = bool(said)
         else:
             found = [trial.cluster.get(kinds.POD, name, trial.namespace) for name in pods]
@@ -183,21 +185,19 @@ class Described:
 
     def await_refusal(self, trial: Trial, group: str, pods: Sequence[str], seconds: float) -> None:
         """Watch the group's condition, or every pod; one that got its node was not refused."""
-        try:
-            if self._told.refusal:
-                kind, name = self._made[group][0]
-                _await(trial, kind, name, lambda seen: self._condition(seen) is not None, seconds)
+        if self._told.refusal:
+            kind, made = self._made[group][0]
+            name = str(made["metadata"]["name"])
+            await_state(trial, kind, name, lambda seen: self._condition(seen) is not None, seconds)
+            return
+        for name in pods:
+            if not await_state(trial, kinds.POD, name, _answered, seconds):
                 return
-            for name in pods:
-                _await(trial, kinds.POD, name, _answered, seconds)
-        except HarnessError as error:
-            if error.fault.reason is not Reason.TIMEOUT:
-                raise
 
     def delete_group(self, trial: Trial, group: str) -> None:
         """Delete the objects, the last one first."""
-        for kind, name in reversed(self._made.pop(group, [])):
-            trial.workspace.delete(kind, name, seconds=0)
+        for kind, made in reversed(self._made.pop(group, [])):
+            trial.workspace.delete(kind, str(made["metadata"]["name"]), seconds=0)
 
     def _condition(self, stored: Object) -> Object | None:
         kind, _, status = self._told.refusal.partition("=")
@@ -220,7 +220,7 @@ class Described:
         ):
             (found,) = self._rendered(text, group, 0, lambda one: [yaml.safe_load(one)])
             if not isinstance(found or {}, dict):
-                raise self._unusable(f"{place} are no mapping: {found!r}")
+                raise self._unusable(f"{place} are not a mapping: {found!r}")
             out[place] = {str(key): str(value) for key, value in (found or {}).items()}
         return out
 
@@ -270,13 +270,6 @@ def _kind(trial: Trial, body: Object) -> Kind:
                 "create it beforehand; the suite only makes what lives in its namespace",
             )
     raise HarnessError(Reason.API_ERROR, f"the server knows no {kind} of {version}")
-
-
-def _await(
-    trial: Trial, kind: Kind, name: str, goal: Callable[[Object], bool], seconds: float
-) -> None:
-    what = f"{kind.kind} {name}"
-    wait.wait_for(trial.cluster, kind, name, trial.namespace, goal=goal, seconds=seconds, what=what)
 
 
 def _answered(pod: Object) -> bool:

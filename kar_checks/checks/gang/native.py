@@ -10,24 +10,23 @@ import copy
 import re
 from collections.abc import Sequence
 
+from kar_checks.checks.gang.groups import await_state
 from kar_checks.checks.gang.observation import Problem, Refusal
 from kar_checks.checks.gang.pods import DEFAULT_SCHEDULER, failed_scheduling
-from kar_checks.checks.trial import Trial, manifest
-from kar_checks.cluster import pods, wait
+from kar_checks.cluster import pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.kinds import Kind
-from kar_checks.model import Reason
+from kar_checks.kit.trial import Trial, manifest
+from kar_checks.kit.words import Reasons
+
+verdict = Reasons(__package__)
 
 GROUP = "scheduling.k8s.io"
 VERSIONS = ("v1beta1", "v1alpha3", "v1alpha2")
 _CONDITIONS = ("PodGroupInitiallyScheduled", "PodGroupScheduled")
 """The same statement in 1.37 and in 1.36; reasons are ``Unschedulable`` and ``SchedulerError``."""
-_SWITCH_ON = (
-    "switch on the feature gate GenericWorkload (in 1.36 GangScheduling as well) on every API "
-    "server, the controller manager and the scheduler"
-)
 _GATE = re.compile(r'^kubernetes_feature_enabled\{name="GenericWorkload".*\} 1$', re.MULTILINE)
 
 
@@ -40,6 +39,7 @@ class Native:
 
     def __init__(self) -> None:
         self._kind = Kind(GROUP, VERSIONS[0], "podgroups", "PodGroup")
+        self._made: dict[str, Object] = {}
 
     def detect(self, facts: Facts) -> str:
         """Take the newest version in the server's discovery."""
@@ -54,9 +54,13 @@ class Native:
         body = manifest(
             "gang/podgroup.yaml.j2", api_version=self._kind.api_version, group=group, size=size
         )
-        stored = trial.workspace.create(self._kind, body)
+        stored = self._made[group] = trial.workspace.create(self._kind, body)
         policy = (stored.get("spec") or {}).get("schedulingPolicy") or {}
         return int((policy.get("gang") or {}).get("minCount", 0))
+
+    def group_objects(self, group: str) -> Sequence[tuple[Kind, Object]]:
+        """Return the PodGroup."""
+        return [(self._kind, self._made[group])]
 
     def join(self, pod: Object, group: str) -> Object:
         """Add ``spec.schedulingGroup``."""
@@ -72,21 +76,12 @@ class Native:
     def why_not_joined(self, trial: Trial, stored: Object) -> Problem:
         """Tell a server that does not know the field from admission that takes it away.
 
-        The API server's own metrics say whether its gate is on; who may not read them is told
+        The API server's own metrics show whether its gate is on; who may not read them reads
         both causes.
         """
         if self._gate_is_on(trial):
-            return Problem(
-                reason="mutated",
-                text="spec.schedulingGroup was taken from the pods on their way in: the API server "
-                "has the gate GenericWorkload on, so an admission webhook or policy removes it",
-                help="let pods of this namespace pass the webhook or policy unchanged",
-            )
-        return Problem(
-            reason="field_dropped",
-            text="the API is served, but spec.schedulingGroup was silently dropped from the pods",
-            help=f"{_SWITCH_ON}; if it is on, a webhook or policy removes the field",
-        )
+            return Problem.of(verdict("mutated.scheduling_group"))
+        return Problem.of(verdict("field_dropped"))
 
     def _gate_is_on(self, trial: Trial) -> bool:
         try:
@@ -97,8 +92,8 @@ class Native:
 
     def refusal(self, trial: Trial, group: str, pods: Sequence[str]) -> Refusal:
         """Read the PodGroup's condition and the scheduler's events on its pods."""
-        stored = trial.cluster.get(self._kind, group, trial.namespace)
-        said = _statement(stored) or {}
+        stored = trial.cluster.find(self._kind, group, trial.namespace)
+        said = _statement(stored or {}) or {}
         false = said.get("status") == "False"
         return Refusal(
             refused=false and said.get("reason") == "Unschedulable",
@@ -113,19 +108,9 @@ class Native:
 
     def await_refusal(self, trial: Trial, group: str, pods: Sequence[str], seconds: float) -> None:
         """Watch the PodGroup's condition."""
-        try:
-            wait.wait_for(
-                trial.cluster,
-                self._kind,
-                group,
-                trial.namespace,
-                goal=lambda stored: _statement(stored) is not None,
-                seconds=seconds,
-                what=f"PodGroup {group}",
-            )
-        except HarnessError as error:
-            if error.fault.reason is not Reason.TIMEOUT:
-                raise
+        await_state(
+            trial, self._kind, group, lambda stored: _statement(stored) is not None, seconds
+        )
 
     def delete_group(self, trial: Trial, group: str) -> None:
         """Delete the PodGroup; its finalizer goes when no pod refers to it any more."""

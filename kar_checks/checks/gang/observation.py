@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from kar_checks.checks.pulse import Pulsed
+from kar_checks.kit.pulse import Pulsed
+from kar_checks.kit.verdict import Ruling
 from kar_checks.model import Fault, Observation, Record
 
 Role = Literal["control", "gang", "witness", "filler"]
@@ -65,6 +66,7 @@ class Disturbance(Record):
         "preempted",
         "filler_ended",
         "quota_changed",
+        "group_changed",
     ]
     text: str
 
@@ -136,6 +138,11 @@ class Problem(Record):
     text: str
     help: str = ""
 
+    @classmethod
+    def of(cls, ruling: Ruling) -> Problem:
+        """Return the problem that a verdict names, to be stored."""
+        return cls(reason=ruling.reason, text=ruling.summary, help=ruling.help)
+
 
 class Canary(Record):
     """A member of a gang that can run nowhere, as it was stored."""
@@ -154,7 +161,7 @@ class Canary(Record):
 
 
 class Scenario(Record):
-    """What every scenario tells."""
+    """What every scenario records."""
 
     arena: Arena
     groups: list[Group]

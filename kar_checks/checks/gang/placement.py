@@ -24,14 +24,17 @@ from kar_checks.checks.gang.observation import (
     Squeeze,
 )
 from kar_checks.checks.gang.pods import Shape, pod
-from kar_checks.checks.gang.stage import HALF, ProblemError, Stage, scheduler_changed, size_changed
-from kar_checks.checks.pulse import Pulses, scheduled_or_not
-from kar_checks.checks.trial import Trial
+from kar_checks.checks.gang.stage import HALF, Stage, scheduler_changed, size_changed
 from kar_checks.cluster import kinds, kueue, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
+from kar_checks.kit.pulse import Pulses, scheduled_or_not
+from kar_checks.kit.trial import Trial
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Reason, Record
+
+verdict = Reasons(__package__)
 
 SIZE = 4
 FITTING = 2
@@ -192,7 +195,7 @@ SCENARIOS: dict[str, tuple[str, list[str]]] = {
         "Control group, gang without room for all, and its release",
         ["gang.all_or_nothing", "gang.release"],
     ),
-    "contest": ("Two gangs that want the same four places", ["gang.two_gangs"]),
+    "contest": ("Two gangs that compete for the same four places", ["gang.two_gangs"]),
     "incomplete": ("A gang with a member missing, then complete", ["gang.incomplete_waits"]),
     "fits": ("A gang in a room of its size, then plain pods", ["gang.fits"]),
 }
@@ -255,7 +258,9 @@ class Placement:
                 return size_changed(SIZE, size)
             made.append(trial.workspace.create(kinds.POD, alone))
             if not _answered(trial, made[1]):
-                return _silent(trial, backend.scheduler)
+                seconds = trial.number("gang.control_seconds")
+                silent = verdict("scheduler_silent", scheduler=backend.scheduler, seconds=seconds)
+                return Problem.of(silent)
         finally:
             for one in made:
                 trial.workspace.delete(kinds.POD, str(one["metadata"]["name"]))
@@ -275,11 +280,10 @@ class Placement:
         with bench.node() as place, pulses.needed():
             stage = Stage(name, bench.trial, self._backend, place, bench.own, pulses)
             try:
-                seen = stage.completed(script(stage))
-                bench.figures.append(stage.figure(*SCENARIOS[name]))
+                seen = stage.play(script)
+                if isinstance(seen, Scenario):
+                    bench.figures.append(stage.figure(*SCENARIOS[name]))
                 return seen
-            except ProblemError as error:
-                return error.problem
             finally:
                 # What cannot be removed stays registered: the cleanup tries again, and tells.
                 with suppress(HarnessError):
@@ -315,12 +319,3 @@ def _answered(trial: Trial, alone: Object) -> bool:
             raise
         return False
     return True
-
-
-def _silent(trial: Trial, scheduler: str) -> Problem:
-    return Problem(
-        reason="scheduler_silent",
-        text=f"the API is served, but the scheduler {scheduler} did not decide on a plain pod "
-        f"within {trial.number('gang.control_seconds'):.0f} s",
-        help=f"look whether {scheduler} runs, and whether it is called so here",
-    )

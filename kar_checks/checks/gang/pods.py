@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kar_checks.checks import pulse
 from kar_checks.checks.gang.observation import Role
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit import pulse
+from kar_checks.kit.trial import Trial, manifest
 
 PORT = 7053
 RANK_LABEL = "kar-checks.dev/rank"

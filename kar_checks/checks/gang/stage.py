@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar, cast
 
 from kar_checks.checks.gang import pods as objects
 from kar_checks.checks.gang.backend import GangBackend
+from kar_checks.checks.gang.groups import OwnGroups
 from kar_checks.checks.gang.observation import (
     Arena,
     Disturbance,
@@ -23,13 +24,18 @@ from kar_checks.checks.gang.observation import (
 )
 from kar_checks.checks.gang.pods import Shape
 from kar_checks.checks.gang.watching import OwnPods, cpu_request
-from kar_checks.checks.pulse import Pulsed, Pulses
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.pulse import Pulsed, Pulses
+from kar_checks.kit.trial import Trial
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Fault, Figure, Lane, Mark, Reason, Span
 
+verdict = Reasons(__package__)
+
+WATCH_SECONDS = 900.0
+"""Longer than every wait of the trial together."""
 HALF = 0.5
 """Slack of every arena in places: enough for nobody, and no rounding makes a place of it."""
 
@@ -50,21 +56,13 @@ def scheduler_changed(sent: str, stored: Object) -> Problem | None:
     asks = str(stored["spec"].get("schedulerName", ""))
     if asks == sent:
         return None
-    return Problem(
-        reason="mutated",
-        text=f"the pod {stored['metadata']['name']} was changed on its way in: its schedulerName "
-        f"was {sent} and is {asks}",
-        help=pods.OPT_OUT,
-    )
+    name = stored["metadata"]["name"]
+    return Problem.of(verdict("mutated.scheduler", pod=name, sent=sent, stored=asks))
 
 
 def size_changed(sent: int, stored: int) -> Problem:
     """Return the problem of a group whose size is not what we asked for."""
-    return Problem(
-        reason="mutated",
-        text=f"the group's size was changed on its way in: {sent} was sent, {stored} was stored",
-        help="let groups of this namespace pass the admission webhook or policy unchanged",
-    )
+    return Problem.of(verdict("mutated.size", sent=sent, stored=stored))
 
 
 class Room(Protocol):
@@ -170,6 +168,7 @@ class Stage:
             scheduler=backend.scheduler,
         )
         self._groups: dict[str, _Group] = {}
+        self._objects = OwnGroups(trial, WATCH_SECONDS)
         self._marks: list[Mark] = []
         place.room.settle(trial.number("cleanup.seconds"))
         self.free = place.room.free()
@@ -203,14 +202,14 @@ class Stage:
         self._create(one, self._alone(body), millicores)
         seconds = self.trial.number("gang.control_seconds")
         if not self.own.wait(lambda: len(self.bound(group)) == 1, seconds):
-            raise ProblemError(
-                Problem(
-                    reason="arena_not_built",
-                    text=f"no scheduler bound a plain pod that takes {millicores} m of "
-                    f"{self.free} m free CPU on {self._place.room.node} within {seconds:.0f} s",
-                    help="look whether the scheduler runs, and whether other pods crowd this node",
-                )
+            why = verdict(
+                "arena_not_built",
+                millicores=millicores,
+                free=self.free,
+                node=self._place.room.node,
+                seconds=seconds,
             )
+            raise ProblemError(Problem.of(why))
 
     def plain(self, group: str, role: Role, count: int) -> None:
         """Create ``count`` pods that belong to no gang.
@@ -240,6 +239,8 @@ class Stage:
         one.min_count = self.backend.create_group(self.trial, one.name, size)
         if one.min_count != size:
             raise ProblemError(size_changed(size, one.min_count))
+        for kind, stored in self.backend.group_objects(one.name):
+            self._objects.follow(kind, stored)
 
     def _meeting_place(self, group: str) -> Object:
         """Return the way to the member of rank 0."""
@@ -298,6 +299,7 @@ class Stage:
 
     def close(self) -> None:
         """Remove everything of this scenario: pods first, a group is kept by its pods."""
+        self._objects.close()
         self.leave(*self._groups)
         for one in self._groups.values():
             if one.min_count is not None:
@@ -321,25 +323,19 @@ class Stage:
     def _require_unchanged(self, sent: Object, stored: Object, millicores: int) -> None:
         if problem := scheduler_changed(sent["spec"]["schedulerName"], stored):
             raise ProblemError(problem)
-        requested = cpu_request(stored)
-        selector: Object = stored["spec"].get("nodeSelector") or {}
-        changed = ""
-        if requested != millicores:
-            names = ", ".join(str(one["name"]) for one in stored["spec"]["containers"])
-            changed = (
-                f"it requests {requested} m CPU instead of {millicores} m (containers: {names})"
+        name, spec = stored["metadata"]["name"], stored["spec"]
+        if (requested := cpu_request(stored)) != millicores:
+            why = verdict(
+                "mutated.request",
+                pod=name,
+                sent=millicores,
+                stored=requested,
+                containers=", ".join(container["name"] for container in spec["containers"]),
             )
-        elif selector.get("kubernetes.io/hostname", "") != self._place.hostname:
-            changed = "its nodeSelector no longer names the node"
-        if changed:
-            raise ProblemError(
-                Problem(
-                    reason="mutated",
-                    text=f"the pod {stored['metadata']['name']} was changed on its way in: "
-                    f"{changed}",
-                    help=pods.OPT_OUT,
-                )
-            )
+            raise ProblemError(Problem.of(why))
+        selector: Object = spec.get("nodeSelector") or {}
+        if selector.get("kubernetes.io/hostname", "") != self._place.hostname:
+            raise ProblemError(Problem.of(verdict("mutated.node", pod=name)))
 
     # -- measuring --------------------------------------------------------------------------
 
@@ -385,15 +381,20 @@ class Stage:
         self.own.sync()
         self._place.room.check()
         self._place.around.check()
+        self._objects.check()
 
     @property
     def watched(self) -> bool:
         """Whether no watch missed anything since the scenario began."""
-        watches = (self.own, self._place.room, self._place.around)
-        return all(one.alive for one in watches) and self._missed() == self._misses
+        alive = all(one.alive for one in self._watches)
+        return alive and self._missed() == self._misses
+
+    @property
+    def _watches(self) -> tuple[OwnPods | Room | Around | OwnGroups, ...]:
+        return (self.own, self._place.room, self._place.around, self._objects)
 
     def _missed(self) -> int:
-        return self.own.misses + self._place.room.misses + self._place.around.misses
+        return sum(one.misses for one in self._watches)
 
     def pulsed(self, began: float, ended: float) -> Pulsed:
         """Return what proves that a time was watched, in seconds after the scenario began."""
@@ -519,6 +520,22 @@ class Stage:
         """Return the record of the place."""
         return Arena(node=self._place.room.node, free=self.free, member=self.member, places=places)
 
+    def play(self, script: Callable[[Stage], Scenario]) -> Scenario | Problem:
+        """Run a scenario. Whatever fails after somebody changed a group of ours shows only that."""
+        try:
+            return self.completed(script(self))
+        except ProblemError as error:
+            return self._disturbed_group() or error.problem
+        except HarnessError as error:
+            problem = self._disturbed_group()
+            if problem is None or error.fault.reason is Reason.INTERRUPTED:
+                raise
+            return problem
+
+    def _disturbed_group(self) -> Problem | None:
+        what = "; ".join(one.text for one in self._changed_groups()[:3])
+        return Problem.of(verdict("group_changed", what=what)) if what else None
+
     def completed(self, seen: S) -> S:
         """Return a scenario's record with what was watched beside it.
 
@@ -551,12 +568,17 @@ class Stage:
             *self._place.room.disarm(),
             *self._place.around.since(self.zero, self._place.room.node),
             *self._losses(),
+            *self._changed_groups(),
         ]
         return sorted(found, key=lambda one: one.at)
 
     def _losses(self) -> list[Disturbance]:
         """Return what happened to our own against our will."""
         return self.own.losses(self.names(*self._groups), self.zero)
+
+    def _changed_groups(self) -> list[Disturbance]:
+        """Return what somebody did to the groups of ours."""
+        return self._objects.changed(self.zero)
 
     def figure(self, title: str, checks: list[str]) -> Figure:
         """Return the timeline of all pods."""

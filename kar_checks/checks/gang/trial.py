@@ -19,7 +19,7 @@ from kar_checks.checks.gang.observation import (
     Scenario,
 )
 from kar_checks.checks.gang.placement import SIZE, Placement
-from kar_checks.checks.trial import Trial
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Fault, Figure, Record
 from kar_checks.profile import Profile
 from kar_checks.store import now
@@ -41,7 +41,7 @@ def known(profile: Profile) -> list[Assessment]:
 def run(trial: Trial) -> GangObservation:
     """Measure every gang scheduler that is found.
 
-    What one of them cannot do is told in its own observation.
+    What one of them cannot do is recorded in its own observation.
 
     Raises:
         HarnessError: nothing can be measured (no API server, no right to watch our own pods).

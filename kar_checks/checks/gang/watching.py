@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kar_checks.checks.gang.observation import BoundPod, Disturbance, PodTrace
-from kar_checks.checks.pulse import Pulse, is_pulse
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.follow import Follower
 from kar_checks.cluster.quantity import millicores
 from kar_checks.cluster.target import RUN_LABEL
+from kar_checks.kit.pulse import Pulse, is_pulse
 from kar_checks.model import Reason
 
 GANG_LABEL = "kar-checks.dev/gang"
 ROLE_LABEL = "kar-checks.dev/role"
+_OF_A_NODE = ("unschedulable", "allocatable CPU", "Ready")
+"""What is followed of a node, in the order in which it is remembered."""
 
 
 def wait_for(
@@ -277,11 +279,13 @@ class Surroundings:
             found = Disturbance(at=0, reason="node_added", text=f"the node {name} was added")
             self._seen.append((time.monotonic(), "", found))
         elif change == "DELETED" or before != state:
-            found = Disturbance(
-                at=0,
-                reason="node_changed",
-                text=f"the node {name} was changed (cordoned, allocatable CPU or readiness)",
+            changes = ", ".join(
+                f"{what} went from {old} to {new}"
+                for what, old, new in zip(_OF_A_NODE, before, state, strict=True)
+                if old != new
             )
+            what = "was deleted" if change == "DELETED" else f"changed: {changes}"
+            found = Disturbance(at=0, reason="node_changed", text=f"the node {name} {what}")
             self._seen.append((time.monotonic(), name, found))
 
 

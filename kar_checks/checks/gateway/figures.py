@@ -13,9 +13,9 @@ from kar_checks.checks.gateway.observation import (
     Unmatched,
     Weights,
 )
-from kar_checks.checks.ingress.figures import shares
-from kar_checks.checks.ingress.records import Sample
-from kar_checks.checks.ingress.steady import Steady, figure
+from kar_checks.kit.http_testbed.figures import shares
+from kar_checks.kit.http_testbed.records import Sample
+from kar_checks.kit.http_testbed.steady import Steady, figure
 from kar_checks.model import Fault, Figure, Hop, Series, Stop
 
 _CLIENT, _GATEWAY = 0, 1

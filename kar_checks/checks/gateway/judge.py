@@ -6,14 +6,14 @@ the route worked at all, then whether names and counts agree, only then the clai
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import cast
 
 from kar_checks.checks.gateway.observation import (
     Api,
     Bodies,
     ClassObservation,
+    CrdSeen,
     Delivery,
     Features,
     GatewayObservation,
@@ -29,326 +29,181 @@ from kar_checks.checks.gateway.observation import (
     Weights,
     posts,
 )
-from kar_checks.checks.ingress import steady
-from kar_checks.checks.ingress.records import GatewaySeen, Parent, Sample, Settled, told
-from kar_checks.checks.ingress.ruling import (
-    NOT_MEASURED,
-    ROUTES_ELSEWHERE,
-    disagreeing,
-    error,
-    failed,
-    hindered,
+from kar_checks.kit import judging
+from kar_checks.kit.http_testbed import steady
+from kar_checks.kit.http_testbed.records import Sample, Settled, told
+from kar_checks.kit.http_testbed.ruling import (
+    conditions,
+    miscounted,
     missing_classes,
-    mutated,
     old,
-    passed,
+    ours,
+    part,
     redirected,
+    traffic_judge,
     unanswered,
-    undecided,
     unsettled,
     waited,
     without_gateway,
 )
-from kar_checks.checks.ingress.statistics import interval
-from kar_checks.checks.ingress.steady import Steady
-from kar_checks.checks.ruling import Ruling, not_recorded
-from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
+from kar_checks.kit.http_testbed.steady import Steady
+from kar_checks.kit.judging import Judge, Rule, not_recorded
+from kar_checks.kit.stats import interval
+from kar_checks.kit.verdict import Ruling
+from kar_checks.kit.words import Reasons
+from kar_checks.model import Fact, Fault, Finding, Observation
 from kar_checks.profile import Profile
 
 REQUIRED = ("gatewayclasses", "gateways", "httproutes")
-_INSTALL = "install the Gateway API's CRDs and an implementation"
+verdict = Reasons(__package__)
+Case = judging.Case[GatewayObservation, ClassObservation]
 
 
-def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
-    """Judge one check, for every class that was assessed."""
-    observed = cast("GatewayObservation", seen)
-    if check == "gateway.api":
-        rulings = {"": _api(observed)}
-    else:
-        rulings = {
-            name: _rule(check, one, observed, profile) for name, one in observed.classes.items()
-        }
-        rulings |= _missing(observed)
-    return [
-        ruling.finding(
-            check,
-            [*_where(observed.classes.get(name)), *ruling.facts],
-            observed.evidence,
-            observed.trial,
-            variant=name,
-        )
-        for name, ruling in rulings.items()
-    ]
+# -- the API and what controllers report ----------------------------------------------------
 
 
-def _where(seen: ClassObservation | Fault | None) -> list[Fact]:
-    if not isinstance(seen, ClassObservation):
-        return []
-    return [Fact(name="controller", value=seen.controller, source="spec.controllerName")]
-
-
-def _missing(seen: GatewayObservation) -> dict[str, Ruling]:
-    """Return a verdict for each class that the user named and that is not there."""
-    if not seen.served:
-        said = "the Gateway API is not served in version v1"
-        return {"": undecided("no_gateway_api", said, _INSTALL)}
-    return missing_classes(seen.wanted, seen.classes, _INSTALL)
-
-
-def _rule(
-    check: str, seen: ClassObservation | Fault, observed: GatewayObservation, profile: Profile
-) -> Ruling:
-    if isinstance(seen, Fault):
-        return error(seen)
-    if check == "gateway.class_accepted":
-        return _class_accepted(seen)
-    if seen.accepted is None or not seen.accepted.holds:
-        return undecided("class_not_accepted", "no controller accepts the class")
-    if ruling := mutated(observed.mutations):
-        return ruling
-    if check == "gateway.programmed" and (ruling := _not_programmed(seen)):
-        return ruling
-    if ruling := without_gateway(seen.gateway):
-        return ruling
-    part, rule = _RULES[check]
-    found = getattr(seen, part)
-    if isinstance(found, Fault):
-        return hindered(error(found), observed.around)
-    if found is None:
-        return NOT_MEASURED
-    ruling = hindered(rule(found, seen, profile), observed.around)
-    return replace(ruling, facts=[*ruling.facts, *_waits(found)])
-
-
-def _waits(found: object) -> list[Fact]:
-    """Return how long a part waited for steady answers, and which of them failed."""
-    if isinstance(found, Weights):
-        changes = ("the route was made", "the weights were changed")
-        return [
-            waited(one.settled, change) for one, change in zip(found.phases, changes, strict=False)
-        ]
-    settled = getattr(found, "settled", None)
-    return [waited(settled, "the route was made")] if isinstance(settled, Settled) else []
-
-
-# -- the API and what controllers say -------------------------------------------------------
-
-
-def _api(seen: GatewayObservation) -> Ruling:
-    if seen.api is None:
-        return NOT_MEASURED
-    required = [one for one in seen.api.crds if one.name.partition(".")[0] in REQUIRED]
-    if not any(one.present for one in seen.api.crds):
-        return undecided("no_gateway_api", "the Gateway API is not installed", _INSTALL)
-    wrong = [
-        f"{one.name} {why}"
-        for one in required
-        if (
-            why := "is missing"
-            if not one.present
-            else "is not established"
-            if not one.established
-            else f"serves {', '.join(one.served) or 'nothing'}, and not v1"
-            if "v1" not in one.served
-            else ""
-        )
-    ]
-    facts = _api_facts(seen.api)
-    if wrong:
-        return failed("incomplete_api", "; ".join(wrong), "all three established with v1", facts)
-    versions = sorted({one.bundle_version for one in required})
-    channels = sorted({one.channel for one in required})
-    return passed(
-        "established",
-        f"the CRDs are established and serve v1: bundle {', '.join(versions) or 'not told'}, "
-        f"channel {', '.join(channels) or 'not told'}",
-        "one of the CRDs missing, not established or without v1",
-        facts,
-    )
-
-
-def _api_facts(api: Api) -> list[Fact]:
-    crds = [
-        Fact(
-            name=one.name,
-            value=f"serves {', '.join(one.served)}; bundle {one.bundle_version or 'not told'}, "
-            f"{one.channel or 'channel not told'}"
-            if one.present
-            else "not installed",
-            source="CustomResourceDefinition",
-        )
-        for one in api.crds
-    ]
+def _api(case: judging.Case[GatewayObservation, GatewayObservation]) -> Ruling:
+    api = cast("Api", case.seen.api)
+    if not any(crd.present for crd in api.crds):
+        return verdict("no_gateway_api.no_crds")
     mesh = ", ".join(api.mesh) or "none"
-    return [*crds, Fact(name="service mesh (recorded only)", value=mesh, source="discovery")]
+    facts = [
+        Fact(name=crd.name, value=_crd(crd), source="CustomResourceDefinition") for crd in api.crds
+    ]
+    facts.append(Fact(name="service mesh (recorded only)", value=mesh, source="discovery"))
+    required = [crd for crd in api.crds if crd.name.partition(".")[0] in REQUIRED]
+    if wrong := [f"{crd.name} {why}" for crd in required if (why := _wrong(crd))]:
+        return verdict("incomplete_api", facts, wrong="; ".join(wrong))
+    return verdict(
+        "established",
+        facts,
+        versions=", ".join(sorted({crd.bundle_version for crd in required})) or "unknown",
+        channels=", ".join(sorted({crd.channel for crd in required})) or "unknown",
+    )
 
 
-def _class_accepted(seen: ClassObservation) -> Ruling:
-    found = seen.accepted
+def _wrong(crd: CrdSeen) -> str:
+    if not crd.present:
+        return "is missing"
+    if not crd.established:
+        return "is not established"
+    return "" if "v1" in crd.served else f"serves {', '.join(crd.served) or 'nothing'}, and not v1"
+
+
+def _crd(crd: CrdSeen) -> str:
+    if not crd.present:
+        return "not installed"
+    bundle, channel = crd.bundle_version or "unknown", crd.channel or "unknown"
+    return f"serves {', '.join(crd.served)}; bundle {bundle}, channel {channel}"
+
+
+def _class_accepted(case: Case) -> Ruling:
+    seen, found = case.seen, case.seen.accepted
     if found is None or found.status == "Unknown":
-        return undecided("controller_silent", "no controller has said anything about the class")
-    fact = Fact(name="condition", value=str(found), source="status.conditions of the class")
+        return verdict("controller_silent", name=case.variant)
+    facts = [Fact(name="condition", value=str(found), source="status.conditions of the class")]
     if found.status != "True":
-        return failed("not_accepted", str(found), "Accepted=True", [fact])
+        who = {"controller": seen.controller, "name": case.variant}
+        return verdict("not_accepted", facts, condition=found, **who)
     if not found.current:
-        return undecided("stale_condition", f"the condition is old: {found}")
-    features = f"{len(seen.features)} features" if seen.features else "no features"
-    return passed(
-        "accepted",
-        f"{seen.controller} accepts the class and claims {features}",
-        "Accepted=False",
-        [fact, Fact(name="claims", value=", ".join(seen.features), source="supportedFeatures")],
-    )
-
-
-def _not_programmed(seen: ClassObservation) -> Ruling | None:
-    found = seen.gateway
-    if found is None or found.programmed:
-        return None
-    if ruling := _address_pending(found):
-        return ruling
-    said = [one for kind in ("Accepted", "Programmed") if (one := found.condition(kind))]
-    facts = [Fact(name="condition", value=str(one), source="Gateway status") for one in said]
-    denied = [one for one in said if one.status == "False" and one.current]
-    if denied:
-        return failed(
-            "not_programmed",
-            f"after {found.seconds:.0f} s: {denied[0]}",
-            "Accepted=True, Programmed=True and an address",
-            facts,
-        )
-    programmed = found.condition("Programmed")
-    if programmed and programmed.holds and not found.address:
-        return failed("no_address", "the Gateway is programmed, and has no address", facts=facts)
-    return undecided(
-        "controller_silent",
-        f"nobody said anything about the Gateway's present generation in {found.seconds:.0f} s",
-        "look whether the controller runs and watches this namespace",
-    )
+        return verdict("stale_condition", condition=found, name=case.variant)
+    features = ", ".join(seen.features)
+    facts.append(Fact(name="claims", value=features, source="supportedFeatures"))
+    count = f"{len(seen.features)} features" if features else "no features"
+    return verdict("accepted", facts, controller=seen.controller, features=count)
 
 
 _PENDING = ("AddressNotAssigned", "Pending", "Scheduled")
+"""A load balancer that is still being made shows nothing about the Gateway API."""
 
 
-def _address_pending(found: GatewaySeen) -> Ruling | None:
-    """A load balancer that is still being made says nothing about the Gateway API."""
-    said = found.condition("Programmed")
-    if found.address or said is None or said.status == "True" or said.reason not in _PENDING:
+def _not_programmed(case: Case) -> Ruling | None:
+    found, who = case.seen.gateway, case.seen.controller
+    if case.check != "gateway.programmed" or found is None or found.programmed:
         return None
-    return undecided(
-        "address_pending",
-        f"the Gateway has no address after {found.seconds:.0f} s: {said}",
-        "look at the events of the Service of type LoadBalancer behind the Gateway; give a slow "
-        "load balancer more time with --set gateway.programmed_seconds=600",
-        [Fact(name="condition", value=str(said), source="Gateway status")],
-    )
+    said = [one for kind in ("Accepted", "Programmed") if (one := found.condition(kind))]
+    facts = [Fact(name="condition", value=str(one), source="Gateway status") for one in said]
+    programmed = found.condition("Programmed")
+    ready = programmed is not None and programmed.status == "True"
+    if programmed and not ready and not found.address and programmed.reason in _PENDING:
+        return verdict("address_pending", facts[-1:], seconds=found.seconds, condition=programmed)
+    if denied := [one for one in said if one.status == "False" and one.current]:
+        why = {"seconds": found.seconds, "condition": denied[0]}
+        return verdict("not_programmed", facts, controller=who, name=case.variant, **why)
+    if programmed and programmed.holds and not found.address:
+        return verdict("no_address", facts, controller=who)
+    return verdict("controller_silent.gateway", controller=who, seconds=found.seconds)
 
 
-def _programmed(reach: Reach, seen: ClassObservation, _: Profile) -> Ruling:
-    if ruling := unsettled(reach.settled):
-        return ruling
-    found = seen.gateway
-    if found is None or reach.gateway.attached_routes < 1:
+def _programmed(reach: Reach, case: Case) -> Ruling:
+    found, attached = case.seen.gateway, reach.gateway.attached_routes
+    if found is None or attached < 1:
         if reach.looked_seconds is None:
             return not_recorded("whether the listeners counted the route later")
-        return failed(
-            "no_routes_attached",
-            "traffic flows, and the listeners' status counts no attached route, "
-            f"{reach.looked_seconds:.0f} s later either",
-            "attachedRoutes of at least 1",
-        )
-    return passed(
-        "programmed",
-        f"programmed in {found.seconds:.1f} s, steady answers {reach.settled.seconds:.1f} s later",
-        "Programmed=False, or answers that come from no backend",
-        [
-            Fact(
-                name="answers in a row",
-                value=str(reach.settled.asked),
-                source="each over a new connection, each with a backend's name",
-            ),
-            Fact(
-                name="attached routes",
-                value=str(reach.gateway.attached_routes),
-                expected="at least 1",
-                source="status.listeners",
-            ),
-        ],
-    )
-
-
-def _route_status(found: Routes, seen: ClassObservation, _: Profile) -> Ruling:
-    good, bad = _ours(found.good, seen.controller), _ours(found.bad, seen.controller)
-    if good is None or bad is None:
-        return failed(
-            "no_status",
-            f"{seen.controller} says nothing about a route on a Gateway of its own",
-            "conditions Accepted and ResolvedRefs under this controller",
-        )
+        who = case.seen.controller
+        return verdict("no_routes_attached", controller=who, seconds=reach.looked_seconds)
     facts = [
-        Fact(name=name, value=str(one), source=f"status.parents of {seen.controller}")
-        for name, parent in (("good route", good), ("route to a missing Service", bad))
-        for one in parent.conditions
+        Fact(
+            name="answers in a row",
+            value=str(reach.settled.asked),
+            source="each over a new connection, each with a backend's name",
+        ),
+        Fact(
+            name="attached routes",
+            value=str(attached),
+            expected="at least 1",
+            source="status.listeners",
+        ),
     ]
+    return verdict("programmed", facts, seconds=found.seconds, later=reach.settled.seconds)
+
+
+def _route_status(found: Routes, case: Case) -> Ruling:
+    who = case.seen.controller
+    good, bad = ours(found.good, who), ours(found.bad, who)
+    if good is None or bad is None:
+        return verdict("no_status", controller=who)
+    facts = [*conditions("good route", good), *conditions("route to a missing Service", bad)]
     for kind in ("Accepted", "ResolvedRefs"):
         said = good.condition(kind)
         if said is None or not said.holds:
-            return failed("good_route_refused", f"{kind}: {said or 'missing'}", facts=facts)
+            why = {"kind": kind, "condition": said or "missing"}
+            return verdict("good_route_refused", facts, controller=who, **why)
     resolved = bad.condition("ResolvedRefs")
     if resolved is None or resolved.status != "False":
-        return failed(
-            "missing_backend_resolved",
-            f"a route to a Service that does not exist: {resolved or 'ResolvedRefs is missing'}",
-            "ResolvedRefs=False",
-            facts,
-        )
-    return passed(
-        "status_is_true",
-        "a good route is accepted and resolved, and one without its backend is reported: "
-        f"{resolved.reason}",
-        "a good route refused, or a bad one resolved",
-        facts,
-    )
-
-
-def _ours(parents: list[Parent], controller: str) -> Parent | None:
-    return next((one for one in parents if one.controller == controller), None)
+        condition = resolved or "no ResolvedRefs"
+        return verdict("missing_backend_resolved", facts, controller=who, condition=condition)
+    return verdict("status_is_true", facts, why=resolved.reason)
 
 
 # -- traffic --------------------------------------------------------------------------------
 
 
-def _weighted_split(found: Weights, _: ClassObservation, profile: Profile) -> Ruling:
+def _weighted_split(found: Weights, case: Case) -> Ruling:
     facts: list[Fact] = []
-    for index, phase in enumerate(found.phases):
-        if ruling := unsettled(phase.settled) or _phase(phase, str(index + 1), profile, facts):
-            return ruling
+    for number, phase in enumerate(found.phases, 1):
+        why = unsettled(phase.settled) or _phase(phase, str(number), case.profile, facts)
+        if why:
+            return why
     if len(found.phases) < 2:
-        return undecided("not_observed", "the weights were not changed")
+        return verdict("not_observed", what="the split after a change of the weights")
     for phase in found.phases:
-        if phase.sample and (ruling := old(phase.sample)):
-            return ruling
-    confidence = profile.number("gateway.confidence")
-    return passed(
-        "follows_weights",
-        "; then ".join(_shares(one) for one in found.phases),
-        f"a share whose {confidence:.1%} interval excludes its weight (a correct split does so "
-        f"in at most {1 - confidence:.1%} of all samples)",
-        facts,
-    )
+        if phase.sample and (why := old(phase.sample)):
+            return why
+    confidence = case.profile.number("gateway.confidence")
+    split = "; then ".join(_shares(phase) for phase in found.phases)
+    wrong = 1 - confidence
+    return verdict("follows_weights", facts, shares=split, confidence=confidence, wrong=wrong)
 
 
 def _phase(phase: Phase, revision: str, profile: Profile, facts: list[Fact]) -> Ruling | None:
     sample = phase.sample
     if sample is None:
-        return undecided("not_observed", "the split was not measured")
-    if ruling := unanswered(sample) or disagreeing(sample):
-        return ruling
-    stale = sample.sent - sample.good(revision=revision)
-    if stale:
-        return undecided(
-            "not_converged", f"{stale} of {sample.sent} answers came by the rule as it was before"
-        )
+        return verdict("not_observed", what="the split")
+    if why := miscounted(sample):
+        return why
+    if stale := sample.sent - sample.good(revision=revision):
+        return verdict("not_converged", stale=stale, sent=sample.sent)
     confidence = profile.number("gateway.confidence")
     tolerance = profile.number("gateway.weight_tolerance")
     total = sum(phase.weights.values())
@@ -365,20 +220,12 @@ def _phase(phase: Phase, revision: str, profile: Profile, facts: list[Fact]) -> 
                 f"at {confidence:.1%}",
             )
         )
+        bounds = {"pod": pod, "low": low, "high": high}
         if not low <= wanted <= high:
-            return failed(
-                "split_is_off",
-                f"{pod} has weight {weight} of {total} and answered {hits} of {sample.sent}: "
-                f"between {low:.1%} and {high:.1%} of the traffic",
-                f"a share whose interval includes {wanted:.0%}",
-                list(facts),
-            )
+            counts = {"weight": weight, "total": total, "hits": hits, "sent": sample.sent}
+            return verdict("split_is_off", list(facts), wanted=wanted, **counts, **bounds)
         if low < wanted - tolerance or high > wanted + tolerance:
-            return undecided(
-                "too_few_requests",
-                f"the share of {pod} is only known to be between {low:.1%} and {high:.1%}",
-                "raise gateway.requests",
-            )
+            return verdict("too_few_requests", **bounds)
     return None
 
 
@@ -388,9 +235,7 @@ def _shares(phase: Phase) -> str:
     return f"{weights} gave " + ":".join(str(sample.good(pod=pod)) for pod in phase.weights)
 
 
-def _header_rule(found: HeaderRule, _: ClassObservation, __: Profile) -> Ruling:
-    if ruling := unsettled(found.settled):
-        return ruling
+def _header_rule(found: HeaderRule, _: Case) -> Ruling:
     facts: list[Fact] = []
     wanted = [
         ("requests with the header", found.matching, found.special),
@@ -403,9 +248,9 @@ def _header_rule(found: HeaderRule, _: ClassObservation, __: Profile) -> Ruling:
     ]
     for what, sample, pod in wanted:
         if sample is None:
-            return undecided("not_observed", f"{what} were not sent")
-        if ruling := unanswered(sample) or disagreeing(sample):
-            return ruling
+            return verdict("not_observed", what=what)
+        if why := miscounted(sample):
+            return why
         right = sample.good(pod=pod)
         facts.append(
             Fact(
@@ -416,104 +261,68 @@ def _header_rule(found: HeaderRule, _: ClassObservation, __: Profile) -> Ruling:
             )
         )
         if right < sample.sent:
-            return failed(
-                "rule_not_followed",
-                f"{what}: {told(sample.tallies)}, instead of all from {pod}",
-                f"all answers from {pod}",
-                facts,
-            )
+            answers = told(sample.tallies)
+            return verdict("rule_not_followed", facts, what=what, answers=answers, pod=pod)
     if found.other_cases is None:
         return not_recorded("requests with POST, and headers in another case than the rule's")
-    return passed(
-        "rule_wins",
-        "; ".join(f"{one.name}: {one.value}" for one in facts),
-        "one answer of the other backend",
-        facts,
-    )
+    return verdict("rule_wins", facts, counts=_counts(facts))
+
+
+def _counts(facts: Iterable[Fact]) -> str:
+    return "; ".join(f"{one.name}: {one.value}" for one in facts)
 
 
 _NO_ROUTE = 404
 """What the API demands where no rule matches; a 5xx may be a gateway that is out of order."""
 
 
-def _unmatched(found: Unmatched, _: ClassObservation, __: Profile) -> Ruling:
-    if ruling := unsettled(found.settled):
-        return ruling
+def _unmatched(found: Unmatched, _: Case) -> Ruling:
     facts: list[Fact] = []
     for what, sample in (("unknown path", found.path), ("unknown host", found.host)):
         if sample is None:
-            return undecided("not_observed", f"requests to an {what} were not sent")
-        arrived = sum(sample.counted.values())
-        facts.append(
-            Fact(
-                name=f"requests to an {what}",
-                value=f"{told(sample.tallies)}; {arrived} arrived at a backend",
-                expected="404, and none at a backend",
-                source="the answers, and the backends' own counts",
-            )
-        )
-        if arrived:
-            return failed(
-                "reached_a_backend",
-                f"{arrived} of {sample.sent} requests to an {what} arrived at a backend",
-                "no request at a backend",
-                facts,
-            )
-        if any(200 <= one.status < 300 for one in sample.tallies):
-            return failed(
-                "answered_with_success",
-                f"requests to an {what}: {told(sample.tallies)}",
-                "an answer that says that there is no such route",
-                facts,
-            )
-        if ruling := redirected(sample.tallies):
-            return ruling
-        if any(300 <= one.status < 400 for one in sample.tallies):
-            return failed(
-                "answered_with_success",
-                f"requests to an {what} are led elsewhere: {told(sample.tallies)}",
-                "an answer that says that there is no such route",
-                facts,
-            )
-        if not all(one.status for one in sample.tallies):
-            return undecided(
-                "gateway_not_reached",
-                f"requests to an {what}: {told(sample.tallies)}",
-                ROUTES_ELSEWHERE,
-            )
+            return verdict("not_observed", what=f"requests to an {what}")
+        if why := _not_left_alone(what, sample, facts):
+            return why
     if found.served is None:
         return not_recorded("requests with POST, and what is served at the same time")
-    if ruling := unanswered(found.served):
-        return replace(ruling, facts=facts)
+    if why := unanswered(found.served, facts):
+        return why
     for what, sample in (("unknown path", found.path), ("unknown host", found.host)):
         if sample and any(one.status != _NO_ROUTE for one in sample.tallies):
-            return failed(
-                "not_refused",
-                f"requests to an {what} get {told(sample.tallies)}, while a served path is "
-                f"answered: that is not the {_NO_ROUTE} by which a client learns that there is no "
-                "such route",
-                f"{_NO_ROUTE} to every request",
-                facts,
-            )
-    return passed(
-        "refused",
-        "; ".join(f"{one.name}: {one.value}" for one in facts),
-        "one request at a backend, or an answer of success",
-        facts,
+            return verdict("not_refused", facts, what=what, answers=told(sample.tallies))
+    return verdict("refused", facts, counts=_counts(facts))
+
+
+def _not_left_alone(what: str, sample: Sample, facts: list[Fact]) -> Ruling | None:
+    """Ask whether requests without a route arrived, succeeded, or met no gateway at all."""
+    arrived, answers = sum(sample.counted.values()), told(sample.tallies)
+    statuses = {one.status for one in sample.tallies}
+    facts.append(
+        Fact(
+            name=f"requests to an {what}",
+            value=f"{answers}; {arrived} arrived at a backend",
+            expected="404, and none at a backend",
+            source="the answers, and the backends' own counts",
+        )
     )
+    if arrived:
+        return verdict("reached_a_backend", facts, arrived=arrived, sent=sample.sent, what=what)
+    if any(200 <= status < 300 for status in statuses):
+        return verdict("answered_with_success", facts, what=what, answers=answers)
+    if why := redirected(sample.tallies):
+        return why
+    if any(300 <= status < 400 for status in statuses):
+        return verdict("answered_with_success.redirected", facts, what=what, answers=answers)
+    return verdict("gateway_not_reached", what=what, answers=answers) if 0 in statuses else None
 
 
-def _steady(found: Steady, _: ClassObservation, profile: Profile) -> Ruling:
-    if ruling := unsettled(found.settled):
-        return ruling
-    return steady.rule(found, [], profile, "a route that never changes")
+def _steady(found: Steady, case: Case) -> Ruling:
+    return steady.rule(found, [], case.profile, "an HTTPRoute that never changes")
 
 
-def _exactly_once(found: Delivery, _: ClassObservation, __: Profile) -> Ruling:
-    if ruling := unsettled(found.settled):
-        return ruling
+def _exactly_once(found: Delivery, _: Case) -> Ruling:
     if found.sample is None or not found.audited:
-        return undecided("not_observed", "the backends' counts at the end are not known")
+        return verdict("not_observed", what="how often each POST arrived")
     facts = [
         Fact(
             name=one.what,
@@ -528,37 +337,17 @@ def _exactly_once(found: Delivery, _: ClassObservation, __: Profile) -> Ruling:
     if twice := sum(one.repeated for one in found.audited):
         first = found.repeats[0]
         where = ", ".join(f"{times} times at {pod}" for pod, times in first.arrived.items())
-        return failed(
-            "delivered_twice",
-            f"{twice} of {sent} POSTs arrived more than once, the first of them {where}: "
-            "somebody between the client and the backends repeats or copies requests",
-            "one arrival for each request",
-            facts,
-        )
+        return verdict("delivered_twice", facts, twice=twice, sent=sent, where=where)
     for one in found.audited:
         if one.answered > one.arrived:
-            return failed(
-                "answered_without_arriving",
-                f"{one.what}: {one.answered} of {one.sent} POSTs were answered in a backend's "
-                f"name, and {one.arrived} arrived at a backend",
-                "one arrival for each answer",
-                facts,
-            )
-    if ruling := unanswered(found.sample):
-        return replace(ruling, facts=facts)
-    return passed(
-        "once",
-        f"each of {sent} POSTs arrived once",
-        "one request that arrives twice, or is answered and never arrives",
-        facts,
-    )
+            counts = {"sent": one.sent, "answered": one.answered, "arrived": one.arrived}
+            return verdict("answered_without_arriving", facts, what=one.what, **counts)
+    return unanswered(found.sample, facts) or verdict("once", facts, sent=sent)
 
 
-def _bodies(found: Bodies, seen: ClassObservation, _: Profile) -> Ruling:
-    if ruling := unsettled(found.settled):
-        return ruling
+def _bodies(found: Bodies, case: Case) -> Ruling:
     if not found.sent:
-        return undecided("not_observed", "no body was sent")
+        return verdict("not_observed", what="any body")
     facts = [
         Fact(
             name=f"{'answer' if one.answer else 'body'} of {one.what}",
@@ -572,78 +361,43 @@ def _bodies(found: Bodies, seen: ClassObservation, _: Profile) -> Ruling:
         Fact(
             name=f"informational: body of {one.what}",
             value=_went(one),
-            source="larger than what is demanded: it may be refused, but not changed",
+            source="larger than what is required: it may be refused, but not changed",
         )
         for one in found.larger
     ]
     for one in (*found.sent, *found.larger):
+        what = {"what": one.what, "status": one.status}
         if one.whole is False:
-            return failed(
-                "body_changed",
-                f"of a POST with a body of {one.what} ({one.sent} bytes) {one.got} bytes arrived "
-                f"at the backend{', changed' if one.got == one.sent else ''}; the client was "
-                f"answered {one.status}",
-                "the bytes that were sent, or a refusal",
-                facts,
-            )
+            changed = ", changed" if one.got == one.sent else ""
+            sizes = {"sent": one.sent, "got": one.got, "changed": changed}
+            return verdict("body_changed", facts, **what, **sizes)
         if one.answered_whole is False:
-            return failed(
-                "answer_changed",
-                f"an answer that holds {one.what} did not arrive as it was sent, with status "
-                f"{one.status}",
-                "the bytes that were sent",
-                facts,
-            )
-    for what, sample in posts(seen.weights, seen.headers, seen.delivery):
+            return verdict("answer_changed", facts, **what)
+    for name, sample in posts(case.seen.weights, case.seen.headers, case.seen.delivery):
         if sample.altered:
-            return failed(
-                "body_changed",
-                f"{what}: of {sample.altered} of {sample.sent} POSTs with a short body the backend "
-                "got other bytes than were sent",
-                "the bytes that were sent",
-                facts,
-            )
+            counts = {"altered": sample.altered, "sent": sample.sent}
+            return verdict("body_changed.short", facts, what=name, **counts)
     largest = max(found.sent, key=lambda one: one.sent)
-    return _not_through(found.sent, facts) or passed(
-        "whole",
-        f"bodies and answers of up to {largest.what} arrived whole",
-        "a byte that is missing or another",
-        facts,
-    )
+    return _not_through(found.sent, facts) or verdict("whole", facts, largest=largest.what)
 
 
 def _not_through(sent: list[Sent], facts: list[Fact]) -> Ruling | None:
-    """Return what it means that some bodies, or some answers, did not come through."""
+    """Return the verdict on bodies or answers that did not come through."""
     missing = [one for one in sent if not _through(one)]
     if not missing:
         return None
     first = missing[0]
     what = f"{'an answer' if first.answer else 'a body'} of {first.what}"
+    went = {"what": what, "went": _went(first)}
     alike = [one for one in sent if (one.sent, one.answer) == (first.sent, first.answer)]
     smaller = [one for one in sent if max(one.sent, one.answer) < max(first.sent, first.answer)]
     if not any(map(_through, alike)) and all(map(_through, smaller)):
         if all(_refused_size(one) for one in alike):
-            return undecided(
-                "body_refused",
-                f"{what} is refused: {_went(first)}",
-                "raise the gateway's limit for bodies, or state another size with "
-                "--set gateway.whole_body_mib=1",
-                facts,
-            )
+            return verdict("body_refused", facts, **went)
         if smaller:
-            return failed(
-                "body_not_delivered",
-                f"{what} does not come through, and smaller ones do: {_went(first)}",
-                "an answer of the backend to every size",
-                facts,
-            )
-    return undecided(
-        "not_all_answered",
-        f"{len(missing)} of {len(sent)} requests were not answered by a backend; {what}: "
-        f"{_went(first)}",
-        "look at the gateway's and the backends' logs",
-        facts,
-    )
+            return verdict("body_not_delivered", facts, **went)
+    counts = {"missing": len(missing), "sent": len(sent)}
+    return verdict("not_all_answered.bodies", facts, **counts, **went)
 
 
 def _through(one: Sent) -> bool:
@@ -651,7 +405,7 @@ def _through(one: Sent) -> bool:
 
 
 def _refused_size(one: Sent) -> bool:
-    """Say whether a body was refused for its size: by 413, or by closing the connection on it."""
+    """Return whether a body was refused for its size: by 413, or by a closed connection."""
     return one.status == 413 or one.error.startswith(
         ("BrokenPipeError", "ConnectionReset", "RemoteDisconnected")
     )
@@ -662,20 +416,13 @@ GROUPED = 1 / 3
 no stumbling of a busy node, after which a single group comes."""
 
 
-def _streaming(found: Streaming, seen: ClassObservation, profile: Profile) -> Ruling:
-    if ruling := unsettled(found.settled):
-        return ruling
+def _streaming(found: Streaming, case: Case) -> Ruling:
     if found.direct is None or found.through is None:
-        return undecided("not_observed", "no stream was read")
-    limit = profile.number("gateway.stream_pause_seconds")
-    streams = [found.through, *(found.others or [])]
-    direct = _events(found.direct)
+        return verdict("not_observed", what="a stream")
+    limit = case.profile.number("gateway.stream_pause_seconds")
+    streams, direct = [found.through, *(found.others or [])], _events(found.direct)
     if not _flowed(found.direct, found.expected, limit) or _grouped(found.direct):
-        return undecided(
-            "control_was_late",
-            f"directly from the backend came {direct}: the measurement is too noisy here",
-            "run again at a quieter time",
-        )
+        return verdict("control_was_late", direct=direct)
     facts = [
         *(
             Fact(
@@ -687,21 +434,21 @@ def _streaming(found: Streaming, seen: ClassObservation, profile: Profile) -> Ru
             for one in streams
         ),
         Fact(name="events without it", value=direct, source="the same, directly"),
-        *_informational(seen.slow),
+        *_informational(case.seen.slow),
     ]
     for one in streams:
-        # Without a stream there is nothing to be seen of its pace; it may be a moment's outage.
+        # A stream without any event shows nothing of its pace; it may be a moment's outage.
         if one.status != 200 and not one.events:
             if found.plain is None:
                 return not_recorded("plain requests at the same time as the stream")
-            if ruling := unanswered(found.plain):
-                return replace(ruling, facts=facts)
-        if ruling := _not_as_produced(one, found, facts):
-            return ruling
+            if why := unanswered(found.plain, facts):
+                return why
+        if why := _not_as_produced(one, found.expected, direct, facts):
+            return why
     if found.settled.usual is None or found.others is None:
         return not_recorded("how long a plain answer through the gateway takes")
     late = min(one.lateness() for one in streams) - found.direct.lateness() - found.settled.usual
-    allowed = profile.number("gateway.stream_late_seconds")
+    allowed = case.profile.number("gateway.stream_late_seconds")
     facts.append(
         Fact(
             name="events later than a plain answer",
@@ -711,58 +458,32 @@ def _streaming(found: Streaming, seen: ClassObservation, profile: Profile) -> Ru
         )
     )
     if late > allowed:
-        return failed(
-            "stream_late",
-            f"events come {late:.1f} s later through the gateway than a plain answer does",
-            "events as soon as they are produced",
-            facts,
-        )
+        return verdict("stream_late", facts, late=late)
+    events = "; ".join(map(_events, streams))
     if not all(_flowed(one, found.expected, limit) for one in streams):
-        return undecided(
-            "stream_stumbled",
-            f"through the gateway came {'; '.join(map(_events, streams))}, directly {direct}",
-            "run again at a quieter time",
-        )
-    return passed(
-        "arrives_as_produced",
-        f"through the gateway came {_events(found.through)}",
-        "events that come together, or late, although they were produced apart",
-        facts,
-    )
+        return verdict("stream_stumbled", events=events, direct=direct)
+    return verdict("arrives_as_produced", facts, events=_events(found.through))
 
 
-def _not_as_produced(stream: Stream, found: Streaming, facts: list[Fact]) -> Ruling | None:
-    seen = _events(stream)
-    if len(stream.events) < found.expected:
-        return failed(
-            "stream_cut",
-            f"of {found.expected} events came {seen} (status {stream.status}) "
-            f"{stream.error}".rstrip(),
-            "all events",
-            facts,
-        )
+def _not_as_produced(
+    stream: Stream, expected: int, direct: str, facts: list[Fact]
+) -> Ruling | None:
+    events = _events(stream)
+    if len(stream.events) < expected:
+        error = f", {stream.error}" if stream.error else ""
+        came = {"events": events, "expected": expected, "status": stream.status}
+        return verdict("stream_cut", facts, error=error, **came)
     # Whoever collects an answer passes it on at once; a busy node only stumbles.
     if stream.arrived() < stream.produced() / 2:
-        return failed(
-            "stream_held_back",
-            f"through the gateway came {seen}, directly {_events(cast('Stream', found.direct))}",
-            "events as soon as they are produced",
-            facts,
-        )
+        return verdict("stream_held_back", facts, events=events, direct=direct)
     if _grouped(stream):
         sizes = ", ".join(map(str, stream.groups()))
-        return failed(
-            "stream_in_groups",
-            f"events that were produced apart came together through the gateway, in groups of "
-            f"{sizes}: {seen}",
-            "events as soon as they are produced",
-            facts,
-        )
+        return verdict("stream_in_groups", facts, sizes=sizes, events=events)
     return None
 
 
 def _grouped(stream: Stream) -> bool:
-    """Say whether events came in several groups, as from somebody who collects some of them."""
+    """Return whether events came in several groups, as from a proxy that collects some."""
     groups = stream.groups()
     return len(groups) > 1 and sum(groups) - len(groups) > GROUPED * (len(stream.events) - 1)
 
@@ -806,58 +527,77 @@ def _went(one: Sent) -> str:
     return f"did not pass: status {one.status} after {one.seconds:.1f} s {one.error}".rstrip()
 
 
-def _claimed_features(found: Features, _: ClassObservation, __: Profile) -> Ruling:
+def _claimed_features(found: Features, case: Case) -> Ruling:
     if not found.claimed:
-        return Ruling(
-            Outcome.NOT_APPLICABLE,
-            "nothing_claimed",
-            "the class's supportedFeatures name neither timeouts, nor retries, nor mirroring",
-        )
+        return verdict("nothing_claimed")
     facts = [
         Fact(name=one.name, value=one.seen, source="supportedFeatures; measured")
         for one in found.tried
     ]
-    broken = [one for one in found.tried if one.works is False]
-    if broken:
-        return failed(
-            "claim_not_kept",
-            "; ".join(f"{one.name}: {one.seen}" for one in broken),
-            "the effect that the API describes",
-            facts,
-        )
+    if broken := [one for one in found.tried if one.works is False]:
+        features = ", ".join(one.name for one in broken)
+        seen = "; ".join(f"{one.name}: {one.seen}" for one in broken)
+        return verdict("claim_not_kept", facts, name=case.variant, features=features, seen=seen)
     if disturbed := [one for one in found.tried if one.disturbed]:
-        return undecided(
-            "not_all_answered",
-            "; ".join(f"{one.name}: {one.seen}" for one in disturbed),
-            "look at the gateway's and the backends' logs",
-            facts,
-        )
-    worked = [one.name for one in found.tried if one.works]
+        seen = "; ".join(f"{one.name}: {one.seen}" for one in disturbed)
+        return verdict("not_all_answered.features", facts, seen=seen)
+    worked = ", ".join(one.name for one in found.tried if one.works)
     if not worked or len(found.tried) < len(found.claimed):
-        return Ruling(
-            Outcome.INCONCLUSIVE,
-            "not_tried",
-            "; ".join(f"{one.name}: {one.seen}" for one in found.tried) or "nothing was tried",
-            facts=facts,
-        )
-    untried = [one.name for one in found.tried if one.works is None]
-    return passed(
-        "claims_kept",
-        f"works: {', '.join(worked)}" + (f"; not tried: {', '.join(untried)}" if untried else ""),
-        "a claimed feature without effect",
-        facts,
+        seen = "; ".join(f"{one.name}: {one.seen}" for one in found.tried) or "nothing was tried"
+        return verdict("not_tried", facts, seen=seen)
+    untried = ", ".join(one.name for one in found.tried if one.works is None)
+    return verdict(
+        "claims_kept", facts, worked=worked, untried=f"; not tried: {untried}" if untried else ""
     )
 
 
-_RULES: dict[str, tuple[str, Callable[..., Ruling]]] = {
-    "gateway.programmed": ("reach", _programmed),
-    "gateway.route_status": ("routes", _route_status),
-    "gateway.weighted_split": ("weights", _weighted_split),
-    "gateway.header_rule": ("headers", _header_rule),
-    "gateway.unmatched": ("unmatched", _unmatched),
-    "gateway.steady": ("steady", _steady),
-    "gateway.exactly_once": ("delivery", _exactly_once),
-    "gateway.bodies": ("bodies", _bodies),
-    "gateway.streaming": ("streaming", _streaming),
-    "gateway.claimed_features": ("claims", _claimed_features),
-}
+# -- the judges -----------------------------------------------------------------------------
+
+
+def _waits(case: Case) -> list[Fact]:
+    """Return how long a part waited for steady answers, and which of them failed."""
+    found = getattr(case.seen, next(iter(_classes.rules[case.check].parts), ""), None)
+    if isinstance(found, Weights):
+        changes = ("the route was made", "the weights were changed")
+        pairs = zip(found.phases, changes, strict=False)
+        return [waited(phase.settled, change) for phase, change in pairs]
+    settled = getattr(found, "settled", None)
+    return [waited(settled, "the route was made")] if isinstance(settled, Settled) else []
+
+
+def _missing(seen: GatewayObservation) -> dict[str, Ruling]:
+    """Return a verdict for each class that the user named and that does not exist."""
+    if not seen.served:
+        return {"": verdict("no_gateway_api")}
+    what = "an implementation of the Gateway API"
+    return missing_classes(seen.wanted, seen.classes, what)
+
+
+_installed = Judge[GatewayObservation, GatewayObservation](
+    rules={"gateway.api": Rule(("api",), _api)}
+)
+_classes = traffic_judge(
+    {
+        "gateway.class_accepted": Rule[GatewayObservation, ClassObservation]((), _class_accepted),
+        "gateway.programmed": part("reach", _programmed),
+        "gateway.route_status": part("routes", _route_status),
+        "gateway.weighted_split": part("weights", _weighted_split),
+        "gateway.header_rule": part("headers", _header_rule),
+        "gateway.unmatched": part("unmatched", _unmatched),
+        "gateway.steady": part("steady", _steady),
+        "gateway.exactly_once": part("delivery", _exactly_once),
+        "gateway.bodies": part("bodies", _bodies),
+        "gateway.streaming": part("streaming", _streaming),
+        "gateway.claimed_features": part("claims", _claimed_features),
+    },
+    accepted=lambda seen: seen.accepted is not None and seen.accepted.holds,
+    stopped=lambda case: _not_programmed(case) or without_gateway(case.seen.gateway, case.variant),
+    missing=_missing,
+    waits=_waits,
+)
+
+
+def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
+    """Judge one check: the API once, everything else for each class that was assessed."""
+    asked = _installed if check in _installed.rules else _classes
+    return asked(check, seen, profile)

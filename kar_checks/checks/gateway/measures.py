@@ -1,4 +1,4 @@
-"""What runs are compared by: how long a class takes to do what its routes say."""
+"""What runs are compared by: how long a class takes to do what its routes demand."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 from itertools import pairwise
 
-from kar_checks.checks.ingress.records import (
+from kar_checks.kit.http_testbed.records import (
     Condition,
     GatewaySeen,
     Parent,
@@ -14,7 +14,7 @@ from kar_checks.checks.ingress.records import (
     Settled,
     Surroundings,
 )
-from kar_checks.checks.ingress.steady import Steady
+from kar_checks.kit.http_testbed.steady import Steady
 from kar_checks.model import Fault, Observation, Record
 
 
@@ -147,7 +147,7 @@ class Sent(Record):
     sent: int = 0
     error: str = ""
     whole: bool | None = None
-    """The server got the bytes that were sent, by their digest; ``None`` if it did not tell."""
+    """The server got the bytes that were sent, by their digest; ``None`` if unknown."""
     answer: int = 0
     """Bytes that the answer was asked to hold; 0 for a short one."""
     answered_whole: bool | None = None
@@ -243,14 +243,14 @@ class Streaming(Record):
 class Feature(Record):
     """An extended feature that the class claims, put to the test.
 
-    ``works`` is ``None`` where it could not be tried; ``seen`` says why, or what was seen.
+    ``works`` is ``None`` where it could not be tried; ``seen`` is why, or what was seen.
     """
 
     name: str
     works: bool | None
     seen: str
     disturbed: bool = False
-    """It was tried, and what came back says nothing about the feature."""
+    """It was tried, and what came back shows nothing about the feature."""
 
 
 class Features(Record):

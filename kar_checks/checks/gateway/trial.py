@@ -46,8 +46,13 @@ from kar_checks.checks.gateway.observation import (
     Weights,
     posts,
 )
-from kar_checks.checks.ingress.records import Settled, Surroundings, told
-from kar_checks.checks.ingress.site import (
+from kar_checks.cluster import kinds
+from kar_checks.cluster.client import Object
+from kar_checks.cluster.errors import ApiError, HarnessError
+from kar_checks.cluster.kinds import Kind
+from kar_checks.cluster.target import Target
+from kar_checks.kit.http_testbed.records import Settled, Surroundings, told
+from kar_checks.kit.http_testbed.site import (
     COMPLETION,
     PATH,
     PORT,
@@ -56,14 +61,9 @@ from kar_checks.checks.ingress.site import (
     conditions,
     logical,
 )
-from kar_checks.checks.ingress.site import manifests as site_manifests
-from kar_checks.checks.ingress.steady import Steady
-from kar_checks.checks.trial import Trial
-from kar_checks.cluster import kinds
-from kar_checks.cluster.client import Object
-from kar_checks.cluster.errors import ApiError, HarnessError
-from kar_checks.cluster.kinds import Kind
-from kar_checks.cluster.target import Target
+from kar_checks.kit.http_testbed.site import manifests as site_manifests
+from kar_checks.kit.http_testbed.steady import Steady
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Fault, Reason, Record
 from kar_checks.store import now
 

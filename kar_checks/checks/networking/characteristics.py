@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kar_checks.checks.networking.observation import Device, Look, Nic
+from kar_checks.kit.networks.records import Device, Look, Nic
 
 Agreement = Literal["agrees", "contradicts", "not compared", "not published"]
 

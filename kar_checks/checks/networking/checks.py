@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.registry import Check, Needs, Right, Topic
+from kar_checks.kit.topic import Check, Needs, Right, Topic
 
 _DRA, _CNI, _GKE = "resource.k8s.io", "k8s.cni.cncf.io", "networking.gke.io"
 _NEEDS = Needs(
@@ -44,13 +44,13 @@ TOPIC = Topic(
     checks=(
         Check(
             id="networking.interface",
-            title="A pod gets the interface that the platform says",
+            title="A pod gets the interface that the platform reports",
             proves="A pod on the network has an interface that a pod without it lacks, with the "
             "name, hardware address and addresses that the claim's networkData (DRA) or the "
-            "network-status annotation (Multus) tell; or an RDMA device that a pod without the "
-            "network lacks, where there is no interface.",
-            fails_when="The network is there and no pod gets onto it, the interface is missing in "
-            "the pod, or it differs from what the platform tells.",
+            "network-status annotation (Multus) reports; or an RDMA device that a pod without the "
+            "network lacks, if it has no interface.",
+            fails_when="The network exists and no pod gets onto it, the interface is missing in "
+            "the pod, or it differs from what the platform reports.",
             budget_seconds=120,
             disruption="network",
         ),
@@ -59,13 +59,13 @@ TOPIC = Topic(
             title="What is published about the interface is true",
             proves="Type, bandwidth, RDMA, PCI address and NUMA node that the cluster published "
             "before the claim, each by itself, agree with what sysfs in the pod shows.",
-            fails_when="Nothing is published, or something that is differs from what the pod sees.",
+            fails_when="Nothing is published, or a published value differs from what the pod sees.",
             budget_seconds=120,
             disruption="network",
         ),
         Check(
             id="networking.placement",
-            title="Only nodes that offer the network get pods that want it",
+            title="Only nodes that offer the network get pods that ask for it",
             proves="Pods that ask for the network and name no node run on nodes that offer it; "
             "one that is pinned to another node waits there with a reason that names the "
             "mechanism, while the same pod without the network runs on that node.",
@@ -77,10 +77,10 @@ TOPIC = Topic(
             id="networking.data_path",
             title="Two pods exchange data over the secondary interface itself",
             proves="Between pods on different nodes bytes go both ways over addresses of the "
-            "network and arrive intact, and in both pods the byte counters of its interface rise "
-            "by them while those of the pod network do not; a transfer over the pod network "
-            "before it shows that these counters work. Where there is no address, the pods' RDMA "
-            "devices exchange data by ib_write_bw, and the counters of their ports prove it.",
+            "network and arrive intact. In both pods the byte counters of its interface rise by "
+            "them while those of the pod network do not; a transfer over the pod network before "
+            "it shows that these counters work. Without an address, the pods' RDMA devices "
+            "exchange data by ib_write_bw, and the counters of their ports prove it.",
             fails_when="The bytes do not arrive, or another interface counts them.",
             budget_seconds=120,
             disruption="network",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kar_checks.checks.networking.observation import Bytes, PodOnNetwork
+from kar_checks.kit.networks.records import Bytes, PodOnNetwork
 from kar_checks.model import Fact
 
 _MIB = 1 << 20

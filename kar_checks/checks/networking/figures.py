@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kar_checks.checks.networking.observation import PodOnNetwork, Transfer
+from kar_checks.kit.networks.records import PodOnNetwork, Transfer
 from kar_checks.model import Figure, Series
 
 MIB = 1 << 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from kar_checks.checks.networking.observation import Gid, Nic, PodOnNetwork, RdmaEnd, RdmaPort
+from kar_checks.kit.networks.records import Control, Gid, Nic, PodOnNetwork, RdmaEnd, RdmaPort
 
 _KINDS = ("RoCE v2, link-local", "RoCE v2, IPv4", "RoCE v2, IPv6", "RoCE v1")
 """Kinds of GIDs in the order in which they are tried.
@@ -19,6 +19,12 @@ def without_address(pods: list[PodOnNetwork]) -> bool:
     return all(
         one.look.verbs.ports and not (one.told and one.told.addresses) for one in pods
     ) and bool(pods)
+
+
+def devices(pod: PodOnNetwork, control: Control) -> list[str]:
+    """Return the RDMA devices that a pod was given and a pod without the network was not."""
+    usual = {port.device for port in control.look.verbs.ports}
+    return sorted({port.device for port in pod.look.verbs.ports} - usual)
 
 
 def port_of(pod: PodOnNetwork) -> RdmaPort | None:

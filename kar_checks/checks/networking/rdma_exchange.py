@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from kar_checks.checks.networking.observation import Exchange, PodOnNetwork, RdmaEnd
 from kar_checks.checks.networking.rdma import port_of, ways
-from kar_checks.checks.networking.stage import MIB, PORT, Stage
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.networks.records import Exchange, PodOnNetwork, RdmaEnd
+from kar_checks.kit.networks.stage import MIB, PORT, Stage
 from kar_checks.model import Fault
 
 SIZE = 1 << 16

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from kar_checks.checks.networking import counters
 from kar_checks.checks.networking.counters import elsewhere, listed, risen
-from kar_checks.checks.networking.observation import (
-    Control,
-    Exchange,
-    Measured,
-    PodOnNetwork,
-    RdmaEnd,
-)
 from kar_checks.checks.networking.rdma import port_of, reported, ways
-from kar_checks.checks.networking.rulings import broken, undecided
-from kar_checks.checks.ruling import Ruling
-from kar_checks.model import Fact, Outcome
+from kar_checks.kit.networks.records import Exchange, Measured, PodOnNetwork, RdmaEnd
+from kar_checks.kit.verdict import Ruling
+from kar_checks.kit.words import Reasons
+from kar_checks.model import Fact
 from kar_checks.profile import Profile
+
+verdict = Reasons(__package__)
 
 _MEMORY = ("allocate mr", "create mr", "create cq", "create qp", "cannot allocate memory")
 """What ib_write_bw and its library say where memory cannot be pinned, in small letters."""
@@ -24,64 +20,40 @@ _UNSENT = "completion with error"
 _MIB = 1 << 20
 
 
-def devices(pod: PodOnNetwork, control: Control) -> list[str]:
-    """Return the RDMA devices that a pod was given and a pod without the network was not."""
-    usual = {one.device for one in control.look.verbs.ports}
-    return sorted({one.device for one in pod.look.verbs.ports} - usual)
-
-
 def exchanged(seen: Measured, profile: Profile) -> Ruling:
     """Judge whether two pods exchanged data over their RDMA devices."""
     if seen.exchange is None:
         return _lacking(seen.pods)
     facts = _facts(seen.pods, seen.exchange)
+    one, other = (pod.node for pod in seen.pods)
     return (
         _not_run(seen.pods, seen.exchange, facts)
         or _not_counted(seen.pods, seen.exchange, profile, facts)
-        or Ruling(
-            Outcome.PASS,
-            "carried",
-            f"{seen.exchange.bytes / _MIB:g} MiB went each way between {seen.pods[0].node} and "
-            f"{seen.pods[1].node} by RDMA, and were counted by the devices' ports in both pods and "
-            "by no interface",
-            would_change="bytes that do not arrive, or that another interface counts",
-            facts=facts,
-        )
+        or verdict("carried.rdma", facts, mib=seen.exchange.bytes / _MIB, one=one, other=other)
     )
 
 
 def _lacking(pods: list[PodOnNetwork]) -> Ruling:
-    """Say what an exchange needs and is not there."""
-    without = [one.name for one in pods if not one.look.verbs.program]
-    if without:
-        names = ", ".join(sorted({port.name for one in pods for port in one.look.verbs.ports}))
-        return undecided(
-            "rdma_without_ip",
-            f"pods got RDMA devices ({names}) and no interface with an address, and the image of "
-            f"{', '.join(without)} has no ib_write_bw",
-            "give the probe pods an image with python3 and perftest by --image python=…",
-        )
-    for one in pods:
-        if port_of(one) is None:
+    """Return what an exchange needs and does not exist."""
+    if without := [pod.name for pod in pods if not pod.look.verbs.program]:
+        names = ", ".join(sorted({port.name for pod in pods for port in pod.look.verbs.ports}))
+        return verdict("rdma_without_ip.no_program", devices=names, pods=", ".join(without))
+    for pod in pods:
+        if port_of(pod) is None:
             ports = "; ".join(
                 f"{port.name}: state {port.state or 'unknown'}, "
                 + ("can be opened" if port.openable else "may not be opened by the pod's user")
-                for port in one.look.verbs.ports
+                for port in pod.look.verbs.ports
             )
-            return undecided(
-                "no_usable_port",
-                f"no port of the RDMA devices of {one.name} can be used ({ports})",
-                "the link has to be ACTIVE, and /dev/infiniband/uverbs* open to all users",
-            )
-    first, second = (port_of(one) for one in pods)
+            return verdict("no_usable_port", pod=pod.name, ports=ports)
+    first, second = (port_of(pod) for pod in pods)
     if first and second and not ways(first, second):
-        return undecided(
+        return verdict(
             "no_common_gid",
-            f"{first.name} in {pods[0].name} and {second.name} in {pods[1].name} have no GID of "
-            "one kind, which RDMA over Ethernet needs",
-            "look at gids and gid_attrs/types of the ports in sysfs",
+            one=f"{first.name} in {pods[0].name}",
+            other=f"{second.name} in {pods[1].name}",
         )
-    return undecided("not_observed", "no exchange over RDMA was tried")
+    return verdict("not_observed.rdma")
 
 
 def _not_run(pods: list[PodOnNetwork], exchange: Exchange, facts: list[Fact]) -> Ruling | None:
@@ -90,36 +62,26 @@ def _not_run(pods: list[PodOnNetwork], exchange: Exchange, facts: list[Fact]) ->
     for pod, end in ends:
         limit = pod.look.verbs.locked_memory
         said = end.stderr.lower()
-        if end.exit_code != 0 and limit >= 0 and any(one in said for one in _MEMORY):
-            return undecided(
-                "locked_memory",
-                f"ib_write_bw in {pod.name} could not pin its memory: a process may lock "
-                f"{limit:,} bytes there, and it said: {_last(end)}",
-                "raise the limit that the container runtime gives to pods: LimitMEMLOCK=infinity "
-                "of containerd's service, default_ulimits of CRI-O",
-                facts=facts,
-            )
-    failed = [
+        if end.exit_code != 0 and limit >= 0 and any(words in said for words in _MEMORY):
+            return verdict("locked_memory", facts, pod=pod.name, limit=limit, output=_last(end))
+    failed = "; ".join(
         f"in {pod.name} {_ended(end)}: {_last(end)}"
         for pod, end in ends
         if end.exit_code != 0 or reported(end, exchange.size, exchange.count) is None
-    ]
+    )
     if not failed:
         return None
-    told = "; ".join(failed)
-    if any(_UNSENT in one.stderr.lower() for one in exchange.ends):
-        return broken(
-            "no_exchange",
-            f"{pods[0].name} on {pods[0].node} and {pods[1].name} on {pods[1].node} could not "
-            f"exchange data by RDMA: ib_write_bw {told}",
-            facts=facts,
-        )
-    return undecided(
-        "verbs_failed",
-        f"ib_write_bw gave no result: {told}",
-        "look at what it printed in the run's evidence; it wants devices that know reliable "
-        "connections (RC), and the libraries of their driver in the image",
-        facts=facts,
+    if not any(_UNSENT in end.stderr.lower() for end in exchange.ends):
+        return verdict("verbs_failed", facts, failed=failed)
+    client, server = pods
+    return verdict(
+        "no_exchange.rdma",
+        facts,
+        client=client.name,
+        client_node=client.node,
+        server=server.name,
+        server_node=server.node,
+        failed=failed,
     )
 
 
@@ -127,60 +89,51 @@ def _not_counted(
     pods: list[PodOnNetwork], exchange: Exchange, profile: Profile, facts: list[Fact]
 ) -> Ruling | None:
     """Return why the counters do not show that the data went over the devices, if so."""
-    wanted = exchange.bytes
-    least = profile.number("networking.stray_share") * wanted
+    least = profile.number("networking.stray_share") * exchange.bytes
     stray: list[str] = []
     for pod, end in zip(pods, exchange.ends, strict=True):
         deltas = risen(end.before, end.after)
         if end.on not in deltas:
-            return undecided(
-                "no_counters",
-                f"{end.on} in {pod.name} has neither port_xmit_data and port_rcv_data nor "
-                "tx_bytes and rx_bytes in sysfs",
-                facts=facts,
-            )
+            return verdict("no_counters.port", facts, port=end.on, pod=pod.name)
         if pod.look.default not in deltas:
-            return undecided("no_counters", f"{pod.name} has no byte counters of its interfaces")
+            return verdict("no_counters.interfaces", pod=pod.name)
         if any(way < 0 for delta in deltas.values() for way in delta):
-            return undecided("counters_reset", f"counters in {pod.name} went backwards")
+            return verdict("counters_reset", pod=pod.name)
         quiet = max(risen(end.before, end.quiet).get(end.on, (0, 0)))
         if quiet > least:
             stray.append(f"{end.on} in {pod.name} {quiet / _MIB:.1f} MiB before we sent anything")
         others = elsewhere(deltas, end.on, least)
-        told = listed(others)
-        received, sent = deltas[end.on]
-        ways_told = f"received {received / _MIB:.1f} MiB and sent {sent / _MIB:.1f} MiB"
-        if min(received, sent) < wanted:
-            what = (
-                f"ib_write_bw says that {wanted / _MIB:g} MiB went each way, and {end.on} in "
-                f"{pod.name} {ways_told}; counted elsewhere: {told or 'nothing'}"
-            )
-            if any(most >= wanted for most in others.values()):
-                return broken("another_interface", what, facts=facts)
-            if max(received, sent) >= wanted:
-                return broken("one_direction", what, facts=facts)
-            return undecided(
-                "not_counted",
-                what,
-                "the port's counters stand still; ask its vendor which ones count RDMA",
-                facts=facts,
-            )
-        if told:
-            stray.append(f"{pod.name}: {told}")
-    if stray:
-        return undecided(
-            "stray_bytes",
-            f"other bytes were counted, too ({'; '.join(stray)})",
-            "run again at a quieter time",
-            facts=facts,
-        )
-    return None
+        if min(deltas[end.on]) < exchange.bytes:
+            return _short(pod, end, exchange.bytes, others, facts)
+        if others:
+            stray.append(f"{pod.name}: {listed(others)}")
+    return verdict("stray_bytes", facts, stray="; ".join(stray)) if stray else None
+
+
+def _short(
+    pod: PodOnNetwork, end: RdmaEnd, wanted: int, others: dict[str, int], facts: list[Fact]
+) -> Ruling:
+    """Return the verdict on a port that counted less than the program reports."""
+    received, sent = risen(end.before, end.after)[end.on]
+    said = {
+        "mib": wanted / _MIB,
+        "port": end.on,
+        "pod": pod.name,
+        "node": pod.node,
+        "received": received / _MIB,
+        "sent": sent / _MIB,
+        "others": listed(others) or "nothing",
+    }
+    if carriers := [name for name, most in others.items() if most >= wanted]:
+        return verdict("another_interface.rdma", facts, carrier=" and ".join(carriers), **said)
+    one_way = max(received, sent) >= wanted
+    return verdict("one_direction" if one_way else "not_counted", facts, **said)
 
 
 def _ended(end: RdmaEnd) -> str:
     if end.exit_code is None:
         return "did not end in time"
-    return f"ended {end.exit_code}" if end.exit_code else "reported nothing"
+    return f"exited with {end.exit_code}" if end.exit_code else "reported nothing"
 
 
 def _last(end: RdmaEnd) -> str:

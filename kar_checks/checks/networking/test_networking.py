@@ -1,36 +1,9 @@
-"""Secondary networks (KAR-10). The trial runs once; each test judges one view of it."""
+"""Secondary networks (KAR-10). The trial runs once; each check judges its own part."""
 
-from collections.abc import Callable
-
-import pytest
-
-from kar_checks.model import Observation
-
-Verdict = Callable[[Observation], None]
+from kar_checks.checks.networking.checks import TOPIC
+from kar_checks.kit.pytest_face import Measure, Verdict, checks_of
 
 
-@pytest.fixture(scope="module")
-def networking(measure: Callable[[str], Observation]) -> Observation:
-    return measure("networking")
-
-
-@pytest.mark.check("networking.interface")
-def test_a_pod_gets_the_interface_that_it_is_told(
-    networking: Observation, verdict: Verdict
-) -> None:
-    verdict(networking)
-
-
-@pytest.mark.check("networking.characteristics")
-def test_what_is_published_is_true(networking: Observation, verdict: Verdict) -> None:
-    verdict(networking)
-
-
-@pytest.mark.check("networking.placement")
-def test_only_nodes_that_offer_it_get_pods(networking: Observation, verdict: Verdict) -> None:
-    verdict(networking)
-
-
-@pytest.mark.check("networking.data_path")
-def test_bytes_go_over_the_interface_itself(networking: Observation, verdict: Verdict) -> None:
-    verdict(networking)
+@checks_of(TOPIC)
+def test_networking(check: str, measure: Measure, verdict: Verdict) -> None:
+    verdict(measure("networking"))

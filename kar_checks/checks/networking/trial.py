@@ -13,26 +13,20 @@ from functools import partial
 from typing import Any
 
 from kar_checks.checks.networking import figures
-from kar_checks.checks.networking.attach import Network
-from kar_checks.checks.networking.find import find, read, with_holders
-from kar_checks.checks.networking.observation import (
-    Attempt,
-    Host,
-    Measured,
-    NetworkingObservation,
-    PodOnNetwork,
-    Refusal,
-)
-from kar_checks.checks.networking.offer import Published, offer
+from kar_checks.checks.networking.observation import Host, NetworkingObservation
 from kar_checks.checks.networking.rdma import without_address
 from kar_checks.checks.networking.rdma_exchange import exchange
-from kar_checks.checks.networking.stage import PROBE, Stage, look_of, pod
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.networks.attach import Network
+from kar_checks.kit.networks.find import find, read, with_holders
+from kar_checks.kit.networks.offer import Published, offer
+from kar_checks.kit.networks.records import Attempt, Measured, PodOnNetwork, Refusal
+from kar_checks.kit.networks.stage import PROBE, Stage, look_of, pod
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Fault, Figure, Reason, Record
 from kar_checks.store import now
 

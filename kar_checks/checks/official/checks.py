@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.registry import Check, Needs, Right, Topic
+from kar_checks.kit.topic import Check, Needs, Right, Topic
 
 _ROOM = "kar_checks.checks.official"
 _GATEWAY = "gateway.networking.k8s.io"
@@ -45,7 +45,7 @@ TOPIC = Topic(
     requirement="advanced_inference_ingress",
     any_of=True,
     asked_by="official.suite",
-    ask="give the command that starts the suite's program by --set official.suite=COMMAND",
+    ask="pass the command that starts the suite with --set official.suite=COMMAND",
     official_link="https://github.com/kubernetes-sigs/gateway-api-inference-extension/tree/main/conformance",
     trial=f"{_ROOM}.trial:run",
     judge=f"{_ROOM}.judge:judge",

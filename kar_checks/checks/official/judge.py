@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from kar_checks.checks.ingress.ruling import error, failed, missing_pools, passed, undecided
 from kar_checks.checks.official.observation import (
     ClassObservation,
     OfficialObservation,
     SuiteRun,
 )
-from kar_checks.checks.ruling import Ruling
 from kar_checks.inference_suite import DEFECT, SuiteTest
-from kar_checks.model import Fact, Fault, Finding, Observation
-from kar_checks.profile import Profile
+from kar_checks.kit.http_testbed.ruling import missing_pools
+from kar_checks.kit.judging import Case, Judge, Rule
+from kar_checks.kit.verdict import Ruling
+from kar_checks.kit.words import Reasons
+from kar_checks.model import Fact
+
+verdict = Reasons(__package__)
 
 
-def judge(check: str, seen: Observation, _: Profile) -> list[Finding]:
-    """Judge every class; a known defect of the suite's own picker is nobody else's fault."""
-    observed = cast("OfficialObservation", seen)
-    rulings = {
-        name: _rule(one, observed) for name, one in observed.classes.items()
-    } | missing_pools(observed.served, observed.wanted, observed.classes)
-    return [
-        ruling.finding(
-            check,
-            _facts(observed, observed.classes.get(name)),
-            observed.evidence,
-            observed.trial,
-            variant=name,
-        )
-        for name, ruling in rulings.items()
-    ]
-
-
-def _facts(seen: OfficialObservation, one: ClassObservation | Fault | None) -> list[Fact]:
-    if not isinstance(one, ClassObservation):
-        return []
+def _facts(case: Case[OfficialObservation, ClassObservation]) -> list[Fact]:
+    seen, one = case.run, case.seen
     facts = [Fact(name="controller", value=one.controller, source="spec.controllerName")]
     if one.done is None:
         return facts
@@ -52,27 +34,22 @@ def _facts(seen: OfficialObservation, one: ClassObservation | Fault | None) -> l
 
 def _told(test: SuiteTest) -> str:
     if test.defect:
-        return "undecided: answered by 500 only, the known defect"
-    word = "undecided" if test.outcome == "inconclusive" else test.outcome
-    return f"{word}: {test.note}" if test.note else word
+        return "inconclusive: answered by 500 only, the known defect"
+    return f"{test.outcome}: {test.note}" if test.note else test.outcome
 
 
-def _rule(seen: ClassObservation | Fault, observed: OfficialObservation) -> Ruling:
-    if isinstance(seen, Fault):
-        return error(seen)
-    if seen.done is None:
-        return undecided("class_not_accepted", "no controller accepts the class")
-    if not seen.done.tests:
-        return undecided(
-            "suite_did_not_start",
-            f"the suite came to none of its tests, and {_ending(seen.done)}; it said: "
-            f"{seen.done.last_words or 'nothing'}",
-            "all that it printed is among the evidence",
-        )
-    return _tests(seen.done, observed)
+def _suite(case: Case[OfficialObservation, ClassObservation]) -> Ruling:
+    done = case.seen.done
+    if done is None:
+        return verdict("class_not_accepted")
+    if not done.tests:
+        said = done.last_words or "none"
+        return verdict("suite_did_not_start", ending=_ending(done), last_words=said)
+    return _tests(done, case.run.timeouts)
 
 
-def _tests(done: SuiteRun, observed: OfficialObservation) -> Ruling:
+def _tests(done: SuiteRun, timeouts: str) -> Ruling:
+    """A known defect of the suite's own picker is not the gateway's."""
     by_outcome = {
         word: [one for one in done.tests if one.outcome == word]
         for word in ("pass", "fail", "skip")
@@ -80,44 +57,22 @@ def _tests(done: SuiteRun, observed: OfficialObservation) -> Ruling:
     count = f"{len(by_outcome['pass'])} of {len(done.tests)} tests passed"
     if bad := by_outcome["fail"]:
         first = f" ({bad[0].note})" if bad[0].note else ""
-        changed = f"; the user changed its times: {observed.timeouts}" if observed.timeouts else ""
+        changed = f"; the user changed its times: {timeouts}" if timeouts else ""
+        said = {"count": count, "names": _names(bad), "first": first, "changed": changed}
         if done.policies:
-            return undecided(
-                "network_policy",
-                f"{', '.join(done.policies)} in the suite's namespaces restricts who may reach its "
-                f"pods, and so this is not decided: {count}; {_names(bad)} failed{first}{changed}",
-                "let the policy leave out namespaces with the label "
-                "app.kubernetes.io/managed-by=kar-checks",
-            )
-        return failed(
-            "tests_failed",
-            f"{count}; {_names(bad)} failed{first}{changed}",
-            "a pass of every test",
-        )
-    if open_ended := [
-        one for one in done.tests if one.outcome == "inconclusive" and not one.defect
-    ]:
-        return undecided(
-            "unfinished",
-            f"{count}; the suite {_ending(done)}, and did not tell the end of {_names(open_ended)}",
-            "give it more time by --set official.seconds=SECONDS",
-        )
-    if defect := [one for one in done.tests if one.defect]:
-        return undecided(
-            "upstream_defect",
-            f"{count}; {len(defect)} met nothing but the known defect of the suite's own endpoint "
-            f"picker ({DEFECT}), so that they tell nothing about the gateway",
-            "a version of the suite whose picker is mended",
-        )
-    if skipped := by_outcome["skip"]:
-        return undecided(
-            "tests_skipped",
-            f"{count}, and {len(skipped)} were skipped",
-            "leave official.test and official.skip out",
-        )
+            return verdict("network_policy", policies=", ".join(done.policies), **said)
+        return verdict("tests_failed", **said)
+    open_ended = [one for one in done.tests if one.outcome == "inconclusive" and not one.defect]
+    if open_ended:
+        names = _names(open_ended)
+        return verdict("unfinished", count=count, ending=_ending(done), names=names)
+    if defective := len([one for one in done.tests if one.defect]):
+        return verdict("upstream_defect", count=count, defective=defective, defect=DEFECT)
+    if skipped := len(by_outcome["skip"]):
+        return verdict("tests_skipped", count=count, skipped=skipped)
     if done.exit_code != 0:
-        return undecided("ended_badly", f"{count}, and yet the suite {_ending(done)}")
-    return passed("suite_passed", count, "any test that fails", [])
+        return verdict("ended_badly", count=count, ending=_ending(done))
+    return verdict("suite_passed", count=count)
 
 
 def _ending(done: SuiteRun) -> str:
@@ -128,3 +83,15 @@ def _ending(done: SuiteRun) -> str:
 
 def _names(tests: list[SuiteTest]) -> str:
     return ", ".join(one.name for one in tests)
+
+
+def _missing(seen: OfficialObservation) -> dict[str, Ruling]:
+    return missing_pools(seen.served, seen.wanted, seen.classes)
+
+
+judge = Judge[OfficialObservation, ClassObservation](
+    rules={"official.inference_suite": Rule((), _suite)},
+    variants=lambda run, _: run.classes,
+    missing=_missing,
+    context=_facts,
+)

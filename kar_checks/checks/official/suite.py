@@ -42,7 +42,7 @@ def unusable(why: str) -> HarnessError:
     return HarnessError(
         Reason.UNUSABLE_SETTING,
         f"official.suite: {why}",
-        "docs/gateway.md tells how to build the suite's program",
+        "docs/gateway.md shows how to build the suite's program",
     )
 
 

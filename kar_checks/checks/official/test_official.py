@@ -1,19 +1,9 @@
-"""The official suite as one test (KAR-11)."""
+"""The official suite as one check (KAR-11). The trial runs once; each check judges its own part."""
 
-from collections.abc import Callable
-
-import pytest
-
-from kar_checks.model import Observation
-
-Verdict = Callable[[Observation], None]
+from kar_checks.checks.official.checks import TOPIC
+from kar_checks.kit.pytest_face import Measure, Verdict, checks_of
 
 
-@pytest.fixture(scope="module")
-def official(measure: Callable[[str], Observation]) -> Observation:
-    return measure("official")
-
-
-@pytest.mark.check("official.inference_suite")
-def test_the_official_suite_passes(official: Observation, verdict: Verdict) -> None:
-    verdict(official)
+@checks_of(TOPIC)
+def test_official(check: str, measure: Measure, verdict: Verdict) -> None:
+    verdict(measure("official"))

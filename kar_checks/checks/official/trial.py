@@ -16,21 +16,21 @@ from functools import partial
 from pathlib import Path
 
 from kar_checks import inference_suite
-from kar_checks.checks.ingress.site import accepted, classes, pools_served
 from kar_checks.checks.official import suite
 from kar_checks.checks.official.observation import (
     ClassObservation,
     OfficialObservation,
     SuiteRun,
 )
-from kar_checks.checks.registry import Cost
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods, policies
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.connect import Connection
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.http_testbed.site import accepted, classes, pools_served
+from kar_checks.kit.topic import Cost
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Fault, Reason
 from kar_checks.profile import Profile, names
 from kar_checks.redact import redact
@@ -101,7 +101,7 @@ def _claim(trial: Trial) -> None:
         if trial.cluster.find(space, name):
             raise HarnessError(
                 Reason.MEASUREMENT_FAILED,
-                f"the namespace {name}, which the suite makes, is there already",
+                f"the namespace {name}, which the suite creates, already exists",
                 "wait for whoever uses it; `kar cleanup` removes it if a run of ours left it",
             )
         ours.expect(space, name, seconds=suite.LEAVE_SECONDS)

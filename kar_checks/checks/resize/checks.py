@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.registry import Check, Needs, Right, Topic
+from kar_checks.kit.topic import Check, Needs, Right, Topic
 
 _ROOM = "kar_checks.checks.resize"
 _RIGHTS = (
@@ -34,7 +34,7 @@ TOPIC = Topic(
             proves="A container's CPU request and limit are raised and lowered again while its "
             "first process goes on. Kernel and status agree after each change and until the end; "
             "a busy loop gets the new limit, and beside another pod the new weight.",
-            fails_when="a kernel value or the status stays behind or goes back, the kernel does "
+            fails_when="A kernel value or the status stays behind or goes back, the kernel does "
             "not enforce it, or the container restarts.",
             budget_seconds=90,
         ),
@@ -43,7 +43,7 @@ TOPIC = Topic(
             title="Memory follows upwards without a restart",
             proves="A container's memory request and limit are raised while its first process "
             "goes on and keeps what it had in memory; page cache then grows up to the new limit.",
-            fails_when="the kernel's limit or the status stays behind or goes back, the new limit "
+            fails_when="The kernel's limit or the status stays behind or goes back, the new limit "
             "cannot be used up, or the container restarts.",
             budget_seconds=90,
         ),
@@ -52,7 +52,7 @@ TOPIC = Topic(
             title="Memory follows downwards without a restart",
             proves="A memory limit far above the container's use, page cache included, is lowered "
             "while its first process goes on; page cache then ends at the new limit.",
-            fails_when="the kernel's limit or the status stays behind or goes back, more than the "
+            fails_when="The kernel's limit or the status stays behind or goes back, more than the "
             "new limit can be used, or the container restarts.",
             budget_seconds=90,
             needs=Needs(since="1.34"),
@@ -63,7 +63,7 @@ TOPIC = Topic(
             proves="A CPU request alone changes the container's weight in the kernel and its "
             "share of a CPU beside another pod, and nothing else there; a memory request alone "
             "changes the status only.",
-            fails_when="the weight, the share or the status stays behind or goes back, a limit "
+            fails_when="The weight, the share or the status stays behind or goes back, a limit "
             "moves with it, or the container restarts.",
             budget_seconds=90,
         ),
@@ -72,7 +72,7 @@ TOPIC = Topic(
             title="A change of limits alone arrives",
             proves="CPU and memory limits alone change in the kernel and can be used up; the "
             "weight stays as it was.",
-            fails_when="a limit or the status stays behind or goes back, a limit is not enforced, "
+            fails_when="A limit or the status stays behind or goes back, a limit is not enforced, "
             "the weight moves, or the container restarts.",
             budget_seconds=90,
         ),
@@ -81,7 +81,7 @@ TOPIC = Topic(
             title="Several containers change at once",
             proves="One request raises one container and lowers another of the same pod, and each "
             "gets its own values.",
-            fails_when="a container's kernel values, its status or what it can use are not those "
+            fails_when="A container's kernel values, its status or what it can use are not those "
             "asked for it or do not stay so, or one restarts.",
             budget_seconds=90,
         ),
@@ -89,9 +89,9 @@ TOPIC = Topic(
             id="resize.restart_policy",
             title="RestartContainer restarts once, NotRequired never",
             proves="In one container a change of CPU (NotRequired) restarts nothing and a change "
-            "of memory (RestartContainer) raises restartCount by exactly one, so that a restart is "
-            "something this suite can see.",
-            fails_when="the restart does not happen, happens more than once, or happens where the "
+            "of memory (RestartContainer) raises restartCount by exactly one, which shows that "
+            "this suite can see a restart.",
+            fails_when="The restart does not happen, happens more than once, or happens where the "
             "policy does not ask for it, or the new values are not enforced or do not stay.",
             budget_seconds=90,
         ),
@@ -100,7 +100,7 @@ TOPIC = Topic(
             title="A sidecar is resized in place",
             proves="An init container with restartPolicy Always gets new CPU and memory without "
             "a restart.",
-            fails_when="its kernel values, its status or what it can use stay behind or go back, "
+            fails_when="Its kernel values, its status or what it can use stay behind or go back, "
             "or a container restarts.",
             budget_seconds=90,
         ),
@@ -109,7 +109,7 @@ TOPIC = Topic(
             title="A change of the QoS class is refused",
             proves="After an accepted small resize, one that would make a Burstable pod Guaranteed "
             "is refused with a message that names the QoS class, and nothing changes.",
-            fails_when="the API accepts it, the container changes although it was refused, or the "
+            fails_when="The API accepts it, the container changes although it was refused, or the "
             "small resize goes back.",
             budget_seconds=90,
         ),
@@ -118,7 +118,7 @@ TOPIC = Topic(
             title="A resize beyond the node is refused",
             proves="After an accepted small resize, ten times a node's CPU is refused by the API "
             "(from 1.36) or reported as Infeasible (before), and the container runs on unchanged.",
-            fails_when="it is accepted without being reported as Infeasible, is applied, or "
+            fails_when="It is accepted without being reported as Infeasible, is applied, or "
             "disturbs the container, or the small resize goes back.",
             budget_seconds=90,
             needs=Needs(rights=(_SEES_NODES,)),
@@ -128,7 +128,7 @@ TOPIC = Topic(
             title="A resize waits for room and completes",
             proves="On a node that a filler of ours has filled, a resize is reported as Deferred "
             "and changes nothing; when the filler has left, it completes without a restart.",
-            fails_when="it does not complete although there is room, changes anything while it "
+            fails_when="It does not complete although there is room, changes anything while it "
             "waits, does not change the pod's share of a CPU or goes back afterwards, or the "
             "container restarts.",
             budget_seconds=120,
@@ -139,8 +139,8 @@ TOPIC = Topic(
             id="resize.observed_generation",
             title="observedGeneration follows each resize",
             proves="Each accepted resize raises metadata.generation, and status.observedGeneration "
-            "reaches it, so that a controller can tell when a resize has been seen.",
-            fails_when="the generation does not rise, the observed one does not reach it, runs "
+            "reaches it: a controller can see when a resize has been noticed.",
+            fails_when="The generation does not rise, the observed one does not reach it, runs "
             "ahead of it or goes back, or the new values are not enforced or do not stay.",
             budget_seconds=90,
             needs=Needs(since="1.35"),
@@ -150,7 +150,7 @@ TOPIC = Topic(
             title="A busy loop gets the CPU of the new limit",
             proves="The CPU time that a busy loop achieves matches the limit before and after it "
             "was raised, while the kernel throttles it in both phases.",
-            fails_when="the achieved CPU time does not follow the limit although nobody else had "
+            fails_when="The achieved CPU time does not follow the limit although nobody else had "
             "the CPU, the limit goes back, or the container restarts.",
             budget_seconds=90,
         ),

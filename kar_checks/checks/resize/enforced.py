@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from kar_checks.checks.resize import kernel
+from kar_checks.checks.resize import kernel, rules
 from kar_checks.checks.resize.observation import (
     Burn,
     Case,
@@ -27,10 +27,14 @@ from kar_checks.checks.resize.observation import (
     Use,
 )
 from kar_checks.checks.resize.plans import Plan, Used, plan_of
-from kar_checks.checks.ruling import Ruling, not_recorded
 from kar_checks.cluster import quantity
+from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.verdict import Ruling
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact, Outcome
 from kar_checks.profile import Profile
+
+verdict = Reasons(__package__)
 
 _MIB = 1 << 20
 _ONE_CPU = 1000
@@ -161,9 +165,9 @@ def fill_readings(
     out: list[Reading] = []
     for name, peak, want, most in rows:
         fact = Fact(
-            name=f"{name}: page cache and memory in use at a limit of {_mib(most)}",
-            value="unknown" if peak is None else _mib(peak),
-            expected=f"{_mib(int(want * reach))} to {_mib(most)}",
+            name=f"{name}: page cache and memory in use at a limit of {mib(most)}",
+            value="unknown" if peak is None else mib(peak),
+            expected=f"{mib(int(want * reach))} to {mib(most)}",
             source="usage of the container while a larger file was read",
         )
         if peak is None:
@@ -184,7 +188,8 @@ def _wanted(fill: Fill, limit: int) -> int:
     return min(limit, fill.size, limit if fill.high is None else fill.high)
 
 
-def _mib(size: int) -> str:
+def mib(size: int) -> str:
+    """Return a number of bytes in MiB."""
     return f"{size / _MIB:.1f} MiB"
 
 
@@ -218,7 +223,7 @@ def _share(name: str, contest: Contest, specs: Specs, version: str, profile: Pro
     middle = (begin + end) / 2
     mine, theirs = _between(spin, begin, end), _between(rival, begin, end)
     if theirs <= 0:
-        return Reading("noisy", fact, "the rival got no CPU")
+        return Reading("noisy", fact, "the pod compared with got no CPU")
     ratio = mine / theirs
     fact = fact.model_copy(update={"value": f"{ratio:.3f}"})
     if any(abs(ratio / one - 1) <= tolerance for one in good):
@@ -284,10 +289,6 @@ _WHAT: dict[Used, str] = {
     "limits.memory": "memory limit",
     "requests.cpu": "CPU request",
 }
-_CAUSES = (
-    "compare the files of the pod's own control group on the node (one folder above the "
-    "container's) with the container's: something there was not updated or was written back"
-)
 
 
 def enforced_ruling(case: Case, profile: Profile) -> Ruling | None:
@@ -374,33 +375,15 @@ def _point_ruling(case: Case, point: Point) -> Ruling | None:
         return None
     what, when = _WHAT[point.resource], _when(case, point.steps)
     wrong = [one for one in point.readings if one.verdict != "fits"]
-    told = "; ".join(
-        f"{one.fact.name} is {one.fact.value}, not {one.fact.expected}" for one in wrong
-    )
+    told = rules.differences(one.fact for one in wrong)
     facts = [one.fact for one in point.readings]
+    where = {"what": what, "wrong": told, "pod": case.pod, "node": case.node}
     if point.verdict == "noisy":
         why = next((one.why for one in wrong if one.why), "the attempts differ")
-        return Ruling(
-            Outcome.INCONCLUSIVE,
-            "too_noisy",
-            f"{when}: the {what} cannot be measured by use, {why}: {told}",
-            help="run it when the nodes have idle CPU and free memory",
-            facts=facts,
-        )
+        return verdict("too_noisy", facts, **where, when=when, why=why)
     if point.steps == 0:
-        return Ruling(
-            Outcome.INCONCLUSIVE,
-            "control_differs",
-            f"already before the first change the {what} cannot be measured by use here: {told}",
-            facts=facts,
-        )
-    return Ruling(
-        Outcome.FAIL,
-        "not_enforced",
-        f"{when}: the kernel does not enforce the new {what}: {told}",
-        help=_CAUSES,
-        facts=facts,
-    )
+        return verdict("control_differs.use", facts, **where)
+    return verdict("not_enforced", facts, **where, when=when)
 
 
 def _when(case: Case, steps: int) -> str:
@@ -409,10 +392,9 @@ def _when(case: Case, steps: int) -> str:
 
 def _not_measured(case: Case, steps: int, resource: Used) -> Ruling:
     trouble = [one.trouble for one in case.uses or [] if one.trouble and one.steps == steps]
-    return Ruling(
-        Outcome.INCONCLUSIVE,
+    return verdict(
         "not_measured",
-        f"{_when(case, steps)}: the {_WHAT[resource]} was not measured by use: "
-        f"{'; '.join(trouble) or 'the run ended before'}",
-        help="make room on a node, or choose others with --node-selector",
+        when=_when(case, steps),
+        what=_WHAT[resource],
+        why="; ".join(trouble) or "the trial ended before",
     )

@@ -9,10 +9,14 @@ from datetime import datetime, timedelta
 from kar_checks.checks.resize import kernel, rules
 from kar_checks.checks.resize.enforced import Specs, specs_after
 from kar_checks.checks.resize.observation import Case, Container, Kernel, Look, Resources, Step
-from kar_checks.checks.resize.rules import fail, undecided
-from kar_checks.checks.ruling import Ruling, not_recorded
+from kar_checks.checks.resize.state import written
+from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.verdict import Ruling
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Fact
 from kar_checks.profile import Profile
+
+verdict = Reasons(__package__)
 
 SETTLED_SECONDS = 0.25
 """A value that the probe saw for less than two of its looks has not settled."""
@@ -56,43 +60,26 @@ def end_ruling(case: Case, profile: Profile) -> Ruling | None:
     if not phases:
         return None
     last, end = phases[-1], case.hold.end
-    step = last.step.model_copy(update={"after": end})
-    if ruling := rules.replaced_ruling(case, step):
-        return ruling
     before = case.steps[-1].after
-    moved = before and rules.restart_ruling(case, before, end, step)
+    step = last.step.model_copy(update={"name": f"after {last.step.name}"})
     ruling = (
-        moved
-        or rules.changed_by_others(last.step, end, _generation(case))
-        or rules.inside_ruling(end, last.wanted)
-        or rules.status_ruling(end, last.wanted)
+        (before and rules.restart_ruling(case, before, end, step))
+        or rules.inside_ruling(case, end, last.wanted)
+        or rules.status_ruling(case, step, end, last.wanted)
     )
     if ruling:
         return ruling
+    check = f"resize.{case.name}"
     if silent := [name for name in last.wanted if not _states(case, last, name)]:
-        told = f"{', '.join(silent)}: the probe recorded nothing of the kernel's values"
-        return undecided("not_observed", told)
+        names = ", ".join(silent)
+        return verdict("not_observed.kernel", pod=case.pod, names=names, check=check)
     held = (end.look.at - last.step.looks[-1].at).total_seconds()
     wanted = profile.number("resize.hold_seconds")
     if held + _ROUNDING_SECONDS < wanted:
-        return undecided(
-            "held_too_short",
-            f"the last values were watched for {held:.1f} s, not for {wanted:.0f} s",
-            [
-                Fact(
-                    name="watched after settling", value=f"{held:.1f} s", expected=f"{wanted:.0f} s"
-                )
-            ],
-            "run it again with the same profile",
-        )
+        seen, due = f"{held:.1f} s", f"{wanted:.0f} s"
+        fact = Fact(name="watched after settling", value=seen, expected=due)
+        return verdict("held_too_short", [fact], held=seen, wanted=due, check=check)
     return None
-
-
-def _generation(case: Case) -> int | None:
-    """Return the generation that the last accepted request made."""
-    return next(
-        (one.patch.generation for one in reversed(case.steps) if one.patch.status == 200), None
-    )
 
 
 def _phases(case: Case) -> list[_Phase]:
@@ -160,7 +147,10 @@ def _kernel_fell(
         old = any(not _differences(state.kernel, one).keys() & wrong.keys() for one in olds)
         lasting = state.last or state.seconds >= _LASTING_SECONDS
         if old or (lasting and not only_old):
-            return _did_not_hold(case, phase, name, wrong.values(), fitted, state.begin)
+            facts = list(wrong.values())
+            told = _fall(case, phase, facts, fitted, state.begin)
+            facts = _fall_facts(case, name, facts, fitted, state.begin)
+            return verdict("did_not_hold", facts, **told, container=name)
     return None
 
 
@@ -207,7 +197,9 @@ def _status_fell(case: Case, phase: _Phase) -> Ruling | None:
         wrong = _status_wrong(seen, settled, phase)
         if wrong:
             name, facts = wrong
-            return _did_not_hold(case, phase, name, facts, settled.at, seen.at)
+            told = _fall(case, phase, facts, settled.at, seen.at)
+            facts = _fall_facts(case, name, facts, settled.at, seen.at)
+            return verdict("did_not_hold.status", facts, **told, subject=name)
     return None
 
 
@@ -222,7 +214,7 @@ def _status_wrong(seen: Look, settled: Look, phase: _Phase) -> tuple[str, list[F
         if one is None or not one.running:
             continue
         facts = [
-            Fact(name=what, value=str(told), expected=str(good), source="status")
+            Fact(name=what, value=written(told), expected=written(good), source="status")
             for what, told, good in _told(one, want)
             if told is not None and not kernel.same(told, good)
         ]
@@ -240,24 +232,29 @@ def _told(one: Container, want: Resources) -> Iterable[tuple[str, Resources | No
 # -- in words --------------------------------------------------------------------------------
 
 
-def _did_not_hold(
-    case: Case,
-    phase: _Phase,
-    name: str,
-    wrong: Iterable[Fact],
-    fitted: datetime,
-    fell: datetime,
-) -> Ruling:
-    after = max(timedelta(0), fell - fitted).total_seconds()
+def _fall(
+    case: Case, phase: _Phase, wrong: list[Fact], fitted: datetime, fell: datetime
+) -> dict[str, str]:
+    return {
+        "step": phase.step.name,
+        "pod": case.pod,
+        "node": case.node,
+        "after": f"{_after(fitted, fell):.1f} s",
+        "names": ", ".join(one.name for one in wrong),
+        "wrong": "; ".join(f"{one.name} is {one.value}, no longer {one.expected}" for one in wrong),
+    }
+
+
+def _fall_facts(
+    case: Case, name: str, wrong: list[Fact], fitted: datetime, fell: datetime
+) -> list[Fact]:
+    after = f"{_after(fitted, fell):.1f} s"
     second = (fell - case.start.look.at).total_seconds()
-    found = list(wrong)
-    told = "; ".join(f"{one.name} is {one.value}, no longer {one.expected}" for one in found)
-    facts = [
-        one.model_copy(update={"name": f"{name}: {one.name} after {after:.1f} s"}) for one in found
+    return [
+        *(one.model_copy(update={"name": f"{name}: {one.name} after {after}"}) for one in wrong),
+        Fact(name="second of the case at which it went back", value=f"{second:.1f}"),
     ]
-    facts.append(Fact(name="second of the case at which it fell back", value=f"{second:.1f}"))
-    return fail(
-        "did_not_hold",
-        f"{phase.step.name}: {name} fell back {after:.1f} s after it had settled: {told}",
-        facts,
-    )
+
+
+def _after(fitted: datetime, fell: datetime) -> float:
+    return max(timedelta(0), fell - fitted).total_seconds()

@@ -162,4 +162,4 @@ def _number(text: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise NotObservableError(f"{text[:40]!r} is no number") from error
+        raise NotObservableError(f"{text[:40]!r} is not a number") from error

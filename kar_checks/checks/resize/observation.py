@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from kar_checks.checks.pulse import Pulsed
 from kar_checks.cluster import pods
 from kar_checks.cluster.client import Object
+from kar_checks.kit.pulse import Pulsed
 from kar_checks.model import Fault, Observation, Record
 from kar_checks.store import now
 

@@ -1,14 +1,14 @@
 """What one observed step of a resize comes to, rule by rule. Pure.
 
-Each rule returns a :class:`Ruling`, or ``None`` if it has nothing to say. The order in which
-:func:`step_ruling` asks them matters: what makes a measurement worthless comes before what it says.
+Each rule returns a verdict, or ``None`` if it finds nothing. What makes a measurement worthless is
+asked before (see the judge).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from kar_checks.checks.resize import kernel
@@ -25,11 +25,13 @@ from kar_checks.checks.resize.observation import (
     Snapshot,
     Step,
 )
-from kar_checks.checks.resize.state import status_differences
-from kar_checks.checks.ruling import Ruling
-from kar_checks.cluster import pods
-from kar_checks.model import Fact, Mutation, Outcome
+from kar_checks.checks.resize.state import status_differences, written
+from kar_checks.kit.verdict import Ruling
+from kar_checks.kit.words import Reasons
+from kar_checks.model import Fact
 from kar_checks.profile import Profile
+
+verdict = Reasons(__package__)
 
 STOPPED = 143
 """Exit code of the probe when it was asked to stop (SIGTERM)."""
@@ -38,63 +40,37 @@ STOPPED = 143
 # CPUs or memory of a static manager, a runtime without support.
 _BY_DESIGN = re.compile(r"(?i)static|swap|not supported|unsupported|windows|disabled")
 _BELOW_USAGE = re.compile(r"(?i)below current usage")
-_RELEVANT = re.compile(r"\.(resources|resizePolicy|restartPolicy|command|image)\b")
 
 
-def fail(reason: str, summary: str, facts: Iterable[Fact] = ()) -> Ruling:
-    """Return a ruling against the cluster."""
-    return Ruling(Outcome.FAIL, reason, summary, facts=list(facts))
+def pairs(case: Case) -> Iterator[tuple[Snapshot, Step]]:
+    """Yield each step with the pod as it was before."""
+    before = case.start
+    for step in case.steps:
+        yield before, step
+        before = step.after or before
 
 
-def undecided(reason: str, summary: str, facts: Iterable[Fact] = (), advice: str = "") -> Ruling:
-    """Return a ruling that the observation decides nothing."""
-    return Ruling(Outcome.INCONCLUSIVE, reason, summary, help=advice, facts=list(facts))
+def ordinary(case: Case) -> list[tuple[Snapshot, Step]]:
+    """Return the steps that had to go through, each with the pod as it was before."""
+    return [(before, step) for before, step in pairs(case) if step.expect in ("resize", "restart")]
 
 
-def not_applicable(reason: str, summary: str, facts: Iterable[Fact] = ()) -> Ruling:
-    """Return a ruling that the platform excludes this by design, with the cause that was seen."""
-    return Ruling(Outcome.NOT_APPLICABLE, reason, summary, facts=list(facts))
+def minor(version: str) -> tuple[int, int] | None:
+    """Return (major, minor) of a version, ``None`` if it is none."""
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 # -- before the first change -----------------------------------------------------------------
 
 
-def start_ruling(
-    case: Case, mutations: Iterable[Mutation], *, all_containers: bool
-) -> Ruling | None:
-    """Rule whether the pod at rest is what we asked for, and whether we can see inside it.
-
-    ``all_containers``: an injected container matters, too (it takes part in the QoS class).
-    """
+def rest_ruling(case: Case) -> Ruling | None:
+    """Rule whether the pod at rest is what we asked for, and whether we can see inside it."""
     return (
-        _mutated(case, mutations, all_containers=all_containers)
-        or _unsupported(case)
-        or inside_ruling(case.start, _specs(case.start.look), control=True)
-        or _deaf(case)
+        _unsupported(case)
+        or inside_ruling(case, case.start, _specs(case.start.look), control=True)
+        or _forgetful(case)
     )
-
-
-def _mutated(case: Case, mutations: Iterable[Mutation], *, all_containers: bool) -> Ruling | None:
-    changed = [
-        one
-        for one in pods.relevant(mutations)
-        if one.object == f"Pod/{case.pod}"
-        and (_RELEVANT.search(one.field) or (all_containers and one.stored == "added"))
-    ]
-    if not changed:
-        return None
-    first = changed[0]
-    return undecided(
-        "mutated",
-        f"the cluster changed {first.field} of pod {case.pod} on its way in: sent "
-        f"{first.sent}, stored {first.stored}",
-        [_mutation_fact(one) for one in changed],
-        pods.opt_out(changed),
-    )
-
-
-def _mutation_fact(one: Mutation) -> Fact:
-    return Fact(name=one.field, value=str(one.stored), expected=str(one.sent), source=one.object)
 
 
 def _unsupported(case: Case) -> Ruling | None:
@@ -105,31 +81,24 @@ def _unsupported(case: Case) -> Ruling | None:
     without = [name for name, one in case.start.look.containers.items() if one.status is None]
     if not without:
         return None
+    kubelet = case.kubelet or "of unknown version"
     facts = [
         Fact(name="status.resources", value="missing", expected="filled", source=name)
         for name in without
     ]
     facts.append(Fact(name="kubelet", value=case.kubelet or "unknown", source=case.node))
-    told = f"the kubelet {case.kubelet or 'of unknown version'} reports no actual resources"
     version = minor(case.kubelet)
     if version is None:
-        return undecided("status_missing", f"{told}; its version may not be read", facts)
+        return verdict("status_missing", facts, kubelet=kubelet, node=case.node)
     if version < (1, 35):
-        return not_applicable("node_without_resize", f"{told}: no in-place resize here", facts)
-    return fail("status_differs", f"{told}, though the feature is locked on since 1.35", facts)
+        return verdict("node_without_resize", facts, kubelet=kubelet, node=case.node)
+    return verdict("status_differs.missing", facts, kubelet=kubelet, node=case.node, pod=case.pod)
 
 
-def minor(version: str) -> tuple[int, int] | None:
-    """Return (major, minor) of a version, ``None`` if it is none."""
-    found = re.match(r"v?(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2])) if found else None
-
-
-def _deaf(case: Case) -> Ruling | None:
+def _forgetful(case: Case) -> Ruling | None:
     bad = [name for name, one in case.start.answers.items() if not _proved(case.kept[name], one)]
-    if not bad:
-        return None
-    return undecided("control_differs", f"{', '.join(bad)}: the probe forgot what it was told")
+    check = f"resize.{case.name}"
+    return verdict("control_differs.memory", names=", ".join(bad), check=check) if bad else None
 
 
 # -- after a change --------------------------------------------------------------------------
@@ -137,17 +106,17 @@ def _deaf(case: Case) -> Ruling | None:
 
 def step_ruling(case: Case, before: Snapshot, step: Step, profile: Profile) -> Ruling | None:
     """Rule on a change that had to go through; ``None`` if everything went as it should."""
-    ruling = _refused(step) or _request_changed(before, step) or replaced_ruling(case, step)
-    if ruling:
-        return ruling
-    after = _after(step)
+    patch, after = step.patch, seen_after(step)
+    if patch.status != 200:
+        answer = Fact(name="answer", value=f"{patch.status}: {patch.message}", expected="200")
+        return verdict("refused", [answer], step=step.name, pod=case.pod, message=patch.message)
+    restarts = _wanted_restart if step.expect == "restart" else restart_ruling
     return (
-        _restart(case, before, after, step)
-        or _pending(step, after)
-        or unsettled_ruling(step, after, profile)
-        or changed_by_others(step, after, step.patch.generation)
-        or inside_ruling(after, _specs(after.look))
-        or status_ruling(after, _specs(after.look))
+        restarts(case, before, after, step)
+        or _reported(case, step, after)
+        or _unsettled(case, step, after, profile)
+        or inside_ruling(case, after, _specs(after.look))
+        or status_ruling(case, step, after, _specs(after.look))
     )
 
 
@@ -155,78 +124,10 @@ def unchanged_ruling(
     case: Case, before: Snapshot, step: Step, after: Snapshot | None = None
 ) -> Ruling | None:
     """Rule that a pod goes on with its old values, although something was asked of it."""
-    if ruling := replaced_ruling(case, step):
-        return ruling
-    seen = after or _after(step)
-    return restart_ruling(case, before, seen, step) or inside_ruling(seen, _specs(before.look))
-
-
-def replaced_ruling(case: Case, step: Step) -> Ruling | None:
-    """Rule on a pod that is not ours any more; who did it cannot be seen from here."""
-    told = step.replaced
-    if not told and step.after and step.after.look.uid != case.start.look.uid:
-        told = f"pod UID is {step.after.look.uid}, ours had {case.start.look.uid}"
-    if not told and step.after and step.after.look.deleted:
-        told = "the pod is being deleted"
-    if not told:
-        return None
-    uid = Fact(name="pod UID", value=told, expected=case.start.look.uid, source="metadata.uid")
-    return undecided(
-        "pod_replaced",
-        f"{step.name}: {told}",
-        [uid],
-        "look for controllers, autoscalers or descheduling that touch foreign pods",
+    seen = after or seen_after(step)
+    return restart_ruling(case, before, seen, step) or inside_ruling(
+        case, seen, _specs(before.look)
     )
-
-
-def _refused(step: Step) -> Ruling | None:
-    patch = step.patch
-    if patch.status == 200:
-        return None
-    facts = [Fact(name="answer", value=f"{patch.status}: {patch.message}", expected="200")]
-    if patch.reason != "api_error":
-        return Ruling(
-            Outcome.ERROR,
-            patch.reason,
-            f"{step.name}: the API refused: {patch.message}",
-            help="grant patch on pods/resize, or exempt a namespace and name it by --namespace",
-            facts=facts,
-        )
-    return fail(
-        "refused", f"{step.name}: the API refused an ordinary resize: {patch.message}", facts
-    )
-
-
-def _request_changed(before: Snapshot, step: Step) -> Ruling | None:
-    for name, change in step.patch.wanted.items():
-        wanted = kernel.merged(before.look.containers[name].spec, change)
-        stored = step.patch.stored.get(name, {})
-        if not kernel.same(stored, wanted):
-            return undecided(
-                "mutated",
-                f"{step.name}: the cluster changed the request for {name} on its way in",
-                [Fact(name=f"{name}: spec", value=str(stored), expected=str(wanted))],
-                "exempt a namespace from the webhook, and name it by --namespace",
-            )
-    return None
-
-
-def changed_by_others(step: Step, after: Snapshot, generation: int | None) -> Ruling | None:
-    """Rule on a spec that is not the one of our last accepted request."""
-    if after.look.generation == generation:
-        return None
-    fact = Fact(
-        name="metadata.generation",
-        value=str(after.look.generation),
-        expected=str(generation),
-    )
-    return undecided("mutated", f"{step.name}: somebody else changed the pod's spec", [fact])
-
-
-def _restart(case: Case, before: Snapshot, after: Snapshot, step: Step) -> Ruling | None:
-    if step.expect == "restart":
-        return _wanted_restart(case, before, after, step)
-    return restart_ruling(case, before, after, step)
 
 
 def restart_ruling(case: Case, before: Snapshot, after: Snapshot, step: Step) -> Ruling | None:
@@ -241,23 +142,16 @@ def restart_ruling(case: Case, before: Snapshot, after: Snapshot, step: Step) ->
             continue
         ended = new.last_end
         if ended is None or (ended.container_id and ended.container_id != old.container_id):
-            return undecided(
-                "restart_unexplained",
-                f"{step.name}: {name} is not the same process, and lastState does not tell "
-                "how the old one ended",
-                facts,
+            check = f"resize.{case.name}"
+            return verdict(
+                "restart_unexplained", facts, step=step.name, container=name, check=check
             )
-        how = f"exit code {ended.exit_code} ({ended.reason or 'no reason'})"
+        how = f"exit code {ended.exit_code}, {ended.reason or 'no reason'}"
         facts.append(Fact(name=f"{name}: lastState", value=how, expected="no end"))
+        where = {"step": step.name, "container": name, "how": how, "node": case.node}
         if _ended_before(before.answers.get(name), ended.finished_at, step.patch.at):
-            return undecided(
-                "restarted_before", f"{step.name}: {name} had ended before: {how}", facts
-            )
-        return fail(
-            "restarted",
-            f"{step.name}: {name} restarted ({how}) although its policy is NotRequired",
-            facts,
-        )
+            return verdict("restarted_before", facts, **where)
+        return verdict("restarted", facts, **where, pod=case.pod)
     return None
 
 
@@ -273,34 +167,20 @@ def _wanted_restart(case: Case, before: Snapshot, after: Snapshot, step: Step) -
             ),
             *_process(case, name, before.answers.get(name), after.answers.get(name)),
         ]
+        where = {"step": step.name, "container": name, "pod": case.pod, "node": case.node}
         if times == 0:
-            if not step.settled:
-                return None
-            return fail(
-                "not_restarted",
-                f"{step.name}: {name} did not restart although its policy asks for it",
-                facts,
-            )
+            return verdict("not_restarted", facts, **where) if step.settled else None
         if times > 1:
-            return fail(
-                "restarted_too_often", f"{step.name}: {name} restarted {times} times", facts
-            )
-        ended = new.last_end
+            return verdict("restarted_too_often", facts, **where, times=times)
+        ended, check = new.last_end, f"resize.{case.name}"
         if ended is None or ended.container_id != old.container_id or ended.exit_code != STOPPED:
-            how = "tells nothing" if ended is None else f"tells exit code {ended.exit_code}"
-            return undecided(
-                "restart_unexplained",
-                f"{step.name}: {name} restarted, but lastState {how}: not the stop ({STOPPED}) "
-                "that a resize makes",
-                facts,
+            how = "no end" if ended is None else f"exit code {ended.exit_code}"
+            return verdict(
+                "restart_unexplained.stop", facts, **where, how=how, stopped=STOPPED, check=check
             )
         answer = after.answers.get(name)
         if answer and (_proved(case.kept[name], answer) or len(facts) == 1):
-            return undecided(
-                "control_differs",
-                f"{step.name}: {name} restarted, but our detector did not notice",
-                facts,
-            )
+            return verdict("control_differs.restart", facts, **where, check=check)
     return None
 
 
@@ -362,26 +242,25 @@ def _ended_before(alive: Answer | None, finished: str, patched: datetime) -> boo
     return end < alive.node_at + gap
 
 
-def _pending(step: Step, after: Snapshot) -> Ruling | None:
+def _reported(case: Case, step: Step, after: Snapshot) -> Ruling | None:
+    """Rule on what the kubelet reports of a resize that it has not done."""
     for one in after.look.conditions:
-        facts = [_condition_fact(one)]
+        facts, told = [_condition_fact(one)], {"step": step.name, "message": one.message}
         if one.type == PENDING and one.reason == "Infeasible":
             if _BY_DESIGN.search(one.message):
-                return not_applicable("infeasible_by_design", f"{step.name}: {one.message}", facts)
-            return fail(
-                "refused_as_infeasible",
-                f"{step.name}: the kubelet refused a small resize: {one.message}",
-                facts,
-            )
-        if one.type == PENDING and one.reason == "Deferred":
-            return undecided(
-                "no_room",
-                f"{step.name}: the node has no room for it: {one.message}",
-                facts,
-                "make room, or choose other nodes by --node-selector",
-            )
+                return verdict("infeasible_by_design", facts, **told)
+            return verdict("refused_as_infeasible", facts, **told, pod=case.pod, node=case.node)
         if one.type == IN_PROGRESS and _BELOW_USAGE.search(one.message):
-            return undecided("usage_above_limit", f"{step.name}: {one.message}", facts)
+            return verdict("usage_above_limit", facts, **told, check=f"resize.{case.name}")
+    return None
+
+
+def no_room_ruling(case: Case, step: Step) -> Ruling | None:
+    """Rule on an ordinary resize for which the node has no room."""
+    for one in step.after.look.conditions if step.after else []:
+        if one.type == PENDING and one.reason == "Deferred":
+            facts = [_condition_fact(one)]
+            return verdict("no_room", facts, step=step.name, node=case.node, message=one.message)
     return None
 
 
@@ -390,17 +269,30 @@ def _condition_fact(one: Condition) -> Fact:
     return Fact(name=one.type, value=told, expected="absent", source="status.conditions")
 
 
-def unsettled_ruling(
-    step: Step, after: Snapshot, profile: Profile, reason: str = "not_settled"
-) -> Ruling | None:
-    """Rule on an accepted resize that did not come to rest in time."""
-    if step.settled:
+# -- in time ---------------------------------------------------------------------------------
+
+
+def lost_ruling(case: Case, step: Step, profile: Profile) -> Ruling | None:
+    """Rule on a node that did not answer while a resize did not come to rest."""
+    after, signs = step.after, step.signs
+    ended = step.settled or step.replaced or step.patch.status != 200 or step.expect == "refusal"
+    if ended or after is None:
         return None
+    if signs is None and any(one.type == PENDING for one in after.look.conditions):
+        return None  # the kubelet has answered
     seconds = profile.number("resize.settle_seconds")
+    half = step.patch.at + timedelta(seconds=seconds / 2)
+    if signs and (signs.exec_answered or (signs.lease_renewed and signs.lease_renewed > half)):
+        return None
+    facts = waiting_facts(step, after)
+    return verdict("node_unresponsive", facts, step=step.name, seconds=seconds, node=case.node)
+
+
+def waiting_facts(step: Step, after: Snapshot) -> list[Fact]:
+    """Return how far an accepted resize came that did not come to rest in time."""
     renewed = step.signs.lease_renewed if step.signs else None
-    lived = renewed is not None and renewed > step.patch.at + timedelta(seconds=seconds / 2)
     answered = step.signs is not None and step.signs.exec_answered
-    facts = [
+    return [
         Fact(
             name="observedGeneration",
             value=str(after.look.observed_generation),
@@ -408,89 +300,112 @@ def unsettled_ruling(
             source="status",
         ),
         *(_condition_fact(one) for one in after.look.conditions),
-        *(
-            Fact(name="status", value=one, source="status.containerStatuses")
-            for one in status_differences(after.look, wanted_specs(step, after.look))
-        ),
+        *_status_facts(status_differences(after.look, wanted_specs(step, after.look))),
         Fact(name="node lease renewed", value=str(renewed or "unknown")),
         Fact(name="exec after the wait", value="answered" if answered else after.silence),
     ]
-    if not (lived or answered):
-        return undecided(
-            "node_unresponsive",
-            f"{step.name}: not settled within {seconds:.0f} s, and the node did not answer either",
-            facts,
-        )
-    seen = (after.look.observed_generation or 0) >= (step.patch.generation or 0)
-    if seen and not after.look.conditions and after.look.observed_generation is not None:
-        return fail(
-            "status_differs",
-            f"{step.name}: after {seconds:.0f} s the kubelet claims to be done, but the status "
-            "does not tell the new resources",
-            facts,
-        )
-    return fail(reason, f"{step.name}: accepted, but not settled within {seconds:.0f} s", facts)
+
+
+def lacking(step: Step, after: Snapshot) -> str:
+    """Return what an accepted resize lacks to be done."""
+    look, sent = after.look, step.patch.generation
+    if look.observed_generation is not None and look.observed_generation < (sent or 0):
+        return f"status.observedGeneration is {look.observed_generation}, not {sent}"
+    reported = [f"{one.type} {one.reason}".strip() for one in look.conditions]
+    reported = reported or status_differences(look, wanted_specs(step, look))
+    return ", ".join(reported) or "status.observedGeneration is missing"
+
+
+def _unsettled(case: Case, step: Step, after: Snapshot, profile: Profile) -> Ruling | None:
+    if step.settled:
+        return None
+    where = {"pod": case.pod, "node": case.node, "lacking": lacking(step, after)}
+    seconds = f"{profile.number('resize.settle_seconds'):.0f} s"
+    facts, observed = waiting_facts(step, after), after.look.observed_generation
+    done = observed is not None and observed >= (step.patch.generation or 0)
+    if done and not after.look.conditions:
+        return verdict("status_differs", facts, step=f"{step.name}, after {seconds}", **where)
+    return verdict("not_settled", facts, step=step.name, seconds=seconds, **where)
 
 
 def wanted_specs(step: Step, look: Look) -> dict[str, Resources]:
-    """Return what the spec says of the containers that a step changed."""
+    """Return the spec of each container that a step changed."""
     return {name: look.containers[name].spec for name in step.patch.wanted}
 
 
+# -- inside and outside ----------------------------------------------------------------------
+
+
 def inside_ruling(
-    seen: Snapshot, wanted: Mapping[str, Resources], *, control: bool = False
+    case: Case, seen: Snapshot, wanted: Mapping[str, Resources], *, control: bool = False
 ) -> Ruling | None:
     """Rule whether the kernel holds what is wanted; for a control a difference decides nothing."""
+    where = {"pod": case.pod, "node": case.node}
     if seen.silence:
-        return undecided("no_answer", f"a container did not answer: {seen.silence}")
+        return verdict("no_answer", **where, silence=seen.silence)
     wrong: list[Fact] = []
     for name, want in wanted.items():
         try:
             found = kernel.compare(seen.answers[name].kernel, want)
         except NotObservableError as error:
-            return undecided(
-                "not_observable",
-                f"{name}: {error}; sandboxes such as gVisor and Kata do not show the kernel's "
-                "values",
-            )
-        wrong += [
-            one.model_copy(update={"name": f"{name}: {one.name}"})
-            for one in found
-            if kernel.differs(one)
-        ]
+            return verdict("not_observable", container=name, why=str(error))
+        wrong += [_of(name, one) for one in found if kernel.differs(one)]
     if not wrong:
         return None
-    told = "; ".join(f"{one.name} is {one.value}, not {one.expected}" for one in wrong)
-    if control:
-        return undecided(
-            "control_differs", f"already before the first change the kernel differs: {told}", wrong
-        )
-    return fail("kernel_value_differs", f"the kernel does not hold the resources: {told}", wrong)
+    return verdict(
+        "control_differs.kernel" if control else "kernel_value_differs",
+        wrong,
+        **where,
+        wrong=differences(wrong),
+        names=", ".join(one.name for one in wrong),
+    )
 
 
-def status_ruling(after: Snapshot, wanted: Mapping[str, Resources]) -> Ruling | None:
+def differences(wrong: Iterable[Fact]) -> str:
+    """Return in a line which values are not those that were expected."""
+    return "; ".join(f"{one.name} is {one.value}, not {one.expected}" for one in wrong)
+
+
+def status_ruling(
+    case: Case, step: Step, after: Snapshot, wanted: Mapping[str, Resources]
+) -> Ruling | None:
     """Rule whether the status shows the resources that are wanted."""
     wrong = status_differences(after.look, wanted)
     if not wrong:
         return None
-    facts = [Fact(name="status", value=one, source="status.containerStatuses") for one in wrong]
-    return fail("status_differs", f"the status does not tell the resources: {wrong[0]}", facts)
+    return verdict(
+        "status_differs",
+        _status_facts(wrong),
+        step=step.name,
+        pod=case.pod,
+        node=case.node,
+        lacking=wrong[0],
+    )
+
+
+def _status_facts(wrong: Iterable[str]) -> list[Fact]:
+    return [Fact(name="status", value=one, source="status.containerStatuses") for one in wrong]
 
 
 def kernel_facts(seen: Snapshot) -> list[Fact]:
     """Return what the kernel held, for a finding that rests on it."""
     return [
-        one.model_copy(update={"name": f"{name}: {one.name}"})
+        _of(name, one)
         for name, answer in seen.answers.items()
         for one in kernel.compare(answer.kernel, seen.look.containers[name].spec)
     ]
+
+
+def _of(container: str, fact: Fact) -> Fact:
+    return fact.model_copy(update={"name": f"{container}: {fact.name}"})
 
 
 def _specs(look: Look) -> dict[str, Resources]:
     return {name: one.spec for name, one in look.containers.items()}
 
 
-def _after(step: Step) -> Snapshot:
+def seen_after(step: Step) -> Snapshot:
+    """Return the pod after a step that did not end with another pod."""
     assert step.after is not None, "a step without a later look was replaced"  # noqa: S101
     return step.after
 
@@ -498,24 +413,13 @@ def _after(step: Step) -> Snapshot:
 # -- in words --------------------------------------------------------------------------------
 
 
-def told(case: Case) -> str:
-    """Return one sentence with what was asked for, how it ended, and how soon."""
-    restarts = sum(one.expect == "restart" for one in case.steps)
-    end = f"{restarts} restart, as the policy wants" if restarts else "no restart, the same process"
-    return f"{'; '.join(_deed(one) for one in case.steps)}; {end} (node {case.node})"
-
-
-def _deed(step: Step) -> str:
+def deed(step: Step) -> str:
+    """Return what a step asked for, how it ended, and how soon."""
     if step.patch.status != 200:
         return f"{step.name}: refused with HTTP {step.patch.status}"
     if not step.settled:
         reasons = {one.reason for one in step.looks[-1].conditions}
         return f"{step.name}: {' and '.join(sorted(reasons)) or 'not applied'}"
     seconds = (step.looks[-1].at - step.patch.at).total_seconds()
-    asked = ", ".join(
-        f"{part[:-1]} {resource} {value}"
-        for parts in step.patch.wanted.values()
-        for part, values in parts.items()
-        for resource, value in values.items()
-    )
+    asked = ", ".join(written(change) for change in step.patch.wanted.values())
     return f"{step.name} ({asked}) settled in {seconds:.1f} s"

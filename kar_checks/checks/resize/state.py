@@ -22,19 +22,31 @@ def at_rest(seen: Look, wanted: Mapping[str, Resources], generation: int, *, tra
 
 
 def status_differences(seen: Look, wanted: Mapping[str, Resources]) -> list[str]:
-    """Return in which containers the status does not tell the resources that are wanted."""
+    """Return in which containers the status does not show the resources that are wanted."""
     out: list[str] = []
     for name, want in wanted.items():
         one = seen.containers[name]
         if not one.running:
             out.append(f"{name}: not running")
         elif one.status is None or not kernel.same(one.status, want):
-            out.append(f"{name}: status.resources {one.status}")
+            out.append(f"{name}: status.resources is {written(one.status)}")
         elif one.allocated is not None and not kernel.same(
             {"requests": one.allocated}, {"requests": want.get("requests", {})}
         ):
-            out.append(f"{name}: allocatedResources {one.allocated}")
+            out.append(f"{name}: allocatedResources is {written({'requests': one.allocated})}")
     return out
+
+
+def written(given: Resources | None) -> str:
+    """Return the resources of a container in a line."""
+    return (
+        ", ".join(
+            f"{resource} {part[:-1]} {value}"
+            for part, values in (given or {}).items()
+            for resource, value in values.items()
+        )
+        or "missing"
+    )
 
 
 def refused_as_infeasible(seen: Look) -> bool:

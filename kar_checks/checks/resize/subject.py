@@ -36,10 +36,10 @@ from kar_checks.checks.resize.observation import (
 )
 from kar_checks.checks.resize.plans import ContainerPlan, Plan
 from kar_checks.checks.resize.state import at_rest, deferred, refused_as_infeasible
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, pods, quantity, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import ApiError, HarnessError
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Reason
 from kar_checks.store import now
 
@@ -143,7 +143,10 @@ class Subject:
         start = self.snapshot()
         if start.silence:
             raise HarnessError(
-                Reason.POD_FAILED, f"the probe in pod {self._plan.pod} is silent: {start.silence}"
+                Reason.POD_FAILED,
+                f"Pod {self._plan.pod} on node {self._node} did not answer through exec: "
+                f"{start.silence}",
+                f"check the kubelet, which serves exec: `kubectl describe node {self._node}`",
             )
         self._start = start
 
@@ -412,18 +415,19 @@ class Subject:
         if pod is None:
             return self._keep(step, {"after": self.snapshot()}), None
         wanted, generation = self._wanted(change), step.patch.generation or 0
+
+        def done(seen: Look) -> bool:
+            return at_rest(seen, wanted, generation, tracked=self._tracked)
+
         looks, last, replaced = self._follow(
-            pod,
-            lambda seen: (
-                deferred(seen)
-                or refused_as_infeasible(seen)
-                or at_rest(seen, wanted, generation, tracked=self._tracked)
-            ),
+            pod, lambda seen: deferred(seen) or refused_as_infeasible(seen) or done(seen)
         )
         step = step.model_copy(update={"looks": looks, "replaced": replaced})
-        if replaced or not deferred(looks[-1]):
-            return self._keep(step, {"after": None if replaced else self.snapshot()}), None
-        return step, last
+        if not replaced and deferred(looks[-1]):
+            return step, last
+        if not replaced and refused_as_infeasible(looks[-1]):
+            return self._keep(step, {"after": self.snapshot()}), None
+        return self._ended(step, done, self._kernel_followed), None
 
     def await_rest(self, step: Step, pod: Object) -> Step:
         """Watch until the change that ``step`` sent is done."""
@@ -484,14 +488,19 @@ class Subject:
         finish: Callable[[], Snapshot],
     ) -> Step:
         looks, _, replaced = self._follow(pod, goal)
-        looks = [*step.looks, *looks]
-        if replaced:
-            return self._keep(step, {"looks": looks, "replaced": replaced})
-        reached = goal(looks[-1])
+        update = {"looks": [*step.looks, *looks], "replaced": replaced}
+        return self._ended(step.model_copy(update=update), goal, finish)
+
+    def _ended(
+        self, step: Step, goal: Callable[[Look], bool], finish: Callable[[], Snapshot]
+    ) -> Step:
+        """Look at a step that has been watched; where it was in vain, for signs of the node too."""
+        if step.replaced:
+            return self._keep(step, {})
+        reached = goal(step.looks[-1])
         after = finish() if reached else self.snapshot()
         signs = None if reached else self._signs(after)
-        found = {"looks": looks, "settled": reached, "after": after, "signs": signs}
-        return self._keep(step, found)
+        return self._keep(step, {"settled": reached, "after": after, "signs": signs})
 
     def _keep(self, step: Step, found: dict[str, Any]) -> Step:
         done = step.model_copy(update=found)

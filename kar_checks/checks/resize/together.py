@@ -11,10 +11,10 @@ from typing import Generic, TypeVar
 from kar_checks.checks.resize import plans
 from kar_checks.checks.resize.observation import Contest, Look, Spin, look
 from kar_checks.checks.resize.subject import Subject
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, quantity
 from kar_checks.cluster.client import Stop
 from kar_checks.cluster.errors import ApiError, HarnessError, internal
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Reason
 
 _WATCH_SECONDS = 3600.0

@@ -11,21 +11,22 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from functools import partial
 
-from kar_checks.checks.pulse import Watched
 from kar_checks.checks.resize import plans
 from kar_checks.checks.resize.figures import figure
 from kar_checks.checks.resize.observation import Arena, Case, Contest, ResizeObservation
 from kar_checks.checks.resize.plans import ContainerPlan, Plan, sized
 from kar_checks.checks.resize.subject import PROBE, Subject, pod_manifest
 from kar_checks.checks.resize.together import Hold, Meeting, Rival, States
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import capacity, kinds, quantity
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.pulse import Watched
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Measure, Reason
 from kar_checks.store import now
 
@@ -156,8 +157,8 @@ class _Trials:
             node = max(free, key=lambda one: free[one])
             if free[node] < plans.RIVAL_ROOM:
                 self._no_rival = (
-                    f"node {node} has the most free CPU, {free[node]} m; a rival and the pods "
-                    f"that are compared with it need {plans.RIVAL_ROOM} m"
+                    f"a rival and the pods that are compared with it need {plans.RIVAL_ROOM}m of "
+                    f"CPU on a node, and {node} has the most free, {free[node]}m"
                 )
                 return
             self._node = node
@@ -199,7 +200,7 @@ class _Trials:
     def _contest(self, subjects: dict[str, Subject]) -> dict[str, list[Contest]]:
         """Let pods compete with the rival; again, if one did not get what its request promises."""
         if self._rival is None:
-            raise HarnessError(Reason.UNSCHEDULABLE, self._no_rival)
+            raise self._trial.no_room(self._no_rival, _cores(plans.RIVAL_ROOM))
         found = {name: [one] for name, one in self._rival.contests(subjects).items()}
         if not all(one.fits(found[name][-1]) for name, one in subjects.items()):
             for name, again in self._rival.contests(subjects).items():
@@ -305,11 +306,10 @@ class _Trials:
         self._crowd.await_end()
         size = capacity.free(trial.cluster, node).cpu_millicores - _SLACK
         if size < _GROWTH:
-            raise HarnessError(
-                Reason.UNSCHEDULABLE,
-                f"node {place} has {size + _SLACK} m of CPU free, "
-                f"the case needs {_GROWTH + _SLACK} m",
-                "make room on a node, or choose others by --node-selector",
+            raise trial.no_room(
+                f"the case needs {_GROWTH + _SLACK}m of free CPU on node {place}, which has "
+                f"{size + _SLACK}m",
+                _cores(_GROWTH + _SLACK),
             )
         trial.start_pod(
             pod_manifest(
@@ -354,6 +354,10 @@ class _Trials:
 def _filler(size: int) -> Plan:
     room = (ContainerPlan(plans.MAIN, sized(f"{size}m", "32Mi", f"{size + 100}m", "64Mi")),)
     return Plan(plans.DEFERRED.check, room, ())
+
+
+def _cores(millicores: int) -> dict[str, Decimal]:
+    return {"cpu": Decimal(millicores) / 1000}
 
 
 def _free(trial: Trial) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.registry import Check, Needs, Right, Topic
+from kar_checks.kit.topic import Check, Needs, Right, Topic
 
 _ROOM = "kar_checks.checks.routing"
 _GROUP = "gateway.networking.k8s.io"
@@ -53,7 +53,7 @@ TOPIC = Topic(
     checks=(
         Check(
             id="routing.pool_status",
-            title="Pools tell the truth about themselves",
+            title="The status of an InferencePool is true",
             proves="The class's controller reports a good InferencePool as Accepted and "
             "ResolvedRefs, and one whose picker is missing as ResolvedRefs=False; requests to that "
             "one reach no server.",
@@ -67,7 +67,7 @@ TOPIC = Topic(
             proves="Three servers get even shares while they report the same. When one of them "
             "reports a queue and a full cache, its share falls, and returns when another one does "
             "so instead: phases in random order, sample size fixed beforehand, half of the "
-            "requests over new connections, no prefix twice. If nobody read the reports, a server "
+            "requests over new connections, no prefix twice. If nothing read the reports, a server "
             "that really is slow must lose its share.",
             fails_when="The share of a loaded server does not fall, although its report was read "
             "or it really was slow; one server gets everything; or a change of load is not read "
@@ -106,14 +106,14 @@ TOPIC = Topic(
             title="A pool is served all the time",
             proves="While changes of load converge, and for at least 30 s in all, a client sends "
             "five completions a second to the pool, and each is answered with 200 by a server, "
-            "without a pause of more than a second; the samples between count, too.",
-            fails_when="There is more than one episode of bad answers or of none, or one of more "
-            "than 5 s. A single shorter one is not decided.",
+            "without a pause of more than a second; the samples in between count as well.",
+            fails_when="Bad answers or pauses make more than one outage, or one of more than 5 s. "
+            "A single shorter one is inconclusive.",
             budget_seconds=150,
         ),
         Check(
             id="routing.failure_mode",
-            title="Without its picker a pool fails open or closed, as it says",
+            title="Without its picker a pool fails open or closed, as it states",
             proves="When the picker's pod is gone, requests to the pool with FailClose are refused "
             "and reach no server, while all to the pool with FailOpen and to a Service before the "
             "same servers are answered.",

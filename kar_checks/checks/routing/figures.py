@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.ingress.figures import shares
-from kar_checks.checks.ingress.steady import Steady, figure
 from kar_checks.checks.routing.observation import Adapters, ClassObservation, Load, Phase
+from kar_checks.kit.http_testbed.figures import shares
+from kar_checks.kit.http_testbed.steady import Steady, figure
 from kar_checks.model import Fault, Figure, Hop, Stop
 
 _CHECK = "routing.follows_load"
@@ -58,7 +58,7 @@ def _shares(check: str, name: str, title: str, phases: list[Phase], confidence: 
 def _way(name: str, phase: Phase, address: str, picker: str) -> Figure:
     """Return who asked whom in a phase with load, by everybody's own count.
 
-    Without a picker's own count the gateway picks by itself, and reads the reports, too.
+    Without a picker's own count the gateway picks by itself, and reads the reports itself.
     """
     sample = phase.sample
     stops = [Stop(name="client"), Stop(name="gateway", detail=address)]

@@ -6,30 +6,6 @@ picks agree in every phase, then whether the balanced phases were even; only the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import cast
-
-from kar_checks.checks.ingress import steady
-from kar_checks.checks.ingress.records import Parent, Sample, told
-from kar_checks.checks.ingress.ruling import (
-    INSTALL_POOLS,
-    NOT_MEASURED,
-    disagreeing,
-    error,
-    failed,
-    hindered,
-    missing_pools,
-    mutated,
-    passed,
-    unanswered,
-    undecided,
-    unsettled,
-    waited,
-    without_gateway,
-)
-from kar_checks.checks.ingress.statistics import chance_of_fall, fewer, interval
-from kar_checks.checks.ingress.steady import Steady
 from kar_checks.checks.routing.observation import (
     Adapters,
     ClassObservation,
@@ -41,135 +17,84 @@ from kar_checks.checks.routing.observation import (
     Status,
     Unready,
 )
-from kar_checks.checks.ruling import Ruling, not_recorded
-from kar_checks.model import Fact, Fault, Finding, Observation, Outcome
-from kar_checks.profile import Profile
+from kar_checks.kit import judging
+from kar_checks.kit.http_testbed import steady
+from kar_checks.kit.http_testbed.records import Sample, told
+from kar_checks.kit.http_testbed.ruling import (
+    conditions,
+    miscounted,
+    missing_pools,
+    ours,
+    part,
+    traffic_judge,
+    unanswered,
+    unsettled,
+    waited,
+    without_gateway,
+)
+from kar_checks.kit.http_testbed.steady import Steady
+from kar_checks.kit.judging import not_recorded
+from kar_checks.kit.stats import chance_of_fall, fewer, interval
+from kar_checks.kit.verdict import Ruling
+from kar_checks.kit.words import Reasons
+from kar_checks.model import Fact
+
+verdict = Reasons(__package__)
+Case = judging.Case[RoutingObservation, ClassObservation]
 
 _COUNTED = "named in the answers and counted by the servers; exact binomial interval"
 TESTS = 2
 """Each trial tests the fall of two shares; p values are multiplied by it (Bonferroni)."""
 ONE_GETS_ALL = 0.9
 _LEAST = 1e-9
-"""No smaller chance is told: it would be one of numbers, not of clusters."""
+"""No smaller chance is shown: it would be one of numbers, not of clusters."""
 SAME_SERVER = 0.6
 """Repeated prefixes that chance alone spreads over three servers meet their first one in 1/3."""
 
 
-def judge(check: str, seen: Observation, profile: Profile) -> list[Finding]:
-    """Judge one check, for every class that was assessed."""
-    observed = cast("RoutingObservation", seen)
-    rulings = {
-        name: _rule(check, one, observed, profile) for name, one in observed.classes.items()
-    } | missing_pools(observed.served, observed.wanted, observed.classes)
-    return [
-        ruling.finding(
-            check,
-            [*_where(observed, observed.classes.get(name)), *ruling.facts],
-            observed.evidence,
-            observed.trial,
-            variant=name,
-        )
-        for name, ruling in rulings.items()
-    ]
+def _picker(case: Case) -> str:
+    built_in = case.run.picker == "built-in"
+    return "the gateway's built-in picker" if built_in else "the endpoint picker"
 
 
-def _where(seen: RoutingObservation, one: ClassObservation | Fault | None) -> list[Fact]:
-    if not isinstance(one, ClassObservation):
-        return []
-    return [
-        Fact(name="controller", value=one.controller, source="spec.controllerName"),
-        Fact(name="picker", value=seen.picker, source="routing.picker, routing.picker_image"),
-    ]
+# -- what is reported -----------------------------------------------------------------------
 
 
-def _rule(
-    check: str, seen: ClassObservation | Fault, observed: RoutingObservation, profile: Profile
-) -> Ruling:
-    if isinstance(seen, Fault):
-        return hindered(error(seen), observed.around)
-    if not seen.accepted:
-        return undecided("class_not_accepted", "no controller accepts the class")
-    if ruling := mutated(observed.mutations) or without_gateway(seen.gateway):
-        return ruling
-    part, rule = _RULES[check]
-    found = getattr(seen, part)
-    if isinstance(found, Fault):
-        return hindered(error(found), observed.around)
-    waits = [waited(seen.settled, "the pool's route was made")] if seen.settled else []
-    waits += [waited(one, f"the route {host} was made") for host, one in seen.others.items()]
-    if check != "routing.pool_status" and seen.settled and (ruling := unsettled(seen.settled)):
-        return replace(hindered(ruling, observed.around), facts=waits)
-    if check == "routing.failure_mode" and observed.picker == "built-in":
-        return Ruling(
-            Outcome.NOT_APPLICABLE,
-            "built_in_picker",
-            "the user declared by routing.picker that the gateway picks by itself: there is no "
-            "picker that could be missing",
-        )
-    if found is None:
-        return NOT_MEASURED
-    ruling = hindered(rule(found, seen, profile), observed.around)
-    return replace(ruling, facts=[*ruling.facts, *waits])
-
-
-# -- what is said ---------------------------------------------------------------------------
-
-
-def _pool_status(found: Status, seen: ClassObservation, _: Profile) -> Ruling:
-    good = _ours(found.good, seen.controller)
+def _pool_status(found: Status, case: Case) -> Ruling:
+    who = case.seen.controller
+    good = ours(found.good, who)
     if good is None:
-        route = _ours(found.route, seen.controller)
+        route = ours(found.route, who)
         why = route.condition("ResolvedRefs") if route else None
-        return undecided(
-            "pool_not_supported",
-            f"{seen.controller} says nothing about an InferencePool on its Gateway"
-            + (f"; of its route it says {why}" if why else ""),
-            INSTALL_POOLS,
-        )
-    facts = _said("good pool", good)
+        more = f"; its route has {why}" if why else ""
+        return verdict("pool_not_supported", controller=who, route=more)
+    facts = conditions("good pool", good)
     for kind in ("Accepted", "ResolvedRefs"):
         said = good.condition(kind)
         if said is None or not said.holds:
-            return failed("good_pool_refused", f"{kind}: {said or 'missing'}", facts=facts)
+            refusal = {"kind": kind, "condition": said or "missing"}
+            return verdict("good_pool_refused", facts, controller=who, **refusal)
     if found.bad is None:
-        return passed(
-            "status_is_true", "a good pool is accepted and resolved", "a good pool refused", facts
-        )
-    bad = _ours(found.bad, seen.controller)
+        return verdict("status_is_true", facts)
+    bad = ours(found.bad, who)
     resolved = bad.condition("ResolvedRefs") if bad else None
-    facts += _said("pool without its picker", bad) if bad else []
+    facts += conditions("pool without its picker", bad) if bad else []
     if resolved is None or resolved.status != "False":
-        return failed(
-            "missing_picker_resolved",
-            f"a pool whose picker does not exist: {resolved or 'nothing is said about it'}",
-            "ResolvedRefs=False",
-            facts,
-        )
+        condition = resolved or "no ResolvedRefs"
+        return verdict("missing_picker_resolved", facts, controller=who, condition=condition)
     traffic = found.bad_traffic
     if traffic is None:
-        return undecided("not_observed", "nothing was sent to the pool without its picker")
-    facts.append(
-        Fact(name="requests to it", value=told(traffic.tallies), expected="no server answers")
-    )
+        return verdict("not_observed", what="requests to the pool without its endpoint picker")
+    answers = told(traffic.tallies)
+    facts.append(Fact(name="requests to it", value=answers, expected="no server answers"))
     if traffic.good() or any(traffic.counted.values()):
-        return failed(
-            "answered_without_picker",
-            f"a pool with FailClose whose picker does not exist answers: {told(traffic.tallies)}",
-            "errors, and nothing at a server",
-            facts,
-        )
-    if ruling := _refused(traffic, found.bad_control, facts):
-        return ruling
-    return passed(
-        "status_is_true",
-        f"a good pool is accepted, and one without its picker is reported ({resolved.reason}) and "
-        "serves nothing",
-        "a good pool refused, or a bad one resolved or answering",
-        facts,
+        return verdict("answered_without_picker", facts, answers=answers)
+    return _not_refused(traffic, found.bad_control, facts) or verdict(
+        "status_is_true.both", facts, why=resolved.reason
     )
 
 
-def _refused(sample: Sample, control: Sample | None, facts: list[Fact]) -> Ruling | None:
+def _not_refused(sample: Sample, control: Sample | None, facts: list[Fact]) -> Ruling | None:
     """Ask whether errors are refusals: a gateway that is out of order gives them to everybody."""
     if control is None:
         return not_recorded("requests to a Service before the same servers at the same time")
@@ -178,85 +103,55 @@ def _refused(sample: Sample, control: Sample | None, facts: list[Fact]) -> Rulin
             name="a Service before the same servers, meanwhile",
             value=told(control.tallies),
             expected="answers",
-            source="the control: what is refused is the pool, and not everybody",
+            source="the control: the gateway refuses the pool, and not everybody",
         )
     )
-    if ruling := unanswered(control):
-        return replace(ruling, facts=facts)
+    if why := unanswered(control, facts):
+        return why
     if not all(one.status >= 400 for one in sample.tallies):
-        return undecided(
-            "not_refused",
-            f"the pool neither answers nor refuses: {told(sample.tallies)}",
-            "look at the gateway's log",
-            facts,
-        )
+        return verdict("not_refused", facts, answers=told(sample.tallies))
     return None
-
-
-def _said(what: str, parent: Parent) -> list[Fact]:
-    source = f"status.parents of {parent.controller}"
-    return [Fact(name=what, value=str(one), source=source) for one in parent.conditions]
-
-
-def _ours(parents: list[Parent], controller: str) -> Parent | None:
-    return next((one for one in parents if one.controller == controller), None)
 
 
 # -- load -----------------------------------------------------------------------------------
 
 
-def _follows_load(found: Load, _: ClassObservation, profile: Profile) -> Ruling:
+def _follows_load(found: Load, case: Case) -> Ruling:
     for phase in (*found.phases, *found.held):
-        if ruling := _measured(phase):
-            return ruling
-    confidence = profile.number("routing.confidence")
+        if why := _miscounted(phase):
+            return why
+    confidence = case.profile.number("routing.confidence")
     facts = [_order(found), *_phase_facts([*found.phases, *found.held], confidence)]
-    balanced = [one for one in found.phases if not one.loaded]
-    if ruling := _even(balanced, confidence, facts):
-        return ruling
-    effect = profile.number("routing.effect")
+    if why := _uneven(found, case, confidence, facts):
+        return why
+    effect = case.profile.number("routing.effect")
     facts.append(_chances(found, effect, confidence))
-    falls = [_fall(one, found.phases, confidence, facts) for one in (found.first, found.second)]
+    loaded = (found.first, found.second)
+    falls = {server: _fall(server, found.phases, confidence, facts) for server in loaded}
     reads = sum(sum(phase.read.values()) for phase in found.phases)
     facts.append(
         Fact(
-            name="reports read by somebody",
+            name="load reports read",
             value=f"{reads} times",
             source="counted by the servers at /metrics",
         )
     )
-    if all(one >= effect for one in falls):
-        return passed(
-            "follows_reported_load",
-            f"{found.first} and {found.second} each lost their share while they reported load, and "
-            "had it again when they did not: the signal is what servers report, read "
-            f"{reads} times",
-            f"a share that falls by less than {effect:.0%} between the {confidence:.1%} bounds",
-            facts,
-        )
+    kept = [server for server, fall in falls.items() if fall < effect]
+    if not kept:
+        what = {"servers": " and ".join(loaded), "effect": effect, "confidence": confidence}
+        return verdict("follows_reported_load", facts, reads=reads, **what)
     if not reads:
-        return _own_count(found, confidence, effect, facts)
-    late = [
-        phase.name
-        for phase in found.phases
-        if phase.loaded and not _in_time(phase, profile.number("routing.convergence_seconds"))
-    ]
-    if late:
-        return failed(
-            "stale_reports",
-            f"the servers' reports are read, but after a change not within the window: "
-            f"{', '.join(late)}",
-            f"a read within {profile.number('routing.convergence_seconds'):g} s of each change",
-            facts,
-        )
-    pairs = zip((found.first, found.second), falls, strict=True)
-    kept = [name for name, fall in pairs if fall < effect]
-    return failed(
+        return _own_count(found, case, facts)
+    limit = case.profile.number("routing.convergence_seconds")
+    if late := [one.name for one in found.phases if one.loaded and not _in_time(one, limit)]:
+        what = {"seconds": limit, "phases": ", ".join(late)}
+        return verdict("stale_reports", facts, picker=_picker(case), **what)
+    return verdict(
         "no_reaction" if len(kept) == len(falls) else "one_sided_reaction",
-        f"the picker reads the servers' reports ({reads} times), and the share of "
-        f"{' and '.join(kept)} does not fall while it reports load",
-        "a share that falls on both",
         facts,
+        picker=_picker(case),
+        reads=reads,
+        servers=" and ".join(kept),
     )
 
 
@@ -265,100 +160,69 @@ def _in_time(phase: Phase, limit: float) -> bool:
     return after is not None and after <= limit
 
 
-def _own_count(found: Load, confidence: float, effect: float, facts: list[Fact]) -> Ruling:
+def _own_count(found: Load, case: Case, facts: list[Fact]) -> Ruling:
     """Judge a picker that reads nothing: it may count its own requests in flight."""
     if not found.held:
-        return undecided("not_observed", "nobody read the reports, and no server was slowed down")
-    phases = [*found.held, *(one for one in found.phases if not one.loaded)]
+        what = "a server that is really slow, although nothing read the servers' load reports"
+        return verdict("not_observed", what=what)
+    confidence = case.profile.number("routing.confidence")
+    effect = case.profile.number("routing.effect")
+    phases = [*found.held, *(phase for phase in found.phases if not phase.loaded)]
     falls = [_fall(one, phases, confidence, facts) for one in (found.first, found.second)]
-    if all(one >= effect for one in falls):
-        return passed(
-            "follows_own_count",
-            "nobody reads what the servers report; a server that is really slow loses its share: "
-            "the picker counts its own requests in flight",
-            "a slow server that keeps its share",
-            facts,
-        )
+    if all(fall >= effect for fall in falls):
+        return verdict("follows_own_count", facts)
     if found.read_before:
-        return failed(
-            "stale_reports",
-            f"the servers' reports were read {found.read_before} times before the first phase and "
-            "never again, and a server that is really slow keeps its share",
-            "reports that are read again when they change",
-            facts,
-        )
-    return failed(
-        "load_is_ignored",
-        "nobody reads what the servers report, and a server that is really slow keeps its share: "
-        "this traffic is spread without regard to load",
-        "a share that falls with reported or with real load",
-        facts,
-    )
+        reads = found.read_before
+        return verdict("stale_reports.never_again", facts, picker=_picker(case), reads=reads)
+    return verdict("load_is_ignored", facts, picker=_picker(case))
 
 
-def _measured(phase: Phase) -> Ruling | None:
+def _miscounted(phase: Phase) -> Ruling | None:
     sample = phase.sample
-    if ruling := unanswered(sample) or disagreeing(sample):
-        return ruling
-    # A request that was sent again, for its kept connection was closed, may have been picked twice.
+    if why := miscounted(sample):
+        return why
+    # A request that was sent again, as its kept connection was closed, may have been picked twice.
     most = sample.sent + sample.again
     if phase.decisions is not None and not sample.sent <= phase.decisions <= most:
-        return undecided(
-            "picks_differ",
-            f"{phase.name}: {sample.sent} requests were sent, and the picker counts "
-            f"{phase.decisions} picks: others went past it, or it was asked by others",
-            "a gateway that picks by itself is assessed with --set routing.picker=built-in; with "
-            "FailOpen requests also go past a picker that is slow",
-        )
+        picks = {"sent": sample.sent, "picks": phase.decisions}
+        return verdict("picks_differ", phase=phase.name, **picks)
     return None
 
 
-def _even(balanced: list[Phase], confidence: float, facts: list[Fact]) -> Ruling | None:
-    """Without load nobody may have all, and everybody something."""
-    total = sum(one.sample.sent for one in balanced)
-    answered = {
-        pod: sum(one.sample.good(pod=pod) for one in balanced) for pod in balanced[0].sample.counted
-    }
-    shares = {pod: interval(hits, total, confidence) for pod, hits in answered.items()}
+def _uneven(found: Load, case: Case, confidence: float, facts: list[Fact]) -> Ruling | None:
+    """Without load no server may have all, and each must have something."""
+    balanced = [phase.sample for phase in found.phases if not phase.loaded]
+    counts = {pod: _hits(balanced, pod) for pod in balanced[0].counted}
+    shares = {pod: interval(hits, of, confidence) for pod, (hits, of) in counts.items()}
     # Asked first: beside a server that gets everything, the others get nothing.
     for pod, (low, _) in shares.items():
+        what = {"pod": pod, "hits": counts[pod][0], "sent": counts[pod][1]}
         if low > ONE_GETS_ALL:
-            return failed(
-                "always_the_same_server",
-                f"{pod} answered {answered[pod]} of {total} requests while no server reported load",
-                "shares for all servers that report the same",
-                facts,
-            )
+            return verdict("always_the_same_server", facts, picker=_picker(case), **what)
     for pod, (_, high) in shares.items():
+        what = {"pod": pod, "hits": counts[pod][0], "sent": counts[pod][1]}
         if high < 0.5 / len(shares):
-            return undecided(
-                "uneven_without_load",
-                f"{pod} answered only {answered[pod]} of {total} requests while all servers "
-                "reported the same, so that something else than load decides",
-                "look at the picker's configuration",
-            )
+            return verdict("uneven_without_load", facts, picker=_picker(case), **what)
     return None
 
 
 def _fall(server: str, phases: list[Phase], confidence: float, facts: list[Fact]) -> float:
     """Return how far the share fell at least: lower bound without load minus upper bound with."""
-    loaded = [one.sample for one in phases if one.loaded == server]
-    others = [one.sample for one in phases if one.loaded != server]
-    hits, of = _hits(loaded, server)
-    base_hits, base_of = _hits(others, server)
-    _, high = interval(hits, of, confidence)
-    low, _ = interval(base_hits, base_of, confidence)
+    hits, of = _hits([one.sample for one in phases if one.loaded == server], server)
+    base_hits, base_of = _hits([one.sample for one in phases if one.loaded != server], server)
+    fall = interval(base_hits, base_of, confidence)[0] - interval(hits, of, confidence)[1]
     chance = min(1.0, TESTS * fewer(hits, of, base_hits, base_of))
+    seen = f"falls by at least {fall:.0%}" if fall > 0 else "no fall beyond chance"
     facts.append(
         Fact(
             name=f"{server}: share with load, and without",
             value=f"{hits} of {of} ({hits / of:.0%}), {base_hits} of {base_of} "
-            f"({base_hits / base_of:.0%}); falls by at least {low - high:.0%}; p = {chance:.1e}",
+            f"({base_hits / base_of:.0%}); {seen}; p = {chance:.1e}",
             source="Fisher's exact test, one-sided, corrected for two tests; bounds of exact "
             f"binomial intervals at {confidence:.1%}",
         )
     )
-    return low - high
+    return fall
 
 
 def _chances(found: Load, effect: float, confidence: float) -> Fact:
@@ -391,7 +255,7 @@ def _order(found: Load) -> Fact:
     return Fact(
         name="order of the phases",
         value=" → ".join(one.name for one in (*found.phases, *found.held)),
-        source=f"drawn with seed {found.seed}; repeat by --set routing.seed={found.seed}",
+        source=f"drawn with seed {found.seed}; repeat with --set routing.seed={found.seed}",
     )
 
 
@@ -410,14 +274,13 @@ def _phase_facts(phases: list[Phase], confidence: float) -> list[Fact]:
     return out
 
 
-# -- the other causes -----------------------------------------------------------------------
+# -- prefixes and adapters ------------------------------------------------------------------
 
 
-def _prefix_affinity(found: Prefixes, _: ClassObservation, profile: Profile) -> Ruling:
-    for one in (found.first, found.repeats):
-        if ruling := unanswered(one) or disagreeing(one):
-            return ruling
-    confidence = profile.number("routing.confidence")
+def _prefix_affinity(found: Prefixes, case: Case) -> Ruling:
+    if why := miscounted(found.first) or miscounted(found.repeats):
+        return why
+    confidence = case.profile.number("routing.confidence")
     home = {one.revision: one.pod for one in found.first.tallies}
     same = sum(one.count for one in found.repeats.tallies if home.get(one.revision) == one.pod)
     total = found.repeats.sent
@@ -437,165 +300,98 @@ def _prefix_affinity(found: Prefixes, _: ClassObservation, profile: Profile) -> 
             source="named in the answers",
         ),
     ]
+    counts = {"same": same, "total": total}
     if low >= SAME_SERVER and len(firsts) == 1:
-        return failed(
-            "all_on_one_server",
-            f"all {len(home)} prefixes went to {firsts[0]}: that is no affinity",
-            "different prefixes on different servers",
-            facts,
-        )
+        return verdict("all_on_one_server", facts, prefixes=len(home), server=firsts[0])
     if low >= SAME_SERVER:
-        return passed(
-            "same_prefix_same_server",
-            f"{same} of {total} repeats went where their prefix went first, and "
-            f"{len(home)} prefixes went to {len(firsts)} servers",
-            "repeats that are spread as by chance",
-            facts,
-        )
+        spread = {"prefixes": len(home), "servers": len(firsts)}
+        return verdict("same_prefix_same_server", facts, **counts, **spread)
     if high >= SAME_SERVER:
-        return undecided("too_few_requests", f"between {low:.0%} and {high:.0%} of the repeats")
+        return verdict("too_few_requests.prefixes", low=low, high=high)
     if found.declared:
-        return failed(
-            "no_affinity",
-            f"only {same} of {total} repeats went where their prefix went first, although the "
-            "picker is configured with a scorer for prefixes",
-            "repeats on the server of their prefix",
-            facts,
-        )
-    return Ruling(
-        Outcome.NOT_APPLICABLE,
-        "no_affinity_offered",
-        f"{same} of {total} repeats went where their prefix went first: this picker was not said "
-        "to look at prefixes, and does not",
-        facts=facts,
-    )
+        return verdict("no_affinity", facts, picker=_picker(case), **counts)
+    return verdict("no_affinity_offered", facts, **counts)
 
 
-def _adapter_affinity(found: Adapters, _: ClassObservation, profile: Profile) -> Ruling:
-    confidence = profile.number("routing.confidence")
+def _adapter_affinity(found: Adapters, case: Case) -> Ruling:
+    confidence = case.profile.number("routing.confidence")
     facts = _phase_facts(found.phases, confidence)
     bounds: list[tuple[float, float]] = []
     for phase in found.phases:
-        if ruling := _measured(phase):
-            return ruling
-        hits, of = _hits([phase.sample], phase.loaded)
-        bounds.append(interval(hits, of, confidence))
-    told_of = " and ".join(
-        f"{phase.sample.good(pod=phase.loaded)} of {phase.sample.sent} on {phase.loaded}"
+        if why := _miscounted(phase):
+            return why
+        bounds.append(interval(*_hits([phase.sample], phase.loaded), confidence))
+    counts = " and ".join(
+        f"{phase.sample.good(pod=phase.loaded)} of {phase.sample.sent} went to {phase.loaded}"
         for phase in found.phases
     )
     if all(low >= SAME_SERVER for low, _ in bounds):
-        return passed(
-            "follows_adapters",
-            f"requests for an adapter went to the server that reports it: {told_of}",
-            f"a share below {SAME_SERVER:.0%} on the server that has the adapter",
-            facts,
-        )
+        return verdict("follows_adapters", facts, counts=counts, least=SAME_SERVER)
     if not found.declared:
-        return Ruling(
-            Outcome.NOT_APPLICABLE,
-            "no_adapters_offered",
-            f"requests for an adapter are answered anywhere ({told_of}): this picker was not said "
-            "to look at adapters, and does not",
-            facts=facts,
-        )
+        return verdict("no_adapters_offered", facts, counts=counts)
     if all(high >= SAME_SERVER for _, high in bounds):
-        return undecided("too_few_requests", f"of the requests for an adapter {told_of}")
-    return failed(
-        "adapter_ignored",
-        f"of the requests for an adapter only {told_of}, which reported it, although the picker "
-        "is configured with a scorer for adapters",
-        "such requests on the server that has the adapter",
-        facts,
-    )
+        return verdict("too_few_requests.adapters", counts=counts)
+    return verdict("adapter_ignored", facts, picker=_picker(case), counts=counts)
 
 
-def _avoids_unready(found: Unready, _: ClassObservation, __: Profile) -> Ruling:
-    if ruling := unanswered(found.before) or disagreeing(found.before):
-        return ruling
-    if not found.before.good(pod=found.server):
-        return undecided(
-            "server_got_nothing_before",
-            f"{found.server} got nothing while it was ready, so that nothing is told by its "
-            "getting nothing now",
-        )
-    arrived = found.meanwhile.counted.get(found.server, 0)
+# -- a server that is not ready, a picker that is gone, and outages ---------------------------
+
+
+def _avoids_unready(found: Unready, case: Case) -> Ruling:
+    if why := miscounted(found.before):
+        return why
+    server, before, meanwhile = found.server, found.before, found.meanwhile
+    if not before.good(pod=server):
+        return verdict("server_got_nothing_before", server=server)
+    arrived = meanwhile.counted.get(server, 0)
     facts = [
-        Fact(name="while it was ready", value=told(found.before.tallies), source=_COUNTED),
+        Fact(name="while it was ready", value=told(before.tallies), source=_COUNTED),
         Fact(
             name="while it was not",
-            value=f"{told(found.meanwhile.tallies)}; {arrived} arrived at {found.server}",
+            value=f"{told(meanwhile.tallies)}; {arrived} arrived at {server}",
             expected="none there, all answered",
             source=_COUNTED,
         ),
     ]
     if arrived:
-        return failed(
-            "reached_unready_server",
-            f"{arrived} of {found.meanwhile.sent} requests reached {found.server} while it was "
-            "not ready",
-            "none at that server",
-            facts,
-        )
-    if ruling := unanswered(found.meanwhile):
-        return ruling
-    return passed(
-        "unready_is_avoided",
-        f"{found.server} answered {found.before.good(pod=found.server)} of {found.before.sent} "
-        f"requests while it was ready, and none of {found.meanwhile.sent} while it was not",
-        "one request at that server",
-        facts,
-    )
+        what = {"server": server, "arrived": arrived, "sent": meanwhile.sent}
+        return verdict("reached_unready_server", facts, picker=_picker(case), **what)
+    if why := unanswered(meanwhile, facts):
+        return why
+    counts = {"hits": before.good(pod=server), "before": before.sent, "meanwhile": meanwhile.sent}
+    return verdict("unready_is_avoided", facts, server=server, **counts)
 
 
-def _failure_mode(found: Failure, _: ClassObservation, __: Profile) -> Ruling:
-    if ruling := unanswered(found.close_before) or unanswered(found.open_before):
-        return ruling
+def _failure_mode(found: Failure, _: Case) -> Ruling:
+    if why := unanswered(found.close_before) or unanswered(found.open_before):
+        return why
     if not found.gone or found.close_after is None or found.open_after is None:
-        return undecided("picker_not_gone", f"the pod of {found.picker} could not be removed")
+        return verdict("picker_not_gone", picker=found.picker)
     closed, opened = found.close_after, found.open_after
+    refusals, answers = told(closed.tallies), told(opened.tallies)
     facts = [
         Fact(name="picker", value=f"pod {found.picker} was gone", source="the API server"),
-        Fact(name="FailClose, without picker", value=told(closed.tallies), expected="errors"),
-        Fact(name="FailOpen, without picker", value=told(opened.tallies), expected="answers"),
+        Fact(name="FailClose, without picker", value=refusals, expected="errors"),
+        Fact(name="FailOpen, without picker", value=answers, expected="answers"),
     ]
     if closed.good() or any(closed.counted.values()):
-        return failed(
-            "closed_pool_answers",
-            f"without its picker the pool with FailClose answers: {told(closed.tallies)}",
-            "errors, and nothing at a server",
-            facts,
-        )
-    if ruling := _refused(closed, found.control_after, facts):
-        return ruling
+        return verdict("closed_pool_answers", facts, answers=refusals)
+    if why := _not_refused(closed, found.control_after, facts):
+        return why
     if opened.good() < opened.sent:
-        return failed(
-            "open_pool_refuses",
-            f"without its picker the pool with FailOpen answers {opened.good()} of "
-            f"{opened.sent}: {told(opened.tallies)}",
-            "an answer to every request",
-            facts,
-        )
-    return passed(
-        "fails_as_it_says",
-        f"without their picker the closed pool refused all {closed.sent}, the open one answered "
-        f"all {opened.sent}",
-        "the closed pool answering, or the open one refusing",
-        facts,
-    )
+        counts = {"good": opened.good(), "sent": opened.sent}
+        return verdict("open_pool_refuses", facts, answers=answers, **counts)
+    return verdict("fails_as_it_says", facts, closed=closed.sent, opened=opened.sent)
 
 
-# -- outages --------------------------------------------------------------------------------
-
-
-def _steady(found: Steady, seen: ClassObservation, profile: Profile) -> Ruling:
+def _steady(found: Steady, case: Case) -> Ruling:
     others = [
-        (one.began, bad)
-        for one in _over_the_pool(seen)
-        if one.began is not None
-        for bad in one.failures
+        (sample.began, failure)
+        for sample in _over_the_pool(case.seen)
+        if sample.began is not None
+        for failure in sample.failures
     ]
-    return steady.rule(found, others, profile, "the pool's route")
+    return steady.rule(found, others, case.profile, "the route to an InferencePool")
 
 
 def _over_the_pool(seen: ClassObservation) -> list[Sample]:
@@ -612,12 +408,44 @@ def _over_the_pool(seen: ClassObservation) -> list[Sample]:
     return found
 
 
-_RULES: dict[str, tuple[str, Callable[..., Ruling]]] = {
-    "routing.pool_status": ("status", _pool_status),
-    "routing.follows_load": ("load", _follows_load),
-    "routing.prefix_affinity": ("prefixes", _prefix_affinity),
-    "routing.adapter_affinity": ("adapters", _adapter_affinity),
-    "routing.avoids_unready": ("unready", _avoids_unready),
-    "routing.steady": ("steady", _steady),
-    "routing.failure_mode": ("failure", _failure_mode),
-}
+# -- the judge ------------------------------------------------------------------------------
+
+
+def _stopped(case: Case) -> Ruling | None:
+    """Return why nothing of the pool could be measured; its status needs no steady answers."""
+    if why := without_gateway(case.seen.gateway, case.variant):
+        return why
+    settled = case.seen.settled
+    if case.check != "routing.pool_status" and settled and (why := unsettled(settled)):
+        return why
+    built_in = case.check == "routing.failure_mode" and case.run.picker == "built-in"
+    return verdict("built_in_picker") if built_in else None
+
+
+def _context(case: Case) -> list[Fact]:
+    source = "routing.picker, routing.picker_image"
+    return [Fact(name="picker", value=case.run.picker, source=source)]
+
+
+def _waits(case: Case) -> list[Fact]:
+    seen = case.seen
+    found = [waited(seen.settled, "the pool's route was made")] if seen.settled else []
+    return found + [waited(one, f"the route {host} was made") for host, one in seen.others.items()]
+
+
+judge = traffic_judge(
+    {
+        "routing.pool_status": part("status", _pool_status),
+        "routing.follows_load": part("load", _follows_load),
+        "routing.prefix_affinity": part("prefixes", _prefix_affinity),
+        "routing.adapter_affinity": part("adapters", _adapter_affinity),
+        "routing.avoids_unready": part("unready", _avoids_unready),
+        "routing.steady": part("steady", _steady),
+        "routing.failure_mode": part("failure", _failure_mode),
+    },
+    accepted=lambda seen: seen.accepted,
+    stopped=_stopped,
+    missing=lambda seen: missing_pools(seen.served, seen.wanted, seen.classes),
+    waits=_waits,
+    context=_context,
+)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.ingress.records import (
+from kar_checks.kit.http_testbed.records import (
     GatewaySeen,
     Parent,
     Sample,
     Settled,
     Surroundings,
 )
-from kar_checks.checks.ingress.steady import Steady
+from kar_checks.kit.http_testbed.steady import Steady
 from kar_checks.model import Fault, Observation, Record
 
 
@@ -18,7 +18,7 @@ class Status(Record):
 
     good: list[Parent]
     route: list[Parent]
-    """Of the route to the good pool: says why, where the class does not know pools."""
+    """Of the route to the good pool: shows why, where the class does not know pools."""
     bad: list[Parent] | None
     """``None`` where no pool refers to a picker."""
     bad_traffic: Sample | None = None
@@ -34,7 +34,7 @@ class Phase(Record):
     """The server that reports something else than the others; empty if none does."""
     sample: Sample
     decisions: int | None
-    """By how much the picker's own count of picks rose meanwhile; ``None`` if it tells none."""
+    """By how much the picker's own count of picks rose meanwhile; ``None`` if it has none."""
     read: dict[str, int]
     """How often each server's report was read from the change on."""
     read_after: dict[str, float | None]
@@ -52,7 +52,7 @@ class Load(Record):
     """How often reports had been read until the first phase, of all servers together."""
     phases: list[Phase]
     held: list[Phase]
-    """Phases with a server that is slow, at a fixed rate; only where nobody read any report."""
+    """Phases with a server that is slow, at a fixed rate; only where nothing read any report."""
 
 
 class Prefixes(Record):

@@ -6,9 +6,9 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from kar_checks.checks.ingress.site import Site
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, pods
+from kar_checks.kit.http_testbed.site import Site
+from kar_checks.kit.trial import Trial, manifest
 
 METRICS_PORT = 9090
 CONFIG = """\

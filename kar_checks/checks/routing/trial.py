@@ -15,18 +15,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from kar_checks.checks.ingress.records import Sample, Settled, Surroundings
-from kar_checks.checks.ingress.site import (
-    COMPLETION,
-    PATH,
-    PORT,
-    Site,
-    accepted,
-    classes,
-    pools_served,
-)
-from kar_checks.checks.ingress.site import manifests as site_manifests
-from kar_checks.checks.ingress.steady import Steady, Watch, watch, watched
 from kar_checks.checks.routing import measures
 from kar_checks.checks.routing.figures import draw
 from kar_checks.checks.routing.observation import (
@@ -41,12 +29,24 @@ from kar_checks.checks.routing.observation import (
     Unready,
 )
 from kar_checks.checks.routing.picker import Picker, deploy
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.http_testbed.records import Sample, Settled, Surroundings
+from kar_checks.kit.http_testbed.site import (
+    COMPLETION,
+    PATH,
+    PORT,
+    Site,
+    accepted,
+    classes,
+    pools_served,
+)
+from kar_checks.kit.http_testbed.site import manifests as site_manifests
+from kar_checks.kit.http_testbed.steady import Steady, Watch, watch, watched
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Evidence, Fault, Reason
 from kar_checks.store import now
 

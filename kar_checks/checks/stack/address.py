@@ -31,7 +31,7 @@ def namespace(profile: Profile) -> str:
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ProfileError(
             "stack.url (--target-url) must hold no user, password, query or fragment: URLs are "
-            "stored with the run; give a bearer token by --target-credential"
+            "stored with the run; pass a bearer token with --target-credential"
         )
     _credential(profile.text("stack.credential"))
     chosen = [bool(profile.text(one)) for one in _SELECTORS]
@@ -39,7 +39,9 @@ def namespace(profile: Profile) -> str:
         raise ProfileError("give both --target-prefill and --target-decode, or neither")
     if found := profile.text("stack.namespace") or _of_service(parts.hostname):
         return found
-    raise ProfileError("the URL does not tell the namespace of its pods: give --target-namespace")
+    raise ProfileError(
+        "the URL does not contain the namespace of its pods: give --target-namespace"
+    )
 
 
 def _of_service(host: str) -> str:

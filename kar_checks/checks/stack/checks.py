@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.registry import Check, Needs, Right, Topic
+from kar_checks.kit.option import Option
+from kar_checks.kit.topic import Check, Needs, Right, Topic
 from kar_checks.model import Evidence
 
 _NEEDS = Needs(
@@ -28,13 +29,36 @@ TOPIC = Topic(
     official_link="https://github.com/kubernetes-sigs/ai-conformance/tree/main/kars/0041-disaggregated-inference",
     evidence=Evidence.REAL,
     asked_by="stack.url",
-    ask="give its address by --target-url",
+    ask="pass its address with --target-url",
     trial="kar_checks.checks.stack.trial:run",
     judge="kar_checks.checks.stack.judge:judge",
     observation="kar_checks.checks.stack.observation:StackObservation",
     tests="kar_checks.checks.stack.test_stack",
     manifests="kar_checks.checks.stack.client:manifests",
     common_needs=_NEEDS,
+    stack_namespace="kar_checks.checks.stack.address:namespace",
+    options=(
+        Option("--target-url", "Assess this stack, as reached in the cluster.", key="stack.url"),
+        Option("--target-model", "Its model; default: the first served.", key="stack.model"),
+        Option(
+            "--target-namespace",
+            "Namespace of its pods; default: from the URL.",
+            key="stack.namespace",
+        ),
+        Option(
+            "--target-prefill",
+            "Its prefill pods; default: by well-known labels.",
+            metavar="SELECTOR",
+            key="stack.prefill",
+        ),
+        Option("--target-decode", "Its decode pods.", metavar="SELECTOR", key="stack.decode"),
+        Option(
+            "--target-credential",
+            "Environment variable with a bearer token; stored nowhere.",
+            metavar="VARIABLE",
+            key="stack.credential",
+        ),
+    ),
     checks=(
         Check(
             id="stack.served",
@@ -47,8 +71,8 @@ TOPIC = Topic(
         Check(
             id="stack.separate_phases",
             title="Prefill and decode run in separate pods",
-            proves="Pods of both phases are there and none serves both, and the counters or the "
-            "logs of both say that they worked on our requests.",
+            proves="Pods of both phases exist and none serves both, and the counters or the logs "
+            "of both show that they worked on our requests.",
             fails_when="All requests were answered and the prefill pods did nothing for them, or "
             "the same pods serve both phases.",
             budget_seconds=300,

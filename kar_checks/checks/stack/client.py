@@ -10,11 +10,11 @@ from typing import Any
 from kar_checks.checks.stack.endpoints import together
 from kar_checks.checks.stack.engines import Sample, known
 from kar_checks.checks.stack.observation import Answer, Batch, Counters, Step
-from kar_checks.checks.trial import manifest
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import manifest
 from kar_checks.profile import Profile
 
 NAME = "kar-stack-client"

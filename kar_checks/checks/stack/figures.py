@@ -38,7 +38,7 @@ def _way(proof: Proof, host: str) -> Figure:
         state += f", {size(claimed)} claimed"
     return Figure(
         kind="way",
-        title=f"What went between the parts for {total} requests; the bytes hold the warm-up, too",
+        title=f"What went between the parts for {total} requests; the bytes include the warm-up",
         checks=_CHECKS,
         seconds=max(one.at + one.seconds for one in proof.answered),
         stops=[

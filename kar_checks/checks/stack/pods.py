@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from kar_checks.checks.stack.client import Address
 from kar_checks.checks.stack.engines import Role, is_worker, known, role_of
 from kar_checks.checks.stack.observation import LogCount, StackPod, Traffic
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.trial import Trial
 
 _READ = """cat /proc/uptime /proc/net/dev /proc/uptime
 cd /sys/class/infiniband 2>/dev/null || exit 0

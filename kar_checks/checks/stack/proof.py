@@ -59,7 +59,7 @@ _GRADES = {
 
 
 class Carried(StrEnum):
-    """What the interfaces say about the bytes that are claimed."""
+    """What the interfaces show of the bytes that are claimed."""
 
     YES = "carried"
     NO = "not carried"
@@ -94,7 +94,7 @@ class Proof:
         self.tolerance = profile.number("stack.tolerance")
         self._floor = profile.number("stack.floor_bytes")
         self.prefill = [one for one in seen.pods if one.role == "prefill"]
-        # A pod of both phases decodes, too; that it may also prefill is another matter.
+        # A pod of both phases decodes as well; that it may also prefill is another matter.
         self.decode = [one for one in seen.pods if one.role in ("decode", "both")]
         self.answered = [one for one in seen.batch.answers if one.answered]
         self.carriage = Carriage(seen, self.prefill, self.decode, profile)
@@ -115,14 +115,14 @@ class Proof:
 
     @cached_property
     def tokens(self) -> float | None:
-        """Prompt tokens of the batch, as the answers tell; ``None`` if one does not."""
+        """Prompt tokens of the batch by the answers; ``None`` if one does not count them."""
         told = [one.prompt_tokens for one in self.answered]
         numbers = [one for one in told if one is not None]
         return sum(numbers) if told and len(numbers) == len(told) else None
 
     @cached_property
     def remote_share(self) -> float | None:
-        """Share of the prompts that decode got from elsewhere; ``None`` if nothing tells."""
+        """Share of the prompts that decode got from elsewhere; ``None`` if unknown."""
         received, computed = (
             self.total(self.decode, "received"),
             self.total(self.decode, "computed"),
@@ -242,7 +242,7 @@ class Proof:
         return Bytes(claimed, moved, verdict, why)
 
     def _carried(self, claimed: float | None) -> tuple[Carried, str]:
-        """Say what the interfaces prove, and why no more."""
+        """Return what the interfaces prove, and why no more."""
         found = self.carriage.moved
         most = sum(one.most for one in found)
         tokens = sum(request.tokens for one in found for request in one.asked)
@@ -267,7 +267,7 @@ class Proof:
         return Carried.UNATTRIBUTED, f"{why} pods"
 
     def _as_claimed(self, claimed: float | None) -> bool:
-        """Say whether the engines count about what the interfaces carried."""
+        """Return whether the engines count about what the interfaces carried."""
         if not claimed:
             return False
         # Ranks of an engine on several pods exchange more than KV state, and some engines count
@@ -282,7 +282,7 @@ class Proof:
         return enough and moved - noise <= (1 + self._beyond) * most and noise < claimed / 2
 
     def _between_phases(self) -> bool:
-        """Say whether connections between prefill and decode pods carried about all of it."""
+        """Return whether connections between prefill and decode pods carried about all of it."""
         moved = sum(one.likely for one in self.carriage.moved)
         between = self.carriage.with_peers
         return between is not None and between >= (1 - self.tolerance) * moved > 0
@@ -378,7 +378,7 @@ def counting(pods: Iterable[StackPod]) -> list[StackPod]:
 
 
 def evidence(seen: StackObservation, profile: Profile) -> Evidence:
-    """Return the level: the user's own stack is real, unless it invents what it says."""
+    """Return the level: the user's own stack is real, unless it invents what it reports."""
     return Evidence.SIMULATED if Proof(seen, profile).simulator else Evidence.REAL
 
 
@@ -409,13 +409,13 @@ def signs_of(pod: StackPod) -> list[str]:
 
 
 def restarted(pod: StackPod) -> str:
-    """Say how a pod is not the same as before; empty if it is."""
+    """Return how a pod is not the same as before; empty if it is."""
     if pod.restarts_after is None:
         return f"pod {pod.name} is gone"
     if pod.restarts_after != pod.restarts:
         return f"a container of pod {pod.name} was restarted"
     if pod.before.endpoint and not pod.after.endpoint:
-        return f"pod {pod.name} tells no metrics any more"
+        return f"pod {pod.name} exports no metrics any more"
     starts = [
         started(one.samples)
         for one in (pod.first, pod.quiet, pod.before, pod.after)
@@ -435,7 +435,7 @@ def restarted(pod: StackPod) -> str:
 
 
 def foreign(seen: StackObservation, proof: Proof) -> str:
-    """Say what was somebody else's traffic; empty if nothing was."""
+    """Return what was somebody else's traffic; empty if nothing was."""
     for pod in seen.pods:
         if more := _between(pod.first, pod.quiet, "requests"):
             return (

@@ -14,11 +14,11 @@ from kar_checks.checks.stack import client, figures, pods
 from kar_checks.checks.stack.engines import Role
 from kar_checks.checks.stack.observation import Counters, StackObservation, StackPod
 from kar_checks.checks.stack.proof import evidence
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.pods import phase, ready
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Reason
 from kar_checks.store import now
 
@@ -114,7 +114,7 @@ def _ask(trial: Trial, found: Found, meters: Sequence[pods.Meter]) -> _Asked:
     lines = trial.log_lines(client.NAME)
     trial.evidence("client.jsonl", "".join(f"{json.dumps(one)}\n" for one in lines))
     if not any(one.get("event") == "done" for one in lines):
-        raise HarnessError(Reason.POD_FAILED, "the client in the cluster did not come to its end")
+        raise HarnessError(Reason.POD_FAILED, "the client in the cluster did not finish")
     told = client.read(lines, trial.number("stack.quiet_seconds"))
     if told.batch.steps_why_not and why_not:
         batch = told.batch.model_copy(update={"steps_why_not": why_not})
@@ -125,7 +125,7 @@ def _ask(trial: Trial, found: Found, meters: Sequence[pods.Meter]) -> _Asked:
 def _read_along(trial: Trial, meters: Sequence[pods.Meter], deadline: float) -> str:
     """Read all interfaces at each stop of the client; returns why no further stop was seen."""
     number = failed = 0
-    why_not = "the client did not come to its end in time"
+    why_not = "the client did not finish in time"
     with ThreadPoolExecutor(max_workers=8) as pool:
         while time.monotonic() < deadline and not trial.cluster.stopping.is_set():
             told = ""

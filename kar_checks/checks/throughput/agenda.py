@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from kar_checks.checks.registry import Cost
 from kar_checks.checks.throughput.observation import Cell, Direction, Path
 from kar_checks.cluster.errors import HarnessError
+from kar_checks.kit.topic import Cost
 from kar_checks.model import Reason, Record
 from kar_checks.profile import Profile, names
 
@@ -205,7 +205,7 @@ class Agenda:
         if len(set(named)) != 2 or not set(named) <= set(zones):
             raise HarnessError(
                 Reason.UNUSABLE_SETTING,
-                f"throughput.nodes wants two of {', '.join(sorted(zones)[:8])}, not {text}",
+                f"throughput.nodes needs two of {', '.join(sorted(zones)[:8])}, not {text}",
             )
         return named
 
@@ -304,7 +304,7 @@ def cost(profile: Profile, nodes: int, wanted: frozenset[str]) -> Cost:
     """
     found = Agenda(profile, 1, wanted, nodes=nodes).estimate
     limit = (
-        "at most, as --max-bytes says"
+        "at most (--max-bytes)"
         if found.paced
         else f"if links carry {profile.number('throughput.link_gbit'):g} Gbit/s "
         "(--max-bytes limits it)"

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kar_checks.checks.networking.attach import Interface, Network, bare
-from kar_checks.checks.trial import Trial, manifest
 from kar_checks.cluster import kinds, kueue, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError, classify
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.target import Target
+from kar_checks.kit.networks.attach import Interface, Network, bare
+from kar_checks.kit.trial import Trial, manifest
 from kar_checks.model import Reason
 
 PROBE = "net_probe"
@@ -166,7 +166,7 @@ class Crew:
                 labels=labels,
             ):
                 seen[str(pod["metadata"]["name"])] = pod
-                if error := pods.hopeless(pod):
+                if error := trial.hopeless(pod):
                     raise error
                 if self._all_run(seen):
                     return list(seen.values())
@@ -192,13 +192,16 @@ class Crew:
             return HarnessError(reason, f"the agents were refused: {told}", advice)
         if not seen and (error := self._held()):
             return error
+        for pod in seen.values():
+            if error := trial.overdue(pod):
+                return error
         states = [f"{name} {pods.describe(one)}" for name, one in sorted(seen.items())]
         waiting = [one for one in states if not one.endswith("Running")]
         running = len(states) - len(waiting)
         return HarnessError(
             Reason.TIMEOUT,
             f"{running} of {len(self.nodes)} agents run: {'; '.join(waiting[:4]) or 'no pods'}",
-            "choose nodes with room by --node-selector and --toleration",
+            "choose nodes with room with --node-selector and --toleration",
         )
 
     def _held(self) -> HarnessError | None:
@@ -258,7 +261,7 @@ def hostname(node: Object) -> str:
         raise HarnessError(
             Reason.UNSCHEDULABLE,
             f"node {node['metadata']['name']} has no label {_HOSTNAME}",
-            "leave it out by --node-selector",
+            "leave it out with --node-selector",
         )
     return str(found)
 

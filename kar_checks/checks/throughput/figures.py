@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Sequence
 
 from kar_checks.checks.throughput.observation import Cell, Mesh, NetworkSeen, TcpRun, judged_cells
-from kar_checks.checks.throughput.statistics import node_figures, outliers, summarise
+from kar_checks.checks.throughput.statistics import node_figures, outliers
+from kar_checks.kit.stats import summarise
 from kar_checks.model import Band, Figure, Series
 
 MOST_BLOCKS = 25

@@ -215,4 +215,4 @@ def _intervals(found: list[Answer]) -> list[tuple[float, float]]:
 def _words(error: Exception) -> str:
     if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
         return str(error)[:300]
-    return f"iperf3's JSON has not the known form: {type(error).__name__} {error}"[:300]
+    return f"iperf3's JSON does not have the known form: {type(error).__name__} {error}"[:300]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from kar_checks.checks.networking.attach import Interface
+from kar_checks.kit.networks.attach import Interface
 from kar_checks.model import Fault, Observation, Record
 
 POD_NETWORK = "pod network"
@@ -180,6 +180,11 @@ class NetworkSeen(Record):
     latency: list[LatencyRun] = []
     whole: list[Whole] = []
     mesh: Mesh | None = None
+
+    @property
+    def judged_tcp(self) -> list[TcpRun]:
+        """The runs that decide."""
+        return [one for one in self.tcp if one.judged]
 
 
 class ThroughputObservation(Observation):

@@ -1,7 +1,4 @@
-"""Intervals of what was measured: bounds that a verdict may rest on, all at 95 %.
-
-scipy is imported when it is used: listing and planning checks should not wait for it.
-"""
+"""What runs of iperf3 show together, and which nodes of a mesh are slower than the others. Pure."""
 
 from __future__ import annotations
 
@@ -9,106 +6,73 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from kar_checks.checks.throughput.observation import TcpRun, UdpRun
+from kar_checks.kit import stats
 from kar_checks.model import Record
 
-CONFIDENCE = 0.95
-_RESAMPLES = 2000
-_SEED = 1
-"""Resampling is repeatable: the same observation always gives the same verdict."""
 
-
-class Summary(Record):
-    """Repeats in short."""
-
-    count: int
-    median: float
-    low: float
-    high: float
-    least: float
-    variation: float
-    """Coefficient of variation: sample standard deviation divided by the mean."""
-
-
-def summarise(values: Sequence[float]) -> Summary:
-    """Return median, bootstrap interval of the median, minimum and variation of the repeats.
-
-    The interval is the percentile bootstrap's. With three repeats it is as wide as they are.
+def rates(runs: Sequence[TcpRun]) -> stats.Summary:
+    """Return what the runs of a cell received; of a run in both directions the slower one counts.
 
     Raises:
-        ValueError: there are none.
+        ValueError: none received anything.
     """
-    if not values:
-        raise ValueError("no repeats")
-    median = statistics.median(values)
-    mean = statistics.fmean(values)
-    low, high = _bootstrap(values)
-    variation = statistics.stdev(values) / mean if len(values) > 1 and mean else 0.0
-    return Summary(
-        count=len(values),
-        median=median,
+    return stats.summarise(
+        [
+            min(one.received, one.received_back or one.received)
+            for one in runs
+            if one.received is not None
+        ]
+    )
+
+
+class Loss(Record):
+    """What UDP runs lost together."""
+
+    packets: int
+    lost: int
+    overrun: int
+    """Of the lost ones: those that reached the receiving pod and found its buffer full."""
+    overrun_known: bool
+    """Every run shows how many those are."""
+    share: float
+    low: float
+    high: float
+    jitter_ms: float
+    """The largest of all runs."""
+
+
+def loss(runs: Sequence[UdpRun]) -> Loss:
+    """Return what runs lost together; ``no_loss`` finds nothing in any."""
+    packets = sum(one.packets or 0 for one in runs)
+    lost = sum(one.lost or 0 for one in runs)
+    low, high = stats.interval(lost, packets)
+    return Loss(
+        packets=packets,
+        lost=lost,
+        overrun=min(lost, sum(one.overrun or 0 for one in runs)),
+        overrun_known=all(one.overrun is not None for one in runs),
+        share=lost / packets,
         low=low,
         high=high,
-        least=min(values),
-        variation=variation,
+        jitter_ms=max(one.jitter_ms or 0 for one in runs),
     )
 
 
-def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
-    if len(set(values)) == 1:
-        return values[0], values[0]
-    import numpy as np
-    from scipy.stats import bootstrap
-
-    found = bootstrap(
-        (np.asarray(values),),
-        np.median,
-        n_resamples=_RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(_SEED),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+def no_loss(run: UdpRun) -> str:
+    """Return why a run shows no loss, empty if it does; version 0.1 stored impossible numbers."""
+    known = run.packets is not None and run.lost is not None
+    if run.error or (known and 0 <= (run.lost or 0) <= (run.packets or 0) != 0):
+        return run.error
+    return f"iperf3 reports {run.lost} of {run.packets} packets as lost"
 
 
-class Quantile(Record):
-    """A quantile of samples with the order-statistic interval; a bound that they do not give is
-    infinite.
-    """
-
-    p: float
-    value: float
-    low: float
-    high: float
-
-
-def quantile(samples: Sequence[float], p: float) -> Quantile:
-    """Return a quantile of all samples, the largest included, with its interval.
-
-    Raises:
-        ValueError: there are none.
-    """
-    if not samples:
-        raise ValueError("no samples")
-    from scipy.stats import quantile_test
-
-    ordered = sorted(samples)
-    place = min(len(ordered) - 1, math.ceil(p * len(ordered)) - 1)
-    found = quantile_test(ordered, q=ordered[place], p=p).confidence_interval(CONFIDENCE)
-    low, high = float(found.low), float(found.high)
-    return Quantile(
-        p=p,
-        value=ordered[place],
-        low=low if math.isfinite(low) else -math.inf,
-        high=high if math.isfinite(high) else math.inf,
-    )
-
-
-def share_interval(hits: int, of: int) -> tuple[float, float]:
-    """Return the exact (Clopper-Pearson) interval of a share."""
-    from scipy.stats import binomtest
-
-    found = binomtest(hits, of).proportion_ci(CONFIDENCE, method="exact")
-    return float(found.low), float(found.high)
+def no_rate(run: TcpRun) -> str:
+    """Return why a run shows no rate; empty if it does."""
+    received = run.received or 0.0
+    if run.error or (math.isfinite(received) and received > 0):
+        return run.error
+    return f"iperf3 reports {run.received} bit/s received"
 
 
 def node_figures(megabits: Sequence[Sequence[int | None]]) -> list[float | None]:

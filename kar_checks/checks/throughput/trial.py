@@ -14,14 +14,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from kar_checks.checks.networking import obstacles
-from kar_checks.checks.networking.attach import Network
-from kar_checks.checks.networking.find import find, read, with_holders
-from kar_checks.checks.networking.multus import AttachedNetwork
-from kar_checks.checks.networking.observation import Attempt, Measured, PodOnNetwork
-from kar_checks.checks.networking.offer import Published, offer
-from kar_checks.checks.networking.stage import Stage
-from kar_checks.checks.ruling import Ruling
 from kar_checks.checks.throughput import figures, iperf, measures
 from kar_checks.checks.throughput.agenda import RESERVE, Agenda, all_rounds, networks_wanted
 from kar_checks.checks.throughput.crew import Crew, hostname
@@ -38,15 +30,25 @@ from kar_checks.checks.throughput.observation import (
     Unmeasured,
     Whole,
 )
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import node_info
+from kar_checks.kit.networks import obstacles
+from kar_checks.kit.networks.attach import Network
+from kar_checks.kit.networks.find import find, read, with_holders
+from kar_checks.kit.networks.multus import AttachedNetwork
+from kar_checks.kit.networks.offer import Published, offer
+from kar_checks.kit.networks.records import Attempt, Measured, PodOnNetwork
+from kar_checks.kit.networks.stage import Stage
+from kar_checks.kit.trial import Trial
+from kar_checks.kit.verdict import Ruling
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Command, Evidence, Fault, Figure, Measure, Reason
 from kar_checks.redact import redact
 from kar_checks.store import folder_name, now
 
 Line = dict[str, Any]
+verdict = Reasons(__package__)
 
 
 @dataclass(frozen=True)
@@ -233,13 +235,7 @@ def _reachable(
     that do nothing else.
     """
     if not network.has_interface:
-        return Unmeasured(
-            word="no_ip_interface",
-            text=f"{network.name} gives pods a device, and nothing tells of an interface with an "
-            "address: iperf3 needs one",
-            help="an RDMA device is used by verbs programs, as the topic networking does; describe "
-            "its interface by a NetworkAttachmentDefinition, if it has one",
-        )
+        return _unmeasured(verdict("no_ip_interface", network=network.name))
     seen = offer(network, published)
     if found := obstacles.unavailable(seen):
         return _unmeasured(found)
@@ -284,12 +280,8 @@ def _tried(
     why = _why_not(seen, list(parts.values()))
     if why and not got:
         return _unmeasured(why)
-    told = f"{len(got)} nodes of {len(names)} that were tried have {network.name}: it takes two"
-    return Unmeasured(
-        word="too_few_nodes",
-        text=f"{told}; {why.summary}" if why else told,
-        help="see the checks of the topic networking for why",
-    )
+    counts = {"found": len(got), "tried": len(names), "network": network.name}
+    return _unmeasured(verdict("too_few_nodes", why=f": {why.summary}" if why else "", **counts))
 
 
 def _why_not(seen: Measured, parts: list[PodOnNetwork | Attempt | Fault]) -> Ruling | None:
@@ -347,7 +339,7 @@ def _usable(lines: list[Line], hello: dict[str, Line], pair: list[str]) -> None:
         raise HarnessError(
             Reason.IMAGE_LACKS_TOOL,
             f"the image of the agents has no iperf3 ({', '.join(lacking[:4])})",
-            "leave the image as it is, or give one with python3 and iperf3 by --image net=",
+            "use the default image, or pass one that contains python3 and iperf3 with --image net=",
         )
     said = [one for one in lines if one.get("event") == "agent"]
     missing = [name for name in pair if name not in hello]
@@ -356,7 +348,7 @@ def _usable(lines: list[Line], hello: dict[str, Line], pair: list[str]) -> None:
             Reason.TIMEOUT,
             f"the agent on {', '.join(missing)} did not reach the conductor on {pair[0]}, though "
             "it runs",
-            "look for a NetworkPolicy, or for a fault of the network between these nodes",
+            "check for a NetworkPolicy, and the network between these nodes",
         )
 
 

@@ -8,16 +8,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from kar_checks.checks.gang.native import GROUP as NATIVE_GROUP
+from kar_checks.checks.gang.native import VERSIONS as NATIVE_VERSIONS
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.connect import connect
 from kar_checks.cluster.errors import ApiError
+from kar_checks.cluster.kinds import Kind
 from localcluster import LocalCluster
 from tests.cluster.injections import SHORT_WINDOWS, injection
 from tests.cluster.injections.webhook import Answer, webhook
 
 _GANG = "kar-checks.dev/gang"
 _ROLE = "kar-checks.dev/role"
+_MERGE = "application/merge-patch+json"
 _WATCH_SECONDS = 600
 _PODS: Object = {
     "apiGroups": [""],
@@ -166,6 +170,38 @@ def foreign_pod_arrives(local: LocalCluster, _: Cluster) -> AbstractContextManag
 def filler_deleted_early(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
     """Somebody deletes the pod that fills the node while the gang waits."""
     return _with_pods(local, _delete_filler)
+
+
+@injection(words=SHORT_WINDOWS)
+def group_deleted_midway(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
+    """Somebody deletes the PodGroup while its gang waits."""
+    return _with_pods(local, _delete_group)
+
+
+@injection(words=SHORT_WINDOWS)
+def group_made_smaller_midway(local: LocalCluster, _: Cluster) -> AbstractContextManager[None]:
+    """Somebody makes the PodGroup as small as can be while its gang waits."""
+    return _with_pods(local, _shrink_group)
+
+
+def _delete_group(own: Cluster, pod: Object) -> None:
+    time.sleep(2)
+    own.delete(*_group_of(own, pod))
+
+
+def _shrink_group(own: Cluster, pod: Object) -> None:
+    time.sleep(2)
+    kind, name, namespace = _group_of(own, pod)
+    body: Object = {"spec": {"schedulingPolicy": {"gang": {"minCount": 1}}}}
+    own.patch(kind, name, body, namespace, content_type=_MERGE)
+
+
+def _group_of(own: Cluster, pod: Object) -> tuple[Kind, str, str]:
+    """Return how the PodGroup of a pod is addressed, in the version that the server has."""
+    served = own.call("GET", f"/apis/{NATIVE_GROUP}")["versions"]
+    version = next(one for one in NATIVE_VERSIONS if one in {each["version"] for each in served})
+    kind = Kind(NATIVE_GROUP, version, "podgroups", "PodGroup")
+    return kind, str(pod["spec"]["schedulingGroup"]["podGroupName"]), pod["metadata"]["namespace"]
 
 
 def _bind_late(own: Cluster, pod: Object) -> None:

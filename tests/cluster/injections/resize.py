@@ -29,6 +29,13 @@ _POD_FILES = {
     "memory": ("memory.limit_in_bytes", "memory.max"),
     "weight": ("cpu.shares", "cpu.weight"),
 }
+SHORT_SETTLE = (*SHORT_HOLD, "--set", "resize.settle_seconds=10")
+"""A resize that others undo never comes to rest as we asked."""
+_RECOMMENDED: Object = {
+    "requests": {"cpu": "40m", "memory": "40Mi"},
+    "limits": {"cpu": "350m", "memory": "112Mi"},
+}
+"""What another resizer wants: the sizes of no check."""
 _BACK_SECONDS = 2.0
 _WATCH_SECONDS = 600
 _POLL_SECONDS = 0.02
@@ -488,4 +495,53 @@ def resize_refused_by_policy(_: LocalCluster, cluster: Cluster) -> Iterator[None
         respond=respond,
         mutating=True,
     ):
+        yield
+
+
+@injection(words=SHORT_SETTLE)
+@contextmanager
+def resize_undone(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
+    """A webhook puts the former resources back into each resize request."""
+
+    def respond(request: Object) -> list[Object]:
+        old = request["oldObject"]["spec"]
+        return [
+            {
+                "op": "replace",
+                "path": f"/spec/{room}/{index}/resources",
+                "value": container["resources"],
+            }
+            for room in ("containers", "initContainers")
+            for index, container in enumerate(old.get(room) or [])
+            if _ours(request)
+        ]
+
+    with webhook(
+        cluster,
+        name="resize-undone",
+        rules=_rules("pods/resize", "UPDATE"),
+        respond=respond,
+        mutating=True,
+    ):
+        yield
+
+
+@injection(words=SHORT_SETTLE)
+@contextmanager
+def resized_by_another(local: LocalCluster, _: Cluster) -> Iterator[None]:
+    """Another resizer, such as an autoscaler, gives pods its own sizes right after each resize."""
+    made: set[tuple[str, int]] = set()
+
+    def resize(own: Cluster, pod: Object) -> None:
+        meta = pod["metadata"]
+        if not _being_resized(pod) or (meta["uid"], int(meta["generation"])) in made:
+            return
+        containers = [
+            {"name": one["name"], "resources": _RECOMMENDED} for one in pod["spec"]["containers"]
+        ]
+        body: Object = {"spec": {"containers": containers}}
+        done = own.patch(kinds.POD, meta["name"], body, meta["namespace"], subresource="resize")
+        made.add((meta["uid"], int(done["metadata"]["generation"])))
+
+    with _on_every_pod(local, resize):
         yield

@@ -18,7 +18,7 @@ from kar_checks.checks.disaggregation.observation import (
     RequestSeen,
     Scaling,
 )
-from kar_checks.checks.pulse import Beat, Pulsed
+from kar_checks.kit.pulse import Beat, Pulsed
 from kar_checks.model import Evidence, Fault, Reason
 
 MOMENT = datetime(2026, 11, 22, tzinfo=UTC)

@@ -9,12 +9,12 @@ import pytest
 from kar_checks import profile
 from kar_checks.checks.disaggregation import figures
 from kar_checks.checks.disaggregation.entrance import HOST, Entrance
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import facts, kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Reason
 from tests.unit.apiserver import ApiServer, refusal
 from tests.unit.disaggregation.cases import seen

@@ -11,12 +11,12 @@ from kar_checks import profile
 from kar_checks.checks.disaggregation import judge, workload
 from kar_checks.checks.disaggregation.form import Form
 from kar_checks.checks.registry import find
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import facts, kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.cluster.target import RUN_LABEL, Target, pod_templates
+from kar_checks.kit.trial import Trial
 from tests.unit.apiserver import ApiServer, refusal
 from tests.unit.disaggregation.cases import seen
 

@@ -13,12 +13,12 @@ from kar_checks import profile
 from kar_checks.checks.disaggregation import figures, workload
 from kar_checks.checks.disaggregation.observation import Scaling
 from kar_checks.checks.disaggregation.stage import Stage, _devices, _samples
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import facts
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import Trial
 from tests.unit.apiserver import Answer, ApiServer
 from tests.unit.disaggregation.cases import LOSS, MAIN, SCALING, SIZE, batch, local, request, seen
 

@@ -11,12 +11,12 @@ import pytest
 from kar_checks import profile
 from kar_checks.checks.gang.described import Described, coscheduling, custom, volcano
 from kar_checks.checks.gang.pods import Shape, pod
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Reason
 from kar_checks.profile import Profile, Setting
 
@@ -60,6 +60,8 @@ class Api:
 
     def get(self, kind: Kind, name: str, _: str) -> Object:
         return self.stored[name.replace("-", "_")]
+
+    find = get
 
     def list(self, kind: Kind, _: str, *, fields: str) -> Any:
         assert (kind, "reason=FailedScheduling" in fields) == (kinds.EVENT, True)

@@ -26,7 +26,7 @@ from kar_checks.checks.gang.observation import (
     Window,
     Witness,
 )
-from kar_checks.checks.pulse import Beat, Pulsed
+from kar_checks.kit.pulse import Beat, Pulsed
 from kar_checks.model import Evidence, Fault, Finding, OtherRun, Reason, Record
 
 CHECKS = [one.id for one in TOPIC.checks]
@@ -209,6 +209,43 @@ def test_quota_that_others_take_back_is_neither_a_pass_nor_a_fault_of_the_gang(
     assert "nobody else uses this queue or its cohort" in finding.help
 
 
+NODE_GONE = Disturbance(at=9, reason="node_changed", text="the node n1 was deleted")
+FILLER = Disturbance(at=8, reason="pod_deleted", text="our pod filler was deleted")
+
+
+@pytest.mark.parametrize("kind", ["node", "quota"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        *("node_added", "node_changed", "foreign_pod", "room_changed"),
+        *("pod_deleted", "preempted", "filler_ended", "quota_changed", "group_changed"),
+    ],
+)
+def test_what_others_do_decides_nothing(reason: str, kind: str) -> None:
+    arena = ARENA.model_copy(update={"kind": kind})
+    event = Disturbance.model_validate({"at": 7, "reason": reason, "text": "the pod x did it"})
+    part = FITS.model_copy(update={"arena": arena, "start": NEVER, "disturbances": [event]})
+    finding = only("gang.fits", {"native": BackendObservation(version="v1", fits=part)})
+    assert (finding.outcome.value, finding.reason) == ("inconclusive", reason)
+    assert "the pod x did it" in finding.summary
+    assert finding.help
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([FOREIGN, FILLER, NODE_GONE], "node_changed"),
+        ([FOREIGN, FILLER], "pod_deleted"),
+        ([FOREIGN], "foreign_pod"),
+    ],
+)
+def test_a_lost_node_explains_lost_pods_and_those_explain_room(
+    events: list[Disturbance], expected: str
+) -> None:
+    part = FITS.model_copy(update={"disturbances": events})
+    assert verdict("gang.fits", "fits", part) == ("inconclusive", expected)
+
+
 STARTS: list[tuple[Start, tuple[str, str]]] = [
     (START, ("pass", "started_together")),
     (PARTIAL, ("fail", "partial_start")),
@@ -307,7 +344,7 @@ def test_every_start(
         ),
     ],
 )
-def test_what_leaves_a_check_undecided(
+def test_what_makes_a_check_inconclusive(
     check: str, scenario: str, part: dict[str, Any], expected: str
 ) -> None:
     base = {"squeeze": SQUEEZE, "fits": FITS, "incomplete": INCOMPLETE, "contest": CONTEST}
@@ -399,6 +436,51 @@ def test_what_did_not_happen_beside_a_swallowed_watch_fails_nobody(
     check: str, scenario: str, part: Record
 ) -> None:
     assert verdict(check, scenario, part) == ("inconclusive", "window_not_watched")
+
+
+@pytest.mark.parametrize(
+    ("variant", "who", "log"),
+    [
+        ("native", "kube-scheduler", "`kubectl logs -n kube-system -l component=kube-scheduler`"),
+        ("kueue", "Kueue", "`kubectl logs -n kueue-system deployment/kueue-controller-manager`"),
+        ("custom", "the gang scheduler custom", "the log of the gang scheduler custom"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("check", "scenario", "part", "broken"),
+    [
+        (
+            "gang.all_or_nothing",
+            "squeeze",
+            SQUEEZE.model_copy(update={"window": WINDOW.model_copy(update={"bound": bound(1)})}),
+            "Part of a gang starts before there is room for all of it",
+        ),
+        (
+            "gang.incomplete_waits",
+            "incomplete",
+            INCOMPLETE.model_copy(update={"window": watched(0, 11, bound=bound(1))}),
+            "Part of a gang starts before its last member exists",
+        ),
+        (
+            "gang.fits",
+            "fits",
+            FITS.model_copy(update={"start": PARTIAL}),
+            "Only part of a gang starts",
+        ),
+        ("gang.fits", "fits", FITS.model_copy(update={"start": NEVER}), "A gang does not start"),
+        ("gang.two_gangs", "contest", STUCK, "part of a gang holding its places"),
+    ],
+)
+def test_a_failure_names_what_is_broken_and_where_to_look(
+    check: str, scenario: str, part: Record, broken: str, variant: str, who: str, log: str
+) -> None:
+    backend = BackendObservation.model_validate({"version": "v1", scenario: part})
+    finding = only(check, {variant: backend})
+    assert finding.outcome.value == "fail"
+    assert broken in finding.broken
+    assert who in finding.broken
+    assert log in finding.help
+    assert finding.causes
 
 
 def test_an_incomplete_gang_that_starts_fails() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import pytest
 
 from kar_checks.checks.gang import judge as judging
 from kar_checks.checks.gang.kueue import api
+from kar_checks.checks.gang.kueue import queue as queues
 from kar_checks.checks.gang.kueue.guarantee import pods_ready, wait_for_pods_ready
 from kar_checks.checks.gang.kueue.queue import Queue, QueueRoom
 from kar_checks.checks.gang.kueue.stage import Groups, QuotaStage, not_taken
@@ -24,16 +26,18 @@ from kar_checks.checks.gang.observation import (
     Problem,
     Refusal,
     Squeeze,
+    Start,
     Window,
     Witness,
 )
 from kar_checks.checks.gang.pods import JOB_RANK_LABEL, Shape, job, pod, service
-from kar_checks.checks.gang.stage import Place, ProblemError
-from kar_checks.checks.pulse import Beat, Pulsed, Pulses
-from kar_checks.checks.trial import Trial
+from kar_checks.checks.gang.stage import Place, ProblemError, Stage
+from kar_checks.cluster import wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
+from kar_checks.kit.pulse import Beat, Pulsed, Pulses
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Evidence, Reason
 from kar_checks.profile import default
 from kar_checks.store import now
@@ -174,7 +178,7 @@ def test_a_job_that_kueue_holds_is_known_by_its_workload() -> None:
     group.make(trial, "g", body)
     assert group.workload("g") == WAITS
     suspended = False
-    with pytest.raises(ProblemError, match="would start without being asked"):
+    with pytest.raises(ProblemError, match="would start without admission"):
         group.make(trial, "g", body)
 
 
@@ -289,6 +293,110 @@ def test_what_the_watch_has_not_shown_yet_is_asked_for_and_told_once(
     assert [one.reason for one in workloads.losses(["q"], 0)] == ["preempted"]
 
 
+def queued(*, of: str = "p", count: int = 4, **more: Any) -> Object:
+    """A Workload as it waits, of a gang of ours."""
+    meta = {
+        "name": "g",
+        "uid": "w",
+        "ownerReferences": [{"kind": "Pod", "uid": of}],
+        "finalizers": ["kueue.x-k8s.io/resource-in-use"],
+        **more,
+    }
+    return {**WAITS, "metadata": meta, "spec": {"podSets": [{"count": count}], "active": True}}
+
+
+def written(*writers: tuple[str, int]) -> list[Object]:
+    """Who wrote the spec last, and when."""
+    return [
+        {"manager": who, "time": f"2026-11-25T00:00:0{second}Z", "fieldsV1": {"f:spec": {}}}
+        for who, second in writers
+    ]
+
+
+GOING: dict[str, Any] = {"deletionTimestamp": "2026-11-25T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("change", "now", "expected"),
+    [
+        (
+            "MODIFIED",
+            queued(count=1),
+            ["Workload g was changed: podSets[0].count went from 4 to 1"],
+        ),
+        ("MODIFIED", queued(**GOING), ["Workload g was deleted"]),
+        ("DELETED", queued(), ["Workload g was deleted"]),
+        ("MODIFIED", queued(labels={"kueue.x-k8s.io/x": "y"}), []),
+        ("MODIFIED", {**queued(), "status": ADMITTED["status"]}, []),
+        ("DELETED", {**queued(), "status": workload(Finished=("True", "S", ""))["status"]}, []),
+        ("DELETED", {**queued(), "status": workload(Evicted=("True", "P", ""))["status"]}, []),
+    ],
+)
+def test_a_workload_of_a_gang_that_somebody_changes_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, change: str, now: Object, expected: list[str]
+) -> None:
+    Follows.made = []
+    monkeypatch.setattr("kar_checks.checks.gang.kueue.api.Follower", Follows)
+    nothing: Any = None
+    workloads = api.Workloads(nothing, api.Api("v1beta2"), "n", 1)
+    note = Follows.made[0].note
+    note("ADDED", queued())
+    note(change, now)
+    if "deletionTimestamp" in now["metadata"]:
+        note("DELETED", now)
+    assert [one.text for one in workloads.changed({"p"}, 0)] == expected
+    assert workloads.changed({"q"}, 0) == workloads.losses({"q"}, 0) == []
+
+
+SMALLER = ["Workload g was changed: podSets[0].count went from 4 to 1"]
+
+
+@pytest.mark.parametrize(
+    ("writers", "expected"),
+    [
+        ([("kueue", 1)], []),
+        ([("kubectl", 1), ("kueue", 2)], []),
+        ([("manager", 1)], []),
+        ([("kueue", 1), ("kubectl-patch", 2)], SMALLER),
+        ([("kueue", 2), ("kubectl-patch", 2)], SMALLER),
+        ([], SMALLER),
+    ],
+)
+def test_what_kueue_itself_does_to_a_workload_is_no_disturbance(
+    monkeypatch: pytest.MonkeyPatch, writers: list[tuple[str, int]], expected: list[str]
+) -> None:
+    Follows.made = []
+    monkeypatch.setattr("kar_checks.checks.gang.kueue.api.Follower", Follows)
+    nothing: Any = None
+    workloads = api.Workloads(nothing, api.Api("v1beta2"), "n", 1)
+    note = Follows.made[0].note
+    note("ADDED", queued())
+    changed = queued(count=1, managedFields=written(*writers))
+    note("MODIFIED", changed)
+    assert [one.text for one in workloads.changed({"p"}, 0)] == expected
+    # Before Kueue deletes a Workload it takes its own finalizer away.
+    bare = {**changed, "metadata": {**changed["metadata"], "finalizers": []}}
+    note("MODIFIED", bare)
+    note("DELETED", bare)
+    assert [one.text for one in workloads.changed({"p"}, 0)] == expected
+
+
+def test_only_the_workloads_of_gangs_are_groups() -> None:
+    asked: list[set[str]] = []
+
+    def changed(owners: set[str], _: float) -> list[Disturbance]:
+        asked.append(owners)
+        return []
+
+    workloads: Any = SimpleNamespace(losses=lambda *_: [], changed=changed, sync=list)
+    stage = quota_stage(workloads, losses=lambda *_: [])
+    for group in ("filler", "gang"):
+        stage.plain(group, "control", 1)
+    stage._groups["gang"].min_count = 4
+    assert stage.disturbances() == []
+    assert asked == [{"", "uid-kueue-contest-gang-0"}]
+
+
 def test_a_wait_ends_with_a_look_without_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     Follows.made = []
     monkeypatch.setattr("kar_checks.checks.gang.kueue.api.Follower", Follows)
@@ -315,6 +423,42 @@ def test_only_the_watch_answers_a_pulse(monkeypatch: pytest.MonkeyPatch) -> None
         assert answered == (["pulse-1"] if (change, state) == ("MODIFIED", missing) else [])
 
 
+def quota_stage(workloads: Any, **own: Any) -> QuotaStage:
+    """A scenario in the user's queue, of which the test plays the watches."""
+    room: Any = SimpleNamespace(
+        node="n1",
+        settle=lambda _: None,
+        free=lambda: 225,
+        arm=lambda _: None,
+        disarm=list,
+        misses=0,
+    )
+    own_pods: Any = SimpleNamespace(
+        misses=0,
+        latest=lambda name: {"metadata": {"uid": f"uid-{name}"}},
+        expect=lambda _: None,
+        **own,
+    )
+    trial: Any = SimpleNamespace(
+        number=lambda _: 50,
+        mount_probe=lambda _: "probe",
+        workspace=SimpleNamespace(
+            target=SimpleNamespace(image=lambda _: "image"), create=lambda _, body: stored(body)
+        ),
+    )
+    around: Any = SimpleNamespace(since=lambda *_: [], misses=0)
+    return QuotaStage(
+        "contest",
+        trial,
+        Groups(api.Api("v1beta2"), workloads, "q"),
+        Place(hostname="", room=room, around=around),
+        own_pods,
+        Pulses(default()),
+        queue=Queue(name="q", free=225),
+        workloads=workloads,
+    )
+
+
 DELETED = Disturbance(at=3, reason="pod_deleted", text="our pod p was deleted by somebody")
 TAKEN = Disturbance(at=4, reason="preempted", text="Kueue took back the quota")
 
@@ -334,45 +478,80 @@ def test_pods_that_kueue_ends_were_deleted_by_nobody_else(
     def losses(owners: set[str], _: float) -> list[Disturbance]:
         return [TAKEN] if owners & taken else []
 
-    room = SimpleNamespace(
-        node="n1",
-        settle=lambda _: None,
-        free=lambda: 225,
-        arm=lambda _: None,
-        disarm=list,
-        misses=0,
-    )
     synced: list[bool] = []
-    workloads: Any = SimpleNamespace(losses=losses, sync=lambda: synced.append(True))
-    own: Any = SimpleNamespace(
-        misses=0,
-        losses=lambda names, _: [DELETED] * len(names),
-        latest=lambda name: {"metadata": {"uid": f"uid-{name}"}},
-        expect=lambda _: None,
+    workloads: Any = SimpleNamespace(
+        losses=losses, changed=lambda *_: [], sync=lambda: synced.append(True)
     )
-    trial: Any = SimpleNamespace(
-        number=lambda _: 50,
-        mount_probe=lambda _: "probe",
-        workspace=SimpleNamespace(
-            target=SimpleNamespace(image=lambda _: "image"), create=lambda _, body: stored(body)
-        ),
-    )
-    around = SimpleNamespace(since=lambda *_: [], misses=0)
-    place: Any = Place(hostname="", room=cast("Any", room), around=cast("Any", around))
-    stage = QuotaStage(
-        "contest",
-        trial,
-        Groups(api.Api("v1beta2"), workloads, "q"),
-        place,
-        own,
-        Pulses(default()),
-        queue=Queue(name="q", free=225),
-        workloads=workloads,
-    )
+    stage = quota_stage(workloads, losses=lambda names, _: [DELETED] * len(names))
     for group in ("filler", "gang"):
         stage.plain(group, "control", 1)
     assert [one.reason for one in stage.disturbances()] == expected
     assert synced
+
+
+def test_a_queue_in_which_others_have_the_quota_measures_nothing() -> None:
+    workloads: Any = SimpleNamespace(of=lambda _: WAITS, wait=lambda *_: False)
+    with pytest.raises(ProblemError) as found:
+        quota_stage(workloads).fill("filler", 100)
+    problem = found.value.problem
+    assert problem.reason == "quota_in_use"
+    assert "a pod of 100 m CPU to the LocalQueue q, which can give 225 m" in problem.text
+    assert SENTENCE in problem.text
+
+
+def test_a_gang_with_quota_and_no_node_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = Start(room_at=0, size=4, bound=[])
+    monkeypatch.setattr(Stage, "start", lambda *_: nowhere)
+    workloads: Any = SimpleNamespace(losses=lambda *_: [], sync=lambda: None)
+    stage = quota_stage(workloads, refused=lambda _: True)
+    stage.plain("gang", "control", 3)
+    with pytest.raises(ProblemError) as found:
+        stage.start("gang", 0)
+    assert found.value.problem.reason == "no_room_on_nodes"
+    assert "no node had room for 3 of its 4 pods" in found.value.problem.text
+
+
+@pytest.mark.parametrize(
+    ("flavors", "text"),
+    [
+        ({}, "did not report how much CPU the LocalQueue team can give"),
+        ({"spot": "1", "fixed": "2"}, "the LocalQueue team has 2 flavors of CPU"),
+    ],
+)
+def test_a_queue_must_have_one_flavor_of_cpu(
+    monkeypatch: pytest.MonkeyPatch, flavors: dict[str, str], text: str
+) -> None:
+    monkeypatch.setattr(queues, "require_active", lambda *_: None)
+    monkeypatch.setattr(queues, "_ask", lambda *_: flavors)
+    nothing: Any = None
+    with pytest.raises(ProblemError, match=text) as found:
+        queues.users_queue(nothing, api.Api("v1beta2"), nothing, "team")
+    assert found.value.problem.reason == "quota_unknown"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "reason", "text"),
+    [
+        ([], "controller_silent", "the LocalQueue team has no condition Active"),
+        (
+            [{"type": "Active", "status": "False", "reason": "Stopped", "message": "is stopped"}],
+            "queue_inactive",
+            "the LocalQueue team accepts no work: Stopped: is stopped",
+        ),
+    ],
+)
+def test_a_queue_must_accept_work(
+    monkeypatch: pytest.MonkeyPatch, conditions: list[Object], reason: str, text: str
+) -> None:
+    def wait_for(*_: object, goal: Callable[[Object], bool], **__: object) -> None:
+        assert not goal({"status": {"conditions": conditions}})
+        raise HarnessError(Reason.TIMEOUT, "late")
+
+    monkeypatch.setattr(wait, "wait_for", wait_for)
+    trial: Any = SimpleNamespace(cluster=None, namespace="n", number=lambda _: 1)
+    with pytest.raises(ProblemError, match=text) as found:
+        queues.require_active(trial, api.Api("v1beta2"), "team")
+    assert found.value.problem.reason == reason
 
 
 @pytest.mark.parametrize(
@@ -421,7 +600,7 @@ OFF, ON = PodsReady(on=False), PodsReady(on=True, timeout="5m")
     [
         (RAN, OFF, "quota only: the gang was admitted, and 3 of its 4 pods got a node"),
         (RAN, ON, "quota, and a timeout until all pods are ready: the gang was admitted, and 3 "),
-        (RAN, None, "quota; whether there is a timeout until all pods are ready is unknown: "),
+        (RAN, None, "quota; whether a timeout applies until all pods are ready is unknown: "),
         (HELD, OFF, "placement: the gang was held back as a whole"),
     ],
 )

@@ -9,10 +9,10 @@ import pytest
 
 from kar_checks.checks.gang.native import Native
 from kar_checks.checks.gang.pods import Shape, filler, manifests, pod
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import Trial
 
 SHAPE = Shape(hostname="n1", image="image", probe="probe", millicores=50)
 
@@ -94,7 +94,7 @@ def test_what_the_scheduler_says(conditions: list[Object], refused: bool, broken
         {"involvedObject": {"name": "other-0"}, "message": "not ours"},
     ]
     cluster: Any = SimpleNamespace(
-        get=lambda *_: {"status": {"conditions": conditions}},
+        find=lambda *_: {"status": {"conditions": conditions}},
         list=lambda *_args, **_more: SimpleNamespace(items=events),
     )
     trial = cast("Trial", SimpleNamespace(cluster=cluster, namespace="n"))

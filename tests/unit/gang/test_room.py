@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from kar_checks.checks.gang import watching
-from kar_checks.checks.gang.observation import PodTrace
+from kar_checks.checks.gang import arena, watching
+from kar_checks.checks.gang.observation import Canary, PodTrace
 from kar_checks.checks.gang.stage import _spans
 from kar_checks.checks.gang.watching import NodeRoom, OwnPods, Surroundings, cpu_request
 from kar_checks.cluster.client import Cluster, Object
+from kar_checks.cluster.errors import HarnessError
+from kar_checks.model import Reason
 
 OURS = {"kar-checks.dev/run": "r1", "kar-checks.dev/gang": "g"}
 
@@ -237,3 +241,81 @@ def test_a_life_as_a_timeline(
     trace = PodTrace(name="a", created=1, **life)
     spans = _spans(trace.model_dump(), 10)
     assert [(one.state, one.start, one.end) for one in spans] == expected
+
+
+def chosen(monkeypatch: pytest.MonkeyPatch, *nodes: tuple[str, int, int, int]) -> Any:
+    """Choose among nodes of which (name, free CPU, free pods, lowest priority) are known."""
+    known = {name: values for name, *values in nodes}
+    closed: list[str] = []
+
+    def look(_: object, node: Object, *__: object) -> Any:
+        name = node["metadata"]["name"]
+        cpu, places, priority = known[name]
+        return SimpleNamespace(
+            node=name,
+            settle=lambda _: None,
+            free=lambda: cpu,
+            free_pods=lambda: places,
+            lowest_priority=lambda: priority,
+            close=lambda: closed.append(name),
+        )
+
+    monkeypatch.setattr(arena, "NodeRoom", look)
+    lacking: list[list[str]] = []
+
+    def no_room(message: str, wanted: dict[str, Decimal]) -> HarnessError:
+        lacking.append([*wanted])
+        return HarnessError(Reason.NO_ROOM, message)
+
+    listed = [
+        {
+            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+            "status": {"allocatable": {"cpu": "1"}},
+        }
+        for name in known
+    ]
+    trial: Any = SimpleNamespace(
+        cluster=None,
+        number=lambda _: 50,
+        workspace=SimpleNamespace(target=None, run_id="r1"),
+        facts=SimpleNamespace(usable_nodes=lambda _: listed),
+        no_room=no_room,
+    )
+    canary = Canary(priority=5, preempts=True)
+    try:
+        found = arena.choose(trial, 4, 2, canaries=[canary], seconds=1)
+    except HarnessError as error:
+        return error.fault, lacking
+    return [name for name, _ in found], closed
+
+
+def test_nodes_with_room_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    full, crowded, busy = ("full", 9, 99, 5), ("crowded", 900, 3, 5), ("busy", 900, 99, 0)
+    good = ("good", 900, 99, 5)
+    assert chosen(monkeypatch, full, crowded, busy, good) == (
+        ["good"],
+        ["full", "crowded", "busy"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "reason", "lacking", "told"),
+    [
+        ([("full", 9, 99, 5)], Reason.NO_ROOM, [["cpu"]], "275m of CPU and 12 pods"),
+        ([("crowded", 900, 3, 5)], Reason.NO_ROOM, [["pods"]], "275m of CPU and 12 pods"),
+        ([("full", 9, 3, 5), ("busy", 900, 99, 0)], Reason.NO_ROOM, [["cpu", "pods"]],
+         "12 pods: busy runs pods of priority 0, which ours (5) could preempt"),
+        ([("busy", 900, 99, 0)], Reason.UNSCHEDULABLE, [], "can be used for the gangs: busy runs"),
+        ([], Reason.UNSCHEDULABLE, [], "can be used for the gangs: there is none"),
+    ],
+)  # fmt: skip
+def test_without_a_node_for_a_gang_it_is_said_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+    nodes: list[tuple[str, int, int, int]],
+    reason: Reason,
+    lacking: list[list[str]],
+    told: str,
+) -> None:
+    fault, asked = chosen(monkeypatch, *nodes)
+    assert (fault.reason, asked) == (reason, lacking)
+    assert told in fault.message

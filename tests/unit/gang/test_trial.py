@@ -24,9 +24,9 @@ from kar_checks.checks.gang.observation import (
     Start,
     Window,
 )
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.facts import Facts
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Fault, Reason, Record
 from kar_checks.profile import default
 

@@ -34,7 +34,7 @@ from kar_checks.checks.gateway.observation import (
     Unmatched,
     Weights,
 )
-from kar_checks.checks.ingress.records import (
+from kar_checks.kit.http_testbed.records import (
     Condition,
     Failure,
     GatewaySeen,
@@ -44,7 +44,7 @@ from kar_checks.checks.ingress.records import (
     Surroundings,
     Tally,
 )
-from kar_checks.checks.ingress.steady import Steady, Watch
+from kar_checks.kit.http_testbed.steady import Steady, Watch
 from kar_checks.model import Evidence, Fault, Finding, Mutation, Reason, Record
 
 CHECKS = [one.id for one in TOPIC.checks]
@@ -286,9 +286,30 @@ def test_each_class_that_was_named_has_its_verdict(check: str) -> None:
 
 
 @pytest.mark.parametrize("check", OF_A_CLASS)
-def test_a_fault_of_the_harness_is_an_error(check: str) -> None:
+def test_a_fault_of_a_class_is_an_error(check: str) -> None:
     fault = Fault(reason=Reason.IMAGE_UNAVAILABLE, message="no image")
     assert ruled(check, observation(fault)) == ("error", "image_unavailable")
+
+
+def test_an_error_of_the_suite_comes_before_what_admission_changed() -> None:
+    fault = Fault(reason=Reason.TIMEOUT, message="too slow")
+    mutation = Mutation(object="HTTPRoute/x", field="spec.rules")
+    seen = changed("gateway.streaming", fault).model_copy(update={"mutations": [mutation]})
+    assert ruled("gateway.streaming", seen) == ("error", "timeout")
+    # Without a Gateway nothing was measured, and the change may be why.
+    seen = observation(CLASS.model_copy(update={"gateway": None}), mutations=[mutation])
+    assert ruled("gateway.programmed", seen) == ("inconclusive", "mutated")
+
+
+def test_a_failure_names_what_is_broken_why_and_what_to_do() -> None:
+    seen = changed("gateway.claimed_features", Features(claimed=["a"], tried=[BROKEN]))
+    found = verdict("gateway.claimed_features", seen)
+    assert found.broken == (
+        "The GatewayClass good claims features that the gateway does not provide: "
+        "HTTPRouteRequestMirror"
+    )
+    assert len(found.causes) > 1
+    assert "`kubectl get gatewayclass good" in found.help
 
 
 @pytest.mark.parametrize(
@@ -459,6 +480,7 @@ def cased(name: str, to: str, found: Sample) -> Cased:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        ({}, ("pass", "rule_wins")),
         ({"matching": sample(1, 59)}, ("fail", "rule_not_followed")),
         ({"without": sample(59, 1)}, ("fail", "rule_not_followed")),
         ({"other_value": sample(0, 60)}, ("fail", "rule_not_followed")),
@@ -665,6 +687,12 @@ def test_a_policy_explains_no_other_answer() -> None:
     assert ruled("gateway.header_rule", seen) == ("inconclusive", "network_policy")
 
 
+def test_a_policy_explains_a_class_whose_backends_nobody_reaches() -> None:
+    fault = Fault(reason=Reason.POD_FAILED, message="the server does not answer its client")
+    seen = observation(fault, around=Surroundings(unreached=[BLUE]))
+    assert ruled("gateway.header_rule", seen) == ("inconclusive", "network_policy")
+
+
 def test_only_a_policy_that_came_later_explains_an_outage() -> None:
     bad = watch(
         [(k / 5, 0.02, 503 if k > 80 else 200, BLUE if k <= 80 else "", "") for k in range(160)]
@@ -720,7 +748,7 @@ def test_how_long_it_waited_and_which_answers_failed_is_told() -> None:
     told = {one.name: one.value for one in verdict("gateway.header_rule", seen).facts}
     assert told["wait for steady answers"] == (
         "3.2 s after the route was made, 14 requests; 2 failed from 0.1 to 1.9 s: "
-        "1 times 503 from no backend of ours, 1 times no answer (TimeoutError)"
+        "1 x 503 from no backend of ours, 1 x no answer (TimeoutError)"
     )
 
 

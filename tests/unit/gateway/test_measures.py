@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from kar_checks.checks.gateway import measures
 from kar_checks.checks.gateway.observation import ClassObservation, Phase, Weights
-from kar_checks.checks.ingress.records import Condition, GatewaySeen, Settled
+from kar_checks.kit.http_testbed.records import Condition, GatewaySeen, Settled
 from kar_checks.model import Fault, Reason
 
 

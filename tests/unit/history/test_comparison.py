@@ -190,7 +190,7 @@ def elsewhere(made: Night) -> None:
         (of_another_minor, "Kubernetes minors 1.36, 1.37"),
         (by_another_profile, "gang.window_seconds: "),
         (by_another_suite, "versions of the suite 0.1.0, 9.9.9"),
-        (cut_short, "did not go to its end"),
+        (cut_short, "did not finish"),
         (elsewhere, "one is of the embedded local cluster and another is not"),
     ],
 )

@@ -107,10 +107,10 @@ def stored(parent: Path, name: str, code: int | None = 0, number: int = 0, **cha
 @pytest.mark.parametrize(
     ("code", "after", "state", "told"),
     [
-        (0, 1, "met", "the objective was met"),
-        (1, 1, "failed", "judged failed"),
-        (11, 1, "undecided", "stayed undecided"),
-        (10, 1, "harness", "a harness error"),
+        (0, 1, "met", "success: no selected check"),
+        (1, 1, "failed", "at least one check failed"),
+        (11, 1, "undecided", "is inconclusive"),
+        (10, 1, "harness", "an error (the suite could not measure)"),
         (0, 40, "stale", "its last run ended 40 hours ago"),
         (1, 40, "stale", "its last run ended 40 hours ago"),
         (0, -2, "stale", "its last run is dated in the future"),
@@ -133,9 +133,9 @@ def test_a_run_without_an_end_is_no_report(tmp_path: Path) -> None:
     late = stored(tmp_path, "again", 2, number=1, interrupted="SIGTERM")
     never, again = sorted(survey([tmp_path], MOMENT).rows, key=lambda one: one.finished is not None)
     assert (never.state, never.run) == ("not reported", "")
-    assert never.told == "there is no run that went to its end"
+    assert never.told == "there is no finished run"
     assert again.state == "failed"
-    assert again.notes == [f"run {late.info.id} did not go to its end"]
+    assert again.notes == [f"run {late.info.id} did not finish"]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_run_without_an_end_is_no_report(tmp_path: Path) -> None:
     [
         ({}, "has not ended, or was killed"),
         ({"ended": MOMENT, "exit_code": 12, "told": "it did not answer"}, "it did not answer"),
-        ({"ended": MOMENT, "exit_code": 4}, "the command line was not usable"),
+        ({"ended": MOMENT, "exit_code": 4}, "the command line could not be used"),
         ({"ended": MOMENT, "exit_code": -9}, "its process was killed by signal 9"),
     ],
 )
@@ -344,7 +344,7 @@ def test_no_cluster_stops_another(
     }
     told = capfd.readouterr().out
     assert "refused: did not report: it did not answer" in told
-    assert "hangs: did not report: it was told to end after" in told
+    assert "hangs: did not report: it was stopped after" in told
     assert "c: did not report: [Errno 21] Is a directory" in told
     assert "6 clusters: 4 did not report, 2 objective met" in told
     page = (output / "fleet.html").read_text("utf-8")

@@ -209,11 +209,11 @@ def test_other_clusters_odd_clocks_and_company_are_told(tmp_path: Path) -> None:
     found = nightly.assess(pasts, pasts[3].run.info.started)
     assert found.runs == [one.id for one in pasts[1:]]
     assert found.troubles == [
-        "1 run of other clusters left out, 1 of them of one that is called local cluster, too",
+        "1 run of other clusters left out, 1 of them of another cluster called local cluster",
         f"the clock went back during it: {pasts[1].id}",
-        f"dated in the future, so that the order of the runs is doubtful: {pasts[4].id}",
-        f"another run at work on the cluster, so that its figures are not counted: {pasts[2].id}",
-        f"not gone to its end: {pasts[3].id}",
+        f"dated in the future, which makes the order of the runs doubtful: {pasts[4].id}",
+        f"another run was active on the cluster; its figures are not counted: {pasts[2].id}",
+        f"not finished: {pasts[3].id}",
     ]
     latency = next(one for one in found.trends if one.name == LATENCY)
     assert [one.run for one in latency.points] == [pasts[1].id, pasts[4].id]

@@ -11,12 +11,8 @@ import pytest
 from kar_checks import profile
 from kar_checks.checks.networking.characteristics import compare
 from kar_checks.checks.networking.judge import judge
-from kar_checks.checks.networking.observation import (
-    Device,
-    Look,
-    NetworkingObservation,
-    Nic,
-)
+from kar_checks.checks.networking.observation import NetworkingObservation
+from kar_checks.kit.networks.records import Device, Look, Nic
 from kar_checks.model import Finding, Outcome
 
 RECORDED = (Path(__file__).parent / "recorded" / "observation.json").read_text()
@@ -118,6 +114,21 @@ def attempts(**changes: Any) -> Change:
     return change
 
 
+def full(nodes: int, lack: str = "Insufficient cpu") -> Change:
+    """A pod that some nodes have no room for, and the others no device."""
+    said = f"0/3 nodes are available: {3 - nodes} cannot allocate all claims"
+    more = f", {nodes} {lack}. preemption: 0/3 nodes are available: 3 No victims." if nodes else "."
+    return attempts(node="", scheduler=said + more, held="kar1 has 3m of 600m cpu free (a/b 500m)")
+
+
+def one_pod_on(node: str) -> Change:
+    def change(raw: dict[str, Any]) -> None:
+        first = json.loads(RECORDED)["networks"]["dra.net"]["pods"][0]
+        raw["networks"]["dra.net"]["pods"] = [{**first, "node": node}]
+
+    return change
+
+
 def looked(free: list[str] | None = None, **more: Any) -> Change:
     """What was published about the network's devices: all are free, and nobody holds any."""
 
@@ -169,12 +180,30 @@ CASES: list[tuple[str, list[Change], str, str]] = [
         "fail",
         "not_allocated",
     ),
-    ("interface", [attempts(node="", scheduler="3 Insufficient cpu.")], "error", "unschedulable"),
+    ("interface", [attempts(node="", scheduler="3 Insufficient cpu.")], "inconclusive", "no_room"),
+    (
+        "interface",
+        [attempts(node="", scheduler="3 node(s) had untolerated taint {a: b}.")],
+        "error",
+        "unschedulable",
+    ),
+    ("data_path", [full(2), looked()], "inconclusive", "no_room"),
+    ("data_path", [full(2, "Too many pods"), looked()], "inconclusive", "no_room"),
+    ("data_path", [full(1), looked(["kar2"])], "inconclusive", "no_room"),
+    ("data_path", [full(1), looked()], "fail", "not_allocated"),
+    ("data_path", [full(1), looked(), one_pod_on("kar1")], "inconclusive", "no_room"),
+    ("data_path", [full(0), looked()], "fail", "not_allocated"),
     ("interface", [at("pods", [])], "inconclusive", "one_capable_node"),
     ("interface", [mutated], "inconclusive", "mutated"),
     ("interface", [at("control", None)], "inconclusive", "not_observed"),
     ("characteristics", [], "pass", "published_and_true"),
     ("characteristics", [at("pods/0/device", None)], "fail", "nothing_published"),
+    (
+        "characteristics",
+        [at("pods/0/device", None), at("mechanism", "device_plugin")],
+        "fail",
+        "nothing_published",
+    ),
     ("characteristics", [both("device/attributes", {})], "fail", "nothing_published"),
     (
         "characteristics",
@@ -215,6 +244,12 @@ CASES: list[tuple[str, list[Change], str, str]] = [
     ("data_path", [both("told", None)], "inconclusive", "not_told"),
     ("data_path", [at("plain", None)], "inconclusive", "control_failed"),
     ("data_path", [at("plain/client/error", "refused")], "inconclusive", "control_failed"),
+    (
+        "data_path",
+        [at("plain/client/error", "[Errno 111] Connection refused")],
+        "inconclusive",
+        "control_failed",
+    ),
     ("data_path", [at("transfer", None)], "inconclusive", "no_common_family"),
     ("data_path", [at("transfer/client/error", "timed out")], "fail", "no_exchange"),
     ("data_path", [at("transfer/client/intact", False)], "fail", "no_exchange"),
@@ -234,6 +269,48 @@ def test_every_verdict(check: str, changes: list[Change], outcome: str, reason: 
     assert (found.outcome.value, found.reason) == (outcome, reason), found.summary
     assert found.variant == "dra.net"
     assert found.summary
+
+
+@pytest.mark.parametrize(
+    ("check", "change", "broken"),
+    [
+        ("interface", renamed, "Interface net1 is missing"),
+        ("interface", attempts(), "on kar1 are not attached to the network of DRA driver dra.net"),
+        ("characteristics", lying_mtu, "published by DRA driver dra.net: MTU"),
+        ("placement", at("refusal/bound", "kar3"), "bound to kar3"),
+        ("data_path", counters_swapped, "eth0 instead of net1"),
+        ("data_path", at("transfer/server", None), "secondary network"),
+    ],
+)
+def test_a_failure_names_what_is_broken(check: str, change: Change, broken: str) -> None:
+    found = verdict(check, change)
+    assert broken in found.broken
+    assert found.causes
+    assert found.help
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ([at("transfer/server", None)], "198.18.16.2 answered, and net0-pod2 received no connect"),
+        (
+            [at("transfer/client/intact", False), at("transfer/client/received", 5000)],
+            "only 5,000 of 67,108,864 bytes came back",
+        ),
+        ([at("transfer/client/intact", False)], "67,108,864 bytes that came back differ"),
+        ([at("transfer/client/error", "timed out")], "timed out"),
+    ],
+)
+def test_what_kept_the_bytes_from_arriving_is_named(changes: list[Change], why: str) -> None:
+    assert why in verdict("data_path", *changes).summary
+
+
+def test_only_a_control_that_timed_out_is_put_down_to_a_policy() -> None:
+    late = verdict("data_path", at("plain/client/error", "timed out"))
+    dead = verdict("data_path", at("plain/client/error", "[Errno 111] Connection refused"))
+    assert "NetworkPolicy" in late.help
+    assert "NetworkPolicy" not in dead.help
+    assert "nothing listened in net0-pod2" in dead.summary
 
 
 def test_a_network_that_offers_nothing_is_broken() -> None:

@@ -52,7 +52,7 @@ def test_a_network_of_tainted_nodes_names_them_and_the_toleration(check: str) ->
     found = verdict(check, looked([], capable=[], elsewhere=[TAINTED, CORDONED]))
     assert said(found) == ("inconclusive", "only_on_tainted_nodes")
     assert f"gpu1 ({TAINT})" in found.summary
-    assert found.help == f"give --toleration {TAINT}"
+    assert found.help == f"run again with `--toleration {TAINT}`"
 
 
 def test_nodes_that_are_cordoned_or_not_ready_are_named() -> None:
@@ -102,6 +102,17 @@ def test_one_capable_node_names_those_that_may_not_be_used() -> None:
     assert said(found) == ("inconclusive", "one_capable_node")
     assert "gpu1" in found.summary
     assert TAINT in found.help
+
+
+def test_shared_counters_that_are_used_up_are_devices_in_use() -> None:
+    assert said(verdict("interface", looked([]))) == ("inconclusive", "devices_in_use")
+
+
+def test_one_capable_node_beside_a_cordoned_one() -> None:
+    found = verdict("data_path", at("pods", []), looked(["kar1"], elsewhere=[CORDONED]))
+    assert said(found) == ("inconclusive", "one_capable_node")
+    assert "cpu9" in found.summary
+    assert "kubectl uncordon" in found.help
 
 
 def test_without_the_right_to_see_holders_nothing_is_blamed() -> None:
@@ -189,6 +200,7 @@ USERS = [{"what": "an interface of a/b", "node": "kar1", "by": ["pod team/a"]}]
         (multus(NO_LINK), "fail", "not_attached"),
         (multus(NO_LINK, free=None), "inconclusive", "not_recorded"),
         (multus(FULL, held=USERS), "inconclusive", "addresses_in_use"),
+        (multus(FULL), "inconclusive", "addresses_in_use"),
         (multus("FailedCreatePodSandBox: plugin crashed"), "fail", "not_attached"),
     ],
 )
@@ -207,14 +219,14 @@ def test_a_policy_that_refuses_only_pods_with_the_network() -> None:
 
 
 def test_what_cannot_be_read_is_named_beside_every_verdict() -> None:
-    broken = "NetworkAttachmentDefinition a/poison: its config is no JSON object"
+    broken = "NetworkAttachmentDefinition a/poison: its config is not a JSON object"
     found = verdict("interface", lambda raw: raw.update(left_out=[broken]))
     assert said(found) == ("pass", "interface_present")
     assert any(broken in fact.value for fact in found.facts)
 
 
 def test_only_what_cannot_be_read_is_not_taken_for_nothing() -> None:
-    broken = "NetworkAttachmentDefinition a/poison: its config is no JSON object"
+    broken = "NetworkAttachmentDefinition a/poison: its config is not a JSON object"
     found = verdict("interface", lambda raw: raw.update(networks={}, left_out=[broken]))
     assert said(found) == ("inconclusive", "no_network_found")
     assert broken in found.summary

@@ -18,25 +18,25 @@ import pytest
 
 from kar_checks import profile
 from kar_checks.checks.networking import rdma_exchange, trial
-from kar_checks.checks.networking.attach import PodNetwork
 from kar_checks.checks.networking.judge import judge
-from kar_checks.checks.networking.observation import (
+from kar_checks.checks.networking.observation import NetworkingObservation
+from kar_checks.checks.networking.rdma import kind, reported, ways
+from kar_checks.cluster.client import Cluster, ExecResult
+from kar_checks.cluster.facts import Facts
+from kar_checks.cluster.ownership import Workspace
+from kar_checks.cluster.target import Target
+from kar_checks.kit.networks.attach import PodNetwork
+from kar_checks.kit.networks.records import (
     Exchange,
     Gid,
     Measured,
-    NetworkingObservation,
     Nic,
     PodOnNetwork,
     RdmaEnd,
     RdmaPort,
 )
-from kar_checks.checks.networking.rdma import kind, reported, ways
-from kar_checks.checks.networking.stage import Stage
-from kar_checks.checks.trial import Trial
-from kar_checks.cluster.client import Cluster, ExecResult
-from kar_checks.cluster.facts import Facts
-from kar_checks.cluster.ownership import Workspace
-from kar_checks.cluster.target import Target
+from kar_checks.kit.networks.stage import Stage
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Finding
 
 HERE = Path(__file__).parent
@@ -412,6 +412,19 @@ def test_every_verdict_of_the_counters(
 def test_a_failed_control_on_the_pod_network_comes_first() -> None:
     found = verdict(recorded().model_copy(update={"plain": None}))
     assert (found.outcome.value, found.reason) == ("inconclusive", "control_failed")
+
+
+def test_without_an_exchange_there_is_no_verdict() -> None:
+    found = verdict(recorded())
+    assert (found.outcome.value, found.reason) == ("inconclusive", "not_observed")
+
+
+def test_pods_whose_interfaces_are_not_counted() -> None:
+    ends = [end("client"), end("server")]
+    del ends[0]["after"]["eth0"]
+    done = Exchange.model_validate({"size": 65536, "count": 16, "gids": "", "ends": ends})
+    found = verdict(recorded().model_copy(update={"exchange": done}))
+    assert (found.outcome.value, found.reason) == ("inconclusive", "no_counters")
 
 
 # -- reading --------------------------------------------------------------------------------

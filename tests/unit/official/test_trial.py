@@ -13,11 +13,11 @@ import pytest
 from kar_checks import profile
 from kar_checks.checks.official import suite, trial
 from kar_checks.checks.official.observation import ClassObservation
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster.client import Cluster
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.ownership import OWNER, Workspace
 from kar_checks.cluster.target import RUN_LABEL, Target
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Fault, Reason
 from tests.unit.apiserver import ApiServer
 

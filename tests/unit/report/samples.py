@@ -49,7 +49,7 @@ RESIZE = {
     "infeasible": "A resize that can never fit is refused and changes nothing",
     "qos_kept": "A resize that would change the QoS class is refused",
     "subresource": "Only the resize subresource changes resources",
-    "status": "The status tells what the kernel enforces",
+    "status": "The status shows what the kernel enforces",
 }
 GANG = {
     "starts_together": "A gang that fits starts all its pods at one time",

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from kar_checks.checks.pulse import Beat, Pulsed
 from kar_checks.checks.resize import kernel, plans
 from kar_checks.checks.resize.observation import (
     Answer,
@@ -32,6 +31,7 @@ from kar_checks.checks.resize.observation import (
     Use,
 )
 from kar_checks.cluster import quantity
+from kar_checks.kit.pulse import Beat, Pulsed
 from kar_checks.model import Evidence, Fault, Mutation
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -80,7 +80,7 @@ def test_the_record_of_the_kernel(case: Case, outcome: Outcome, reason: str) -> 
 
 def test_the_finding_names_the_second() -> None:
     summary = found(seen((0, OLD), (1.2, NEW), (3.3, OLD))).summary
-    assert "fell back 2.1 s after it had settled" in summary
+    assert "went back 2.1 s after the resize had settled" in summary
     assert "CPU limit is 150 m, no longer 400 m" in summary
 
 

@@ -68,6 +68,14 @@ BAD_RESOURCES = {"status": SMALL}
         (ordinary(after=c.snapshot(RAISED, 2, deleted=True)), OPEN, "pod_replaced"),
         (ordinary(patch={"stored": {MAIN: SMALL}}), OPEN, "mutated"),
         (ordinary(after=c.snapshot(RAISED, 3)), OPEN, "mutated"),
+        # Another client resized the pod right after us.
+        (unsettled(c.snapshot(RAISED, 3, status=BAD_RESOURCES)), OPEN, "mutated"),
+        # A node that is lost explains whatever else is seen of the pod.
+        (
+            unsettled(c.snapshot(RAISED, 2, status=c.RESTARTED, said=c.FORGOT), c.DEAD),
+            OPEN,
+            "node_unresponsive",
+        ),
         (unsettled(c.snapshot(RAISED, 2, observed_generation=1)), FAIL, "not_settled"),
         (unsettled(c.snapshot(RAISED, 2, conditions=[c.IN_PROGRESS])), FAIL, "not_settled"),
         (unsettled(c.snapshot(RAISED, 2, status=BAD_RESOURCES)), FAIL, "status_differs"),
@@ -270,16 +278,22 @@ def test_a_restart_that_the_policy_asks_for(case: Case, outcome: Outcome, reason
     assert verdict(case) == (outcome, reason)
 
 
-def lowered(usage: int) -> Case:
+def lowered(usage: int | None) -> Case:
     start = c.snapshot(SMALL, 1, said={"memory_bytes": usage})
     return c.case("memory_down", c.step(SMALL, sized(max_memory="48Mi"), 2), start=start)
 
 
 @pytest.mark.parametrize(
     ("usage", "outcome", "reason"),
-    [(12 << 20, PASS, "observed"), (13 << 20, OPEN, "too_little_headroom")],
+    [
+        (12 << 20, PASS, "observed"),
+        (13 << 20, OPEN, "too_little_headroom"),
+        (None, OPEN, "not_observable"),
+    ],
 )
-def test_memory_is_lowered_only_with_headroom(usage: int, outcome: Outcome, reason: str) -> None:
+def test_memory_is_lowered_only_with_headroom(
+    usage: int | None, outcome: Outcome, reason: str
+) -> None:
     assert verdict(lowered(usage)) == (outcome, reason)
 
 
@@ -305,6 +319,7 @@ def control(**spoilt: Any) -> Step:
 def asked(name: str, change: Any, status: int, message: str = "", **spoilt: Any) -> Case:
     said = {"status": status, "message": message}
     fields: dict[str, Any] = {"after": c.snapshot(CONTROLLED, 2), "settled": False, "looks": []}
+    fields["expect"] = "infeasible" if name == "infeasible" else "refusal"
     return c.case(
         name, control(), c.step(CONTROLLED, change, 3, patch=said, **{**fields, **spoilt})
     )
@@ -318,7 +333,7 @@ def qos(status: int, message: str = "", **spoilt: Any) -> Case:
     ("case", "outcome", "reason"),
     [
         (qos(422, QOS_WORDS), PASS, "observed"),
-        (qos(200), FAIL, "accepted"),
+        (qos(200, after=c.snapshot(GUARANTEED, 3)), FAIL, "accepted"),
         (qos(403, "resizes need a ticket"), OPEN, "refusal_not_attributed"),
         (qos(403, "exceeded quota: cpu"), OPEN, "refusal_not_attributed"),
         (
@@ -475,6 +490,14 @@ BEHIND: dict[str, Any] = {"settled": False, "signs": c.ALIVE}
             "generation_ahead",
         ),
         (generation(patch={"generation": 1}), FAIL, "generation_not_raised"),
+        # A webhook undid the request.
+        (
+            generation(
+                patch={"generation": 1, "stored": {MAIN: SMALL}}, after=c.snapshot(SMALL, 1)
+            ),
+            OPEN,
+            "mutated",
+        ),
         (
             c.case("observed_generation", c.step(SMALL, UP, 2), kubelet="v1.33.2"),
             NOT_HERE,

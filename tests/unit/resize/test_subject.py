@@ -13,12 +13,12 @@ import pytest
 from kar_checks import profile
 from kar_checks.checks.resize import kernel, plans
 from kar_checks.checks.resize.subject import Subject
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.ownership import Workspace
 from kar_checks.cluster.target import Target
+from kar_checks.kit.trial import Trial
 from tests.unit.apiserver import ApiServer
 from tests.unit.resize import cases as c
 
@@ -136,6 +136,52 @@ def test_a_pod_that_really_stays_behind_is_not_settled(
     step = subject.resize(STEP.name, STEP.change)
     assert not step.settled
     assert trial.cluster.get(kinds.POD, PLAN.pod, "ns")["status"]["observedGeneration"] == 1
+
+
+def test_a_resize_that_need_not_wait_for_room_has_settled(
+    trial: Trial, api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Subject(trial, PLAN)
+    subject.start()
+    resized(api, monkeypatch)
+    step, waits = subject.defer(STEP.name, STEP.change)
+    assert waits is None
+    assert step.settled
+    assert subject.settled
+
+
+def test_a_node_answers_although_a_resize_neither_waits_nor_happens(
+    trial: Trial, api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A webhook undid it: nobody may take the node for lost."""
+    subject = Subject(trial, PLAN)
+    subject.start()
+    monkeypatch.setattr(Cluster, "patch", lambda *_, **__: _put(api, pod(SMALL, 1)))
+    step, waits = subject.defer(STEP.name, STEP.change)
+    assert waits is None
+    assert not step.settled
+    assert step.signs
+    assert step.signs.exec_answered
+
+
+@pytest.mark.parametrize(
+    ("reason", "waits"), [("Deferred", True), ("Infeasible", False)], ids=["waits", "refused"]
+)
+def test_what_the_kubelet_says_of_a_resize_ends_the_wait_for_it(
+    trial: Trial, api: ApiServer, monkeypatch: pytest.MonkeyPatch, reason: str, waits: bool
+) -> None:
+    subject = Subject(trial, PLAN)
+    subject.start()
+    asked = pod(RAISED, 2)
+    asked["status"] = pod(SMALL, 1)["status"]
+    asked["status"]["conditions"].append(
+        {"type": "PodResizePending", "status": "True", "reason": reason, "message": "no"}
+    )
+    monkeypatch.setattr(Cluster, "patch", lambda *_, **__: _put(api, asked))
+    step, last = subject.defer(STEP.name, STEP.change)
+    assert (last is not None) == waits
+    assert (step.after is None) == waits
+    assert not step.settled
 
 
 def _put(api: ApiServer, item: Object) -> Object:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kar_checks.checks.ingress.records import GatewaySeen, Sample, Tally
 from kar_checks.checks.routing.figures import draw
 from kar_checks.checks.routing.observation import Adapters, ClassObservation, Load, Phase
+from kar_checks.kit.http_testbed.records import GatewaySeen, Sample, Tally
 from kar_checks.model import Figure
 
 A, B = "routing-a", "routing-b"

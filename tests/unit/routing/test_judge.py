@@ -8,19 +8,6 @@ from typing import Any
 import pytest
 
 from kar_checks import profile
-from kar_checks.checks.ingress.records import (
-    Condition,
-    GatewaySeen,
-    Parent,
-    Sample,
-    Settled,
-    Surroundings,
-    Tally,
-)
-from kar_checks.checks.ingress.records import (
-    Failure as Bad,
-)
-from kar_checks.checks.ingress.steady import Steady, Watch
 from kar_checks.checks.routing.checks import TOPIC
 from kar_checks.checks.routing.judge import judge
 from kar_checks.checks.routing.observation import (
@@ -34,6 +21,19 @@ from kar_checks.checks.routing.observation import (
     Status,
     Unready,
 )
+from kar_checks.kit.http_testbed.records import (
+    Condition,
+    GatewaySeen,
+    Parent,
+    Sample,
+    Settled,
+    Surroundings,
+    Tally,
+)
+from kar_checks.kit.http_testbed.records import (
+    Failure as Bad,
+)
+from kar_checks.kit.http_testbed.steady import Steady, Watch
 from kar_checks.model import Evidence, Fault, Finding, Mutation, Reason, Record
 
 CHECKS = [one.id for one in TOPIC.checks]
@@ -335,6 +335,16 @@ def test_picks_must_be_as_many_as_requests(decisions: int | None, expected: Rule
     assert ruled("routing.follows_load", changed("routing.follows_load", found)) == expected
 
 
+def test_a_failure_names_the_picker_and_no_negative_fall() -> None:
+    found = verdict("routing.follows_load", changed("routing.follows_load", load(EVEN, EVEN)))
+    assert "the endpoint picker reads their load reports and ignores them" in found.broken
+    facts = {one.name: one.value for one in found.facts}
+    assert "no fall beyond chance" in facts[f"{A}: share with load, and without"]
+    built_in = changed("routing.follows_load", load(EVEN, EVEN))
+    built_in = built_in.model_copy(update={"picker": "built-in"})
+    assert "built-in picker" in verdict("routing.follows_load", built_in).broken
+
+
 def test_the_numbers_of_a_verdict_on_load_are_told() -> None:
     facts = {one.name: one for one in verdict("routing.follows_load", observation()).facts}
     assert "5eed" in facts["order of the phases"].source
@@ -404,6 +414,7 @@ def test_adapters(found: Adapters, expected: Ruled) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        ({}, ("pass", "unready_is_avoided")),
         ({"meanwhile": sample(20, 20, 20)}, ("fail", "reached_unready_server")),
         ({"meanwhile": refused(arrived=1)}, ("fail", "reached_unready_server")),
         ({"meanwhile": refused()}, ("inconclusive", "not_all_answered")),
@@ -419,6 +430,7 @@ def test_an_unready_server(change: dict[str, Any], expected: Ruled) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        ({}, ("pass", "fails_as_it_says")),
         ({"gone": False}, ("inconclusive", "picker_not_gone")),
         ({"close_after": None}, ("inconclusive", "picker_not_gone")),
         ({"close_before": refused()}, ("inconclusive", "not_all_answered")),

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from kar_checks.checks.ingress.site import Site
 from kar_checks.checks.routing.picker import Picker
+from kar_checks.kit.http_testbed.site import Site
 
 _COUNTED = """\
 # TYPE inference_extension_scheduler_attempts_total counter

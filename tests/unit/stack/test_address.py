@@ -6,8 +6,8 @@ import pytest
 
 from kar_checks import profile
 from kar_checks.checks.stack.address import namespace
-from kar_checks.cli_options import ClusterOptions, SelectionOptions, build
 from kar_checks.profile import ProfileError
+from kar_checks.run_options import build
 
 SECRET = "hunter2hunter2"  # noqa: S105 - no real one
 
@@ -75,24 +75,28 @@ def test_what_is_no_bearer_token_is_refused_without_repeating_it(
 
 def test_the_options_become_settings_and_reach_the_target() -> None:
     options = build(
-        ClusterOptions(),
-        SelectionOptions(
-            kar=["41"],
-            set_=["stack.requests=30"],
-            target_url="http://r.serving.svc",
-            target_model="m",
-        ),
+        {
+            "kar": ["41"],
+            "set": ["stack.requests=30"],
+            "target_url": "http://r.serving.svc",
+            "target_model": "m",
+        }
     )
-    assert options.settings == [
-        "stack.requests=30",
-        "stack.url=http://r.serving.svc",
-        "stack.model=m",
-    ]
+    given = {
+        key: setting.value
+        for key, setting in options.profile.settings.items()
+        if setting.origin == "the command line"
+    }
+    assert given == {
+        "stack.requests": 30,
+        "stack.url": "http://r.serving.svc",
+        "stack.model": "m",
+    }
     assert options.target.stack_namespace == "serving"
     assert "stack.transferred" in [check.id for _, check in options.selection]
 
 
 def test_without_a_url_the_topic_is_not_selected() -> None:
-    options = build(ClusterOptions(), SelectionOptions())
+    options = build({})
     assert "stack" in options.unasked
     assert not [check.id for topic, check in options.selection if topic.id == "stack"]

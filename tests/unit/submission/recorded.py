@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kar_checks.checks.registry import Topic
+from kar_checks.kit.topic import Topic
 from kar_checks.model import Finding, Observation
 from kar_checks.profile import Profile
 from tests.unit import toy

@@ -88,8 +88,8 @@ def test_what_a_person_wrote_is_not_touched() -> None:
         ("metadata: {}\nspec: 3", "line 2, column 7: spec is not a mapping"),
         ("metadata: {}\nspec:\n  security: x", "section security of `spec` is not a list"),
         ("metadata: {}\nspec:\n  security:\n  - level: MUST", "line 4, column 5: .* has no `id`"),
-        ("metadata: {}\nmetadata: {}\nspec: {}", "line 2, column 1: `metadata` stands twice"),
-        ("metadata: {}\nspec:\n  s:\n  - {id: a, id: b}", "`id` stands twice in an item of s"),
+        ("metadata: {}\nmetadata: {}\nspec: {}", "line 2, column 1: `metadata` appears twice"),
+        ("metadata: {}\nspec:\n  s:\n  - {id: a, id: b}", "`id` appears twice in an item of s"),
     ],
 )
 def test_what_is_no_checklist_is_a_sentence_with_its_place(text: str, words: str) -> None:

@@ -69,8 +69,8 @@ LOCAL = samples.passed().info.environment.model_copy(update={"local_cluster": Tr
     [
         ({"environment": LOCAL}, "1.37", NOW, "embedded local cluster"),
         ({}, "1.36", NOW, "the run is of Kubernetes 1.37, the checklist of 1.36"),
-        ({"finished": None}, "1.37", NOW, "did not come to its end"),
-        ({"interrupted": "signal SIGINT"}, "1.37", NOW, "did not come to its end"),
+        ({"finished": None}, "1.37", NOW, "did not finish"),
+        ({"interrupted": "signal SIGINT"}, "1.37", NOW, "did not finish"),
         ({}, "1.37", NOW + AGE, "older than 90 days"),
         ({}, "1.37", samples.START - timedelta(days=1), "starts in the future"),
         ({"finished": samples.START - timedelta(days=1)}, "1.37", NOW, "times cannot be right"),
@@ -417,7 +417,7 @@ def test_attested_evidence_is_redacted_or_refused(
     (target / "PRODUCT.yaml").unlink()
     text.write_bytes(b"\xff\xfe")
     attest(run, METRICS, text)
-    with pytest.raises(StoreError, match="is no text, so that --redact cannot hide"):
+    with pytest.raises(StoreError, match="is not text, and --redact cannot hide"):
         make(tmp_path, redacted=True)
 
 

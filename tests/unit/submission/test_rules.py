@@ -90,7 +90,7 @@ BROKEN: list[tuple[str, Change, str]] = [
     (
         "twice",
         lambda t: t.replace("- id: gpu_sharing", "- id: gang_scheduling"),
-        "gang_scheduling stands twice",
+        "gang_scheduling appears twice",
     ),
 ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from kar_checks.checks.networking.attach import Interface
 from kar_checks.checks.throughput.observation import (
     Carried,
     Cell,
@@ -19,6 +18,7 @@ from kar_checks.checks.throughput.observation import (
     Unmeasured,
     Whole,
 )
+from kar_checks.kit.networks.attach import Interface
 from kar_checks.model import Evidence, Fault
 
 MOMENT = datetime(2026, 11, 22, tzinfo=UTC)

@@ -128,7 +128,7 @@ def test_the_pair_is_drawn_by_the_seed_or_named() -> None:
 
 @pytest.mark.parametrize("text", ["n001", "n001,n001", "n001,x", "n001,n002,n003"])
 def test_a_pair_that_does_not_exist_is_named(text: str) -> None:
-    with pytest.raises(HarnessError, match="wants two of n000"):
+    with pytest.raises(HarnessError, match="needs two of n000"):
         agenda(f"throughput.nodes={text}").choose_pair(dict.fromkeys(NODES, ""))
 
 

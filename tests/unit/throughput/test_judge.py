@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from kar_checks import profile
-from kar_checks.checks.networking.attach import Interface
 from kar_checks.checks.throughput.checks import TOPIC
 from kar_checks.checks.throughput.judge import judge
 from kar_checks.checks.throughput.observation import Cell, LatencyRun, NetworkSeen, Unmeasured
+from kar_checks.kit.networks.attach import Interface
 from kar_checks.model import Fault, Finding, OtherRun, Outcome, Reason
 from tests.unit.throughput.samples import (
     FORWARD,
@@ -48,7 +48,7 @@ def test_without_a_threshold_a_pass_says_that_it_only_was_measured(check: str) -
     assert found.would_change
     if check != "throughput.path_mtu":
         assert found.reason == "measured"
-        assert "demands nothing here: passed means measured validly" in found.summary
+        assert "sets no limit here, so a pass only means that" in found.summary
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -178,13 +178,18 @@ def test_nodes_zones_retransmits_and_the_seed_stand_beside_the_figures() -> None
     assert "c5.large, zone z2; interface eth0, MTU 1500; iperf 3.12" in told["second node"]
     assert "31.50 GB went between zones z1 and z2" in told["traffic between zones"]
     assert told["order of the repeats"] == "seed 7"
-    assert "retransmits 2.4 per GB" in told[f"beside it, {FORWARD.name}"]
+    assert "retransmits 2.4 per GB" in told[f"retransmits and CPU, {FORWARD.name}"]
     assert "traffic between zones" not in {
         one.name for one in verdict("throughput.tcp", network()).facts
     }
 
 
 LOSS = [UDP[0].model_copy(update={"lost": 100})]
+CUT = [
+    WHOLE[0].model_copy(update={"whole_arrived": False, "error": "Message too long"}),
+    WHOLE[1],
+]
+SLOW = MESH.model_copy(update={"megabits": [[None, 9000, 90], [None, None, 95], [None] * 3]})
 
 
 @pytest.mark.parametrize(
@@ -270,17 +275,55 @@ def test_latency(
     assert (found.outcome, found.reason) == (outcome, reason)
 
 
+@pytest.mark.parametrize(
+    ("check", "changes", "settings", "broken"),
+    [
+        ("throughput.tcp", {}, HIGH_FLOOR, "network between nodes a and b is too slow"),
+        (
+            "throughput.udp",
+            {"udp": LOSS},
+            ("throughput.udp_loss_ceiling_percent=0.5",),
+            "network between nodes a and b loses packets",
+        ),
+        (
+            "throughput.latency",
+            {},
+            ("throughput.p99_ceiling_ms=0.06",),
+            "network between nodes a and b delays small requests",
+        ),
+        (
+            "throughput.mesh",
+            {"mesh": SLOW},
+            ("throughput.mesh_floor_share=0.5",),
+            "network of c is slower than that of the other nodes",
+        ),
+        ("throughput.path_mtu", {"whole": CUT}, (), "a and b drops packets of 1500 bytes"),
+        (
+            "throughput.path_mtu",
+            {"ends": [end("a"), end("b", mtu=1400)]},
+            (),
+            "on the pod network have different MTUs: 1500 on a, 1400 on b",
+        ),
+    ],
+)
+def test_a_failure_names_what_is_broken(
+    check: str, changes: dict[str, Any], settings: tuple[str, ...], broken: str
+) -> None:
+    found = verdict(check, network(**changes), settings)
+    assert found.outcome is Outcome.FAIL
+    assert broken in found.broken
+
+
+def test_a_datagram_that_is_lost_is_named_with_its_way() -> None:
+    found = verdict("throughput.path_mtu", network(whole=CUT))
+    assert "do not pass from a to b (Message too long)" in found.summary
+
+
 def test_every_percentile_has_its_count_and_the_longest_is_told() -> None:
     told = {one.name: one.value for one in verdict("throughput.latency", network()).facts}
     for name in ("p50", "p90", "p99", "p99.9"):
         assert "12000 samples" in told[name]
     assert told["longest"] == "0.062 ms"
-
-
-CUT = [
-    WHOLE[0].model_copy(update={"whole_arrived": False, "error": "Message too long"}),
-    WHOLE[1],
-]
 
 
 @pytest.mark.parametrize(
@@ -309,9 +352,6 @@ CUT = [
 def test_path_mtu(changes: dict[str, Any], outcome: Outcome, reason: str) -> None:
     found = verdict("throughput.path_mtu", network(**changes))
     assert (found.outcome, found.reason) == (outcome, reason)
-
-
-SLOW = MESH.model_copy(update={"megabits": [[None, 9000, 90], [None, None, 95], [None] * 3]})
 
 
 @pytest.mark.parametrize(
@@ -425,3 +465,11 @@ def test_the_pod_network_is_compared_with_the_nodes_own() -> None:
 
 def test_it_is_told_where_secondary_networks_were_looked_for() -> None:
     assert "ResourceSlice" in _facts("throughput.tcp")["secondary networks looked for"]
+
+
+def test_the_pod_networks_error_is_beside_where_secondary_networks_were_looked_for() -> None:
+    fault = Fault(reason=Reason.IMAGE_LACKS_TOOL, message="no iperf3")
+    seen = observation(fault, net1=secondary())
+    found = {one.variant: one for one in judge("throughput.udp", seen, profile.default())}
+    assert [one.name for one in found["pod network"].facts] == ["secondary networks looked for"]
+    assert found["net1"].outcome is Outcome.PASS

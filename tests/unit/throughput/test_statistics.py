@@ -1,57 +1,56 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
 from kar_checks.checks.throughput import statistics
+from tests.unit.throughput.samples import UDP, tcp
 
 
-def test_the_interval_of_the_median_is_repeatable_and_holds_it() -> None:
-    source = random.Random(1)  # noqa: S311
-    values = [10 + source.gauss(0, 1) for _ in range(30)]
-    found = statistics.summarise(values)
-    assert found == statistics.summarise(values)
-    assert found.low < found.median < found.high
-    assert found.high - found.low < 2
-    assert found.least == min(values)
-    assert 0.05 < found.variation < 0.2
+def test_the_loss_of_runs_is_taken_together() -> None:
+    runs = [
+        UDP[0].model_copy(update={"lost": 4, "overrun": 3, "jitter_ms": 0.4}),
+        UDP[0].model_copy(update={"lost": 6}),
+    ]
+    found = statistics.loss(runs)
+    assert (found.packets, found.lost, found.share) == (10000, 10, 0.001)
+    assert found.low < 0.001 < found.high < 0.002
+    assert (found.overrun, found.overrun_known) == (3, False)
+    assert found.jitter_ms == 0.4
 
 
-def test_the_bootstrap_covers_the_true_median_about_as_often_as_it_says() -> None:
-    source = random.Random(2)  # noqa: S311
-    samples = [[source.gauss(10, 1) for _ in range(15)] for _ in range(100)]
-    hit = [one.low <= 10 <= one.high for one in map(statistics.summarise, samples)]
-    assert sum(hit) >= 85
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, ""),
+        ({"error": "refused"}, "refused"),
+        ({"lost": -3}, "iperf3 reports -3 of 5000 packets as lost"),
+        ({"lost": 5001}, "iperf3 reports 5001 of 5000 packets as lost"),
+        ({"packets": 0}, "iperf3 reports 0 of 0 packets as lost"),
+        ({"lost": None}, "iperf3 reports None of 5000 packets as lost"),
+    ],
+)
+def test_impossible_numbers_show_no_loss(changes: dict[str, Any], why: str) -> None:
+    assert statistics.no_loss(UDP[0].model_copy(update=changes)) == why
 
 
-def test_three_repeats_give_an_interval_as_wide_as_they_are() -> None:
-    found = statistics.summarise([9.0, 11.0, 10.0])
-    assert (found.low, found.median, found.high) == (9.0, 10.0, 11.0)
+@pytest.mark.parametrize(
+    ("received", "why"),
+    [
+        (1e9, ""),
+        (0.0, "iperf3 reports 0.0 bit/s received"),
+        (None, "iperf3 reports None bit/s received"),
+        (float("nan"), "iperf3 reports nan bit/s received"),
+    ],
+)
+def test_nothing_received_is_no_rate(received: float | None, why: str) -> None:
+    assert statistics.no_rate(tcp(1.0, received=received)) == why
 
 
-def test_equal_or_single_repeats_have_no_width_and_none_is_an_error() -> None:
-    assert statistics.summarise([5.0, 5.0]).variation == 0
-    assert statistics.summarise([5.0]).low == 5.0
-    with pytest.raises(ValueError, match="no repeats"):
-        statistics.summarise([])
-
-
-def test_a_quantile_keeps_the_largest_sample_and_has_an_open_bound_where_samples_are_few() -> None:
-    many = [float(one) for one in range(1, 10001)]
-    found = statistics.quantile(many, 0.99)
-    assert found.value == 9900
-    assert 9850 < found.low < 9900 < found.high < 9950
-    assert statistics.quantile(many[:100], 0.999).value == 100
-    assert statistics.quantile(many[:100], 0.999).high == float("inf")
-    with pytest.raises(ValueError, match="no samples"):
-        statistics.quantile([], 0.5)
-
-
-def test_the_interval_of_no_loss_is_not_zero() -> None:
-    low, high = statistics.share_interval(0, 1000)
-    assert low == 0
-    assert high == pytest.approx(0.0037, abs=0.0001)
+def test_of_two_directions_the_slower_one_is_the_rate() -> None:
+    assert statistics.rates([tcp(1.0, received_back=4e8), tcp(1.0)]).least == 4e8
 
 
 def mesh(count: int, slow: dict[int, int], noise: float = 0.05) -> list[list[int | None]]:

@@ -12,14 +12,15 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from kar_checks.checks.gang.groups import group_changed, what_happened
 from kar_checks.checks.gang.observation import Disturbance, Refusal
 from kar_checks.checks.gang.watching import wait_for
-from kar_checks.checks.pulse import Pulse
 from kar_checks.cluster import pods
 from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.facts import Facts
 from kar_checks.cluster.follow import LISTED, Follower
 from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.pulse import Pulse
 
 GROUP = "kueue.x-k8s.io"
 VERSIONS = ("v1beta2", "v1beta1")
@@ -31,6 +32,8 @@ MIN_PARALLELISM = f"{GROUP}/job-min-parallelism"
 """With it a Job may be admitted with fewer pods than it wants."""
 _NO_QUOTA = ("WaitingForQuota", "ExceedsMaxQuota")
 """Since 0.19; before, the reason was Pending for everything, and only the message said why."""
+_CONTROLLERS = ("kueue", "manager")
+"""How Kueue's controller is called in ``managedFields``, by version."""
 _PREEMPTS = "Pending the preemption of"
 _SHORT = re.compile(r"insufficient (unused )?quota")
 _MOST = re.compile(r"insufficient quota for cpu in flavor (\S+), .*?> maximum capacity \(([^)]+)\)")
@@ -204,12 +207,35 @@ class Workloads:
 
     def losses(self, owners: Collection[str], zero: float) -> list[Disturbance]:
         """Return what preemption did to the Workloads of these objects, or would do for them."""
+        return self._noted(owners, zero, "preempted")
+
+    def changed(self, owners: Collection[str], zero: float) -> list[Disturbance]:
+        """Return what somebody did to the Workloads of these objects."""
+        return self._noted(owners, zero, "group_changed")
+
+    def _noted(self, owners: Collection[str], zero: float, reason: str) -> list[Disturbance]:
         with self._changed:
             return [
                 one.model_copy(update={"at": round(moment - zero, 2)})
                 for moment, whose, one in self._lost
-                if not whose.isdisjoint(owners)
+                if one.reason == reason and not whose.isdisjoint(owners)
             ]
+
+    def _note_change(self, change: str, item: Object) -> None:
+        """Take note of what somebody does to a Workload that is still of use.
+
+        Kueue's retention may remove finished ones; of one without its quota the loss is noted.
+        Kueue itself replaces or corrects one that does not match its Job or pods any more.
+        """
+        before = self._latest.get(item["metadata"]["uid"])
+        if before is None or pods.is_true(item, "Finished") or lost_quota(item):
+            return
+        going = change == "DELETED" or item["metadata"].get("deletionTimestamp")
+        if not before["metadata"].get("finalizers") if going else _by_kueue(item):
+            return  # Kueue takes its finalizer away before it deletes a Workload
+        if text := what_happened(change, before, {"kind": "Workload", **item}):
+            moment = time.monotonic()
+            self._lost.append((moment, _whose(item), group_changed(0, text)))
 
     def _note_preemption(self, item: Object) -> None:
         """Take note of a state when it begins."""
@@ -220,10 +246,8 @@ class Workloads:
             found.append(f"Kueue took back the quota of our Workload {name} ({said})")
         if (said := would_preempt(item)) and not would_preempt(before):
             found.append(f"Kueue preempts others for our Workload {name} ({said})")
-        # A group belongs to all of its pods.
-        whose = {str(one.get("uid")) for one in item["metadata"].get("ownerReferences") or []}
         self._lost += [
-            (time.monotonic(), whose, Disturbance(at=0, reason="preempted", text=text))
+            (time.monotonic(), _whose(item), Disturbance(at=0, reason="preempted", text=text))
             for text in found
         ]
 
@@ -234,8 +258,26 @@ class Workloads:
                     pulse.answer(name)
         with self._changed:
             self._note_preemption(item)
+            self._note_change(change, item)
             if change == "DELETED":
                 self._latest.pop(item["metadata"]["uid"], None)
             else:
                 self._latest[item["metadata"]["uid"]] = item
             self._changed.notify_all()
+
+
+def _whose(workload: Object) -> set[str]:
+    """Return the UIDs of its owners: a group belongs to all of its pods."""
+    return {str(one.get("uid")) for one in workload["metadata"].get("ownerReferences") or []}
+
+
+def _by_kueue(workload: Object) -> bool:
+    """Say whether Kueue's controller was the last to write ``spec``."""
+    writers = [
+        one
+        for one in workload["metadata"].get("managedFields") or []
+        if "f:spec" in (one.get("fieldsV1") or {})
+    ]
+    latest = max((str(one.get("time", "")) for one in writers), default="")
+    last = [str(one.get("manager", "")) for one in writers if str(one.get("time", "")) == latest]
+    return bool(last) and all(one.startswith(_CONTROLLERS) for one in last)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
-from kar_checks.checks.gang.bench import WATCH_SECONDS, Bench
+from kar_checks.checks.gang.bench import Bench
 from kar_checks.checks.gang.kueue import api as kueue
 from kar_checks.checks.gang.kueue.guarantee import all_nodes, fragmented, pods_ready
 from kar_checks.checks.gang.kueue.queue import (
@@ -21,13 +21,13 @@ from kar_checks.checks.gang.kueue.stage import Groups, QueuedPods, QuotaStage
 from kar_checks.checks.gang.observation import Canary, Fragmented, Guarantee, Problem, Scenario
 from kar_checks.checks.gang.placement import SCENARIOS, SIZE, Script, scripts
 from kar_checks.checks.gang.pods import Shape, pod
-from kar_checks.checks.gang.stage import HALF, Place, ProblemError
+from kar_checks.checks.gang.stage import HALF, WATCH_SECONDS, Place, ProblemError
 from kar_checks.checks.gang.watching import GANG_LABEL
-from kar_checks.checks.pulse import NOWHERE, Pulse, Pulses
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.errors import ApiError, HarnessError
 from kar_checks.cluster.facts import Facts
+from kar_checks.kit.pulse import NOWHERE, Pulse, Pulses
+from kar_checks.kit.trial import Trial
 from kar_checks.model import Reason, Record
 
 JOBS: dict[str, tuple[str, ...]] = {"fits": ("gang",), "contest": ("other",)}
@@ -109,8 +109,9 @@ class Kueue:
         """Run one scenario."""
         try:
             with self._stage(bench, name) as stage:
-                seen = stage.completed(script(stage))
-                bench.figures.append(stage.figure(*SCENARIOS[name]))
+                seen = stage.play(script)
+                if isinstance(seen, Scenario):
+                    bench.figures.append(stage.figure(*SCENARIOS[name]))
                 return seen
         except ProblemError as error:
             return error.problem

@@ -16,10 +16,10 @@ from kar_checks.checks.gang.kueue import api as kueue
 from kar_checks.checks.gang.kueue.stage import QuotaStage
 from kar_checks.checks.gang.observation import Fragmented, PodsReady
 from kar_checks.checks.gang.placement import SIZE
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.quantity import millicores
+from kar_checks.kit.trial import Trial
 
 _DEFAULT_TIMEOUT = "30m"
 """Kueue's own."""

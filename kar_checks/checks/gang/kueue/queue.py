@@ -13,15 +13,18 @@ from kar_checks.checks.gang.kueue.api import Api, Workloads, most, queued, waits
 from kar_checks.checks.gang.observation import Disturbance, Problem
 from kar_checks.checks.gang.pods import Shape, filler
 from kar_checks.checks.gang.stage import ProblemError, Room
-from kar_checks.checks.pulse import NOWHERE
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods, wait
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.errors import HarnessError
 from kar_checks.cluster.follow import Follower
 from kar_checks.cluster.kinds import Kind
 from kar_checks.cluster.quantity import millicores
+from kar_checks.kit.pulse import NOWHERE
+from kar_checks.kit.trial import Trial
+from kar_checks.kit.words import Reasons
 from kar_checks.model import Reason
+
+verdict = Reasons(__package__)
 
 _MEMORY = "1Gi"
 _ABOVE_EVERYTHING = 10**9
@@ -106,14 +109,12 @@ def users_queue(trial: Trial, api: Api, workloads: Workloads, name: str) -> Queu
     found = _ask(trial, workloads, name)
     if len(found) != 1:
         raise ProblemError(
-            Problem(
-                reason="quota_unknown",
-                text=f"the LocalQueue {name} has {len(found)} flavors of CPU, and what fits into "
-                "several cannot be told beforehand"
-                if found
-                else f"Kueue did not say how much CPU the LocalQueue {name} can give",
-                help="name a LocalQueue whose ClusterQueue has CPU of one flavor, or let the run "
-                "make queues of its own",
+            Problem.of(
+                verdict(
+                    "quota_unknown.flavors" if found else "quota_unknown.silent",
+                    queue=name,
+                    flavors=len(found),
+                )
             )
         )
     return Queue(name=name, free=millicores(next(iter(found.values()))))
@@ -172,17 +173,9 @@ def require_active(trial: Trial, api: Api, name: str) -> None:
 def _inactive(name: str, queue: Object) -> Problem:
     said = pods.condition(queue, "Active")
     if said is None:
-        return Problem(
-            reason="controller_silent",
-            text=f"Kueue's API is served, but nobody says whether the LocalQueue {name} is active",
-            help="look whether Kueue's controller runs",
-        )
-    return Problem(
-        reason="queue_inactive",
-        text=f"the LocalQueue {name} takes no work: {said.get('reason')}: {said.get('message')}",
-        help="let work through: stopPolicy of the LocalQueue and of its ClusterQueue, and the "
-        "flavors that it names",
-    )
+        return Problem.of(verdict("controller_silent", queue=name))
+    reason, message = said.get("reason"), said.get("message")
+    return Problem.of(verdict("queue_inactive", queue=name, reason=reason, message=message))
 
 
 class QueueRoom:

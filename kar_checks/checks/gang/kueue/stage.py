@@ -12,11 +12,15 @@ from kar_checks.checks.gang.observation import Arena, Disturbance, Problem, Refu
 from kar_checks.checks.gang.pods import DEFAULT_SCHEDULER, JOB_RANK_LABEL
 from kar_checks.checks.gang.stage import Place, ProblemError, Stage, size_changed
 from kar_checks.checks.gang.watching import OwnPods
-from kar_checks.checks.pulse import NOWHERE, PlainPods, Pulses
-from kar_checks.checks.trial import Trial
 from kar_checks.cluster import kinds, pods
 from kar_checks.cluster.client import Object
 from kar_checks.cluster.facts import Facts
+from kar_checks.cluster.kinds import Kind
+from kar_checks.kit.pulse import NOWHERE, PlainPods, Pulses
+from kar_checks.kit.trial import Trial
+from kar_checks.kit.words import Reasons
+
+verdict = Reasons(__package__)
 
 _EVENTS = "involvedObject.kind=Workload,reason=Pending"
 
@@ -42,6 +46,10 @@ class Groups:
         """Remember the size: a group has no object of its own before its Workload."""
         self._sizes[group] = size
         return size
+
+    def group_objects(self, group: str) -> Sequence[tuple[Kind, Object]]:
+        """Return nothing: the Workloads are watched as a whole."""
+        return ()
 
     def join(self, pod: Object, group: str) -> Object:
         """Add what makes a pod a member of a plain pod group."""
@@ -198,17 +206,19 @@ class QuotaStage(Stage):
 
         seconds = self.trial.number("gang.control_seconds")
         if not self._workloads.wait(has_quota, seconds):
-            said = kueue.refusal(self._workloads.of(uid)).condition or "it said nothing"
-            raise ProblemError(
-                Problem(
-                    reason="quota_in_use",
-                    text=f"Kueue did not admit a pod of {millicores} m CPU to the "
-                    f"{self._queue.place}, which can give {self.free} m, within {seconds:.0f} s "
-                    f"({said})",
-                    help="run at a time when nobody uses this queue, or let the run make queues "
-                    "of its own",
-                )
+            said = (
+                kueue.refusal(self._workloads.of(uid)).condition
+                or "its Workload has no condition QuotaReserved"
             )
+            why = verdict(
+                "quota_in_use",
+                millicores=millicores,
+                queue=self._queue.place,
+                free=self.free,
+                seconds=seconds,
+                condition=said or "no condition QuotaReserved",
+            )
+            raise ProblemError(Problem.of(why))
 
     def add(self, group: str, ranks: Iterable[int]) -> None:
         """Create members; a Job makes all of its own, so it comes with the first.
@@ -270,14 +280,8 @@ class QuotaStage(Stage):
         if len(seen.bound) < seen.size and homeless:
             self._workloads.sync()
             if not self._taken_back(group):
-                raise ProblemError(
-                    Problem(
-                        reason="no_room_on_nodes",
-                        text=f"Kueue admitted the gang, and no node had room for {len(homeless)} "
-                        f"of its {seen.size} pods, which it does not ask about",
-                        help="choose nodes with free CPU by --node-selector and --toleration",
-                    )
-                )
+                why = verdict("no_room_on_nodes", homeless=len(homeless), size=seen.size)
+                raise ProblemError(Problem.of(why))
         if seen.completed == seen.size:
             # Its quota is free once Kueue says so, some steps after the last pod has ended.
             self._workloads.wait(
@@ -306,12 +310,20 @@ class QuotaStage(Stage):
             for one in (self._taken_back(group) or self.own.losses(self.names(group), self.zero))
         ]
 
+    def _changed_groups(self) -> list[Disturbance]:
+        """Return what somebody did to the Workloads of our gangs."""
+        gangs = [name for name, one in self._groups.items() if one.min_count is not None]
+        return self._workloads.changed(self._owners(*gangs), self.zero)
+
+    def _owners(self, *groups: str) -> set[str]:
+        """Return the UIDs of what the Workloads of these groups belong to."""
+        jobs = {self.backend.owner(self._groups[group].name) for group in groups}
+        members = {str(self.own.latest(name)["metadata"]["uid"]) for name in self.names(*groups)}
+        return jobs | members
+
     def _taken_back(self, group: str) -> list[Disturbance]:
         """Return what preemption did to the Workloads of a group."""
-        owners = {self.backend.owner(self._groups[group].name)} | {
-            str(self.own.latest(name)["metadata"]["uid"]) for name in self.names(group)
-        }
-        return self._workloads.losses(owners, self.zero)
+        return self._workloads.losses(self._owners(group), self.zero)
 
     def arena(self, places: float) -> Arena:
         """Return the record of the quota."""
@@ -357,36 +369,18 @@ class QuotaStage(Stage):
 
 def _partial(job: Object) -> Problem:
     """Return the problem of a Job of which Kueue may admit a part: that is no gang."""
-    return Problem(
-        reason="partial_admission",
-        text=f"the Job {job['metadata']['name']} got the annotation {kueue.MIN_PARALLELISM} on its "
-        "way in, which asks Kueue to admit it in part where there is no quota for all",
-        help="let Jobs of this namespace pass the admission webhook or policy unchanged",
-    )
+    name = job["metadata"]["name"]
+    return Problem.of(verdict("partial_admission", job=name, annotation=kueue.MIN_PARALLELISM))
 
 
 def not_taken(stored: Object, queue: str) -> Problem:
     """Return the problem of a pod or Job of ours that Kueue does not hold."""
     what = f"the {stored['kind']} {stored['metadata']['name']}"
     if not kueue.asks(stored, queue):
-        return Problem(
-            reason="mutated",
-            text=f"{what} lost its label {kueue.QUEUE_LABEL} on its way in, and Kueue does not "
-            "know it without",
-            help=pods.OPT_OUT,
-        )
+        return Problem.of(verdict("mutated.queue", what=what, label=kueue.QUEUE_LABEL))
     held = kueue.gated(stored) if stored["kind"] == "Pod" else stored["spec"].get("suspend")
     if not held:
-        return Problem(
-            reason="not_managed",
-            text=f"{what} names a queue, and Kueue did not hold it back: it would start without "
-            "being asked",
-            help="switch on Kueue's integrations pod and batch/job for this namespace "
-            "(integrations.frameworks, managedJobsNamespaceSelector)",
-        )
-    return Problem(
-        reason="mutated",
-        text=f"{what} was changed on its way in: it is no longer in the group that it was sent "
-        f"for, or the group is of another size ({kueue.GROUP_LABEL}, {kueue.COUNT})",
-        help=pods.OPT_OUT,
+        return Problem.of(verdict("not_managed", what=what))
+    return Problem.of(
+        verdict("mutated.group", what=what, group_label=kueue.GROUP_LABEL, count=kueue.COUNT)
     )
