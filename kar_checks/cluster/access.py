@@ -36,7 +36,7 @@ class NeededRight:
         where = "cluster-wide" if self.cluster else f"in the namespace {self.namespace}".rstrip()
         group = f".{self.group}" if self.group else ""
         name = f" {self.name}" if self.name else ""
-        why = f" (only needed for {self.only_for})" if self.only_for else ""
+        why = f" (only to report {self.only_for})" if self.only_for else ""
         return f"{self.verb} {self.resource}{group}{name} {where}{why}"
 
 

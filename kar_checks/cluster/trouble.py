@@ -58,7 +58,7 @@ def explain(error: Exception, connection: Connection) -> Trouble:
         )
     if isinstance(error, ReadTimeoutError | TimeoutError):
         return Trouble(
-            cause=f"{where} accepts connections but does not answer",
+            cause=f"{where} accepts connections but sends no answer",
             advice="check whether the API server is healthy, and what is in front of it",
         )
     if "refused" in text:

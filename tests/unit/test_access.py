@@ -123,7 +123,7 @@ def test_a_right_on_one_object_is_for_that_one_only_and_says_what_it_is_for() ->
     ]
     assert not any("annotations" in one["metadata"] for one in others)
     assert str(NAMED) == (
-        "get configmaps its-config in the namespace kueue-system (only to tell how it is "
+        "get configmaps its-config in the namespace kueue-system (only to report how it is "
         "configured)"
     )
 

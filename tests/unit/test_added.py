@@ -127,7 +127,7 @@ def test_official_results_stand_beside_ours_without_the_harness_tests(
     file.write_text(PASSED)
     before = run.requirements
     add.add_official(str(run.folder), tmp_path, [file])
-    assert "2 tests touch a cluster; 1 others are of its own harness" in capsys.readouterr().out
+    assert "2 tests touch a cluster; 1 others test the suite itself" in capsys.readouterr().out
     assert [(one.requirement, one.outcome) for one in added.official(run.folder)] == [
         ("secure_accelerator_access", "skip"),
         ("gang_scheduling", "pass"),
@@ -175,8 +175,8 @@ def test_all_three_outputs_are_read(run: StoredRun, tmp_path: Path, name: str, t
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("kar-junit.xml", PASSED, "has not one of the names"),
-        ("junit.xml", "<testsuites/>", "no result of a test of the official suite"),
+        ("kar-junit.xml", PASSED, "is neither named junit.xml or"),
+        ("junit.xml", "<testsuites/>", "no test result of the official suite"),
         ("junit.xml", "<!DOCTYPE x><testsuites/>", "document type"),
         ("results.json", "not json", "line 1 is not a Go test event"),
     ],

@@ -270,7 +270,7 @@ def test_the_doctor_says_what_helps(kar: Kar, cluster: str, api: ApiServer) -> N
     said = kar("doctor", "--kubeconfig", cluster)
     assert said.code == 12
     assert "missing right: create configmaps in the namespace" in said.out
-    assert "give --toleration gpu:NoSchedule" in said.out
+    assert "pass --toleration gpu:NoSchedule" in said.out
 
 
 @pytest.mark.parametrize("served", [True, False])
@@ -291,7 +291,7 @@ def test_a_right_that_only_tells_more_stands_in_nobodys_way(
     monkeypatch.setattr(Facts, "serves_group", lambda _, group: served and group == "toys.example")
     registry.topics.cache_clear()
     api.denied = {"secrets"}
-    told = "get secrets in the namespace far (only to tell how it is configured)  missing"
+    told = "get secrets in the namespace far (only to report how it is configured)  missing"
     planned = kar("plan", "--kubeconfig", cluster)
     assert planned.code == 0
     assert (told in planned.out) is served

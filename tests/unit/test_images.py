@@ -152,12 +152,14 @@ def test_what_cannot_be_asked_is_not_known(registry: Registry) -> None:
     registry.wants = 'Basic realm="r"'
     seen = look(image, BOTH)
     assert seen.state == "not known"
-    assert "asked anonymously, and it asks for credentials; with your credentials" in seen.told
+    assert (
+        "asked anonymously, and it asks for credentials; ask it with your credentials" in seen.told
+    )
     registry.broken = True
     assert "it answers 503" in look(image, BOTH).told
     gone = look(f"127.0.0.1:{free_port()}/x/p@{DIGEST}", BOTH)
     assert (gone.state, "Connection refused" in gone.told) == ("not known", True)
-    assert "not named by digest" in look("127.0.0.1:1/x/p:1", BOTH).told
+    assert "it has no digest" in look("127.0.0.1:1/x/p:1", BOTH).told
     registry.broken, registry.wants = False, ""
     text = b"<html>"
     digest = f"sha256:{hashlib.sha256(text).hexdigest()}"

@@ -130,7 +130,7 @@ def row(
 def test_a_requirement_that_no_topic_decides_needs_a_person() -> None:
     found = row(requirement="another")
     assert found.outcome is RequirementOutcome.UNKNOWN
-    assert "person" in found.reason
+    assert "manual evidence" in found.reason
     assert found.evidence is None
     assert not found.counts
 

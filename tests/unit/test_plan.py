@@ -98,7 +98,7 @@ def test_before_the_capability_existed_it_does_not_apply(version: str, since: st
     assert found.runs is (since == "")
     if since:
         assert (found.outcome, found.reason) == (Outcome.NOT_APPLICABLE, "kubernetes_version")
-        assert f"since Kubernetes {since}, this server says {version}" in found.message
+        assert f"since Kubernetes {since}, this server runs {version}" in found.message
 
 
 @pytest.mark.parametrize(

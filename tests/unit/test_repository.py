@@ -101,7 +101,8 @@ def test_the_three_workflows_start_when_they_should() -> None:
 def test_hooks_run_what_the_environment_has() -> None:
     (repo,) = loaded(ROOT / ".pre-commit-config.yaml")["repos"]
     assert repo["repo"] == "local"
-    assert [one["id"] for one in repo["hooks"]] == ["ruff", "ruff-format", "mypy", "reasons"]
+    names = ["ruff", "ruff-format", "mypy", "reasons", "english"]
+    assert [one["id"] for one in repo["hooks"]] == names
     for hook in repo["hooks"]:
         program, *words = shlex.split(hook["entry"])
         assert hook["language"] == "system"

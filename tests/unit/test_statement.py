@@ -168,6 +168,6 @@ def test_what_is_no_key_or_no_statement_is_a_sentence(run: StoredRun, tmp_path: 
     with pytest.raises(StatementError, match="cannot be read"):
         verify(run.folder, public)
     (run.folder / FILE).write_text("{}")
-    with pytest.raises(StatementError, match="no signed statement"):
+    with pytest.raises(StatementError, match="not a signed statement"):
         verify(run.folder, public)
     sign(run, private)

@@ -205,7 +205,7 @@ def test_a_judged_copy_keeps_the_settings_it_was_measured_with(
     used = profile.stored(info.judged_with)
     assert used.number("gang.window_seconds") == 7
     assert used.number("throughput.tcp_floor_mbit") == 5000
-    assert "gang.window_seconds 7.0 (the profile says 120" in " ".join(told.split())
+    assert "gang.window_seconds 7.0 (the profile has 120" in " ".join(told.split())
     page = (copy / "scorecard.html").read_text("utf-8")
     assert "buyer (measured with record)" in page
 

@@ -300,7 +300,7 @@ def test_a_description_that_cannot_be_used_says_why(
 
 
 def test_labels_that_are_no_mapping_are_refused() -> None:
-    with pytest.raises(HarnessError, match="labels are no mapping"):
+    with pytest.raises(HarnessError, match="labels are not a mapping"):
         mine(custom_labels="- group").join({"metadata": {}}, "g")
 
 

@@ -186,7 +186,7 @@ def elsewhere(made: Night) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (older, "they lie 29 days apart"),
+        (older, "they are 29 days apart"),
         (of_another_minor, "Kubernetes minors 1.36, 1.37"),
         (by_another_profile, "gang.window_seconds: "),
         (by_another_suite, "versions of the suite 0.1.0, 9.9.9"),

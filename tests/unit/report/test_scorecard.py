@@ -292,5 +292,5 @@ def test_a_run_that_was_killed_before_its_first_finding_is_rendered(tmp_path: Pa
     sample.info = sample.info.model_copy(update={"finished": None, "exit_code": None, "costs": []})
     sample.observations, sample.findings = [], []
     text = text_of(html.render(sample.write(tmp_path)))
-    assert "ended early by something that left no trace" in text
+    assert "ended early by an unknown cause" in text
     assert "1 not run" in text

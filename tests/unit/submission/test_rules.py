@@ -85,7 +85,7 @@ BROKEN: list[tuple[str, Change, str]] = [
     (
         "section",
         lambda t: t.replace("  operator:", "  networking2:"),
-        "stands in section networking2, not in operator",
+        "is in section networking2, not in operator",
     ),
     (
         "twice",

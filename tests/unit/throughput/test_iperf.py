@@ -48,10 +48,10 @@ ZERO = printed()["end"] | {"sum_received": {"bytes": 0, "bits_per_second": 0, "s
     [
         ({"exit_code": 0, "json": {"error": "unable to connect"}}, "unable to connect"),
         ({"exit_code": 1, "error": "the server is busy running a test"}, "the server is busy"),
-        ({"json": {}}, "not the known form: KeyError 'start'"),
-        ({"json": printed(end={})}, "not the known form: KeyError"),
+        ({"json": {}}, "not have the known form: KeyError 'start'"),
+        ({"json": printed(end={})}, "not have the known form: KeyError"),
         ({"json": printed(end=ZERO)}, "nothing was received"),
-        ({}, "not the known form"),
+        ({}, "not have the known form"),
         ({"error": "the conductor did not come to this step"}, "did not come"),
     ],
 )
@@ -114,14 +114,14 @@ NAN, INFINITE = float("nan"), float("inf")
     [
         ({"lost_packets": -3}, "-3 of 10 packets as lost"),
         ({"lost_packets": 11}, "11 of 10 packets as lost"),
-        ({"lost_packets": None}, "not the known form"),
+        ({"lost_packets": None}, "not have the known form"),
         ({"lost_packets": NAN}, "cannot convert float NaN"),
         ({"packets": -1}, "no packet"),
-        ({"packets": INFINITE}, "not the known form"),
+        ({"packets": INFINITE}, "not have the known form"),
         ({"jitter_ms": -0.5}, "-0.5 ms of jitter"),
         ({"jitter_ms": NAN}, "nan ms of jitter"),
-        ({"jitter_ms": None}, "not the known form"),
-        ({"bits_per_second": None}, "not the known form"),
+        ({"jitter_ms": None}, "not have the known form"),
+        ({"bits_per_second": None}, "not have the known form"),
     ],
 )
 def test_datagrams_that_cannot_be_are_no_result(changes: dict[str, Any], words: str) -> None:
@@ -155,7 +155,7 @@ def test_a_step_whose_numbers_cannot_be_says_nothing(answer: dict[str, Any]) -> 
     [
         ({"sum_received": {"bytes": 1, "bits_per_second": NAN}}, "nan bit/s"),
         ({"sum_received": {"bytes": 1, "bits_per_second": INFINITE}}, "inf bit/s"),
-        ({"sum_received": None}, "not the known form"),
+        ({"sum_received": None}, "not have the known form"),
         ({"sum_sent": {"bytes": NAN, "bits_per_second": 1.0, "seconds": 1.0}}, "nan bytes sent"),
         ({"sum_sent": {"bytes": -5, "bits_per_second": 1.0, "seconds": 1.0}}, "-5 bytes sent"),
     ],
@@ -179,7 +179,7 @@ def test_what_stands_beside_a_result_may_be_missing() -> None:
 def test_another_protocol_is_no_result() -> None:
     whole = printed()
     whole["start"]["test_start"]["protocol"] = "SCTP"
-    assert "not the known form: AttributeError" in read({"json": whole}).error
+    assert "not have the known form: AttributeError" in read({"json": whole}).error
 
 
 # -- what a step carried --------------------------------------------------------------------------
