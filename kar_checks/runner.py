@@ -385,17 +385,7 @@ class Runner:
 
 def fault_finding(check: str, fault: Fault, variant: str = "", trial: str = "") -> Finding:
     """Return the finding of a check that the harness could not measure."""
-    ruling = judging.error(fault)
-    return Finding(
-        check=check,
-        variant=variant,
-        outcome=ruling.outcome,
-        reason=ruling.reason,
-        summary=ruling.summary,
-        help=ruling.help,
-        would_change=ruling.would_change,
-        trial=trial,
-    )
+    return judging.error(fault).finding(check, [], None, trial, variant=variant)
 
 
 def prepare(options: Options, selection: Selection, run_id: str = "") -> Preflight:

@@ -23,9 +23,18 @@ class Ruling:
     """For a failure: the likely causes, the most likely first."""
 
     def finding(
-        self, check: str, facts: list[Fact], evidence: Evidence, trial: str, *, variant: str = ""
+        self,
+        check: str,
+        facts: list[Fact],
+        evidence: Evidence | None,
+        trial: str,
+        *,
+        variant: str = "",
     ) -> Finding:
-        """Return the verdict as it is stored, with ``facts``: its own and those around them."""
+        """Return the verdict as it is stored, with ``facts``: its own and those around them.
+
+        Without ``evidence`` where nothing was observed.
+        """
         return Finding(
             check=check,
             variant=variant,

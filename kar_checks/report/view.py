@@ -6,10 +6,10 @@ import hashlib
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -29,6 +29,8 @@ from kar_checks.model import (
 from kar_checks.outcome import combine, combine_variants
 from kar_checks.programme import Requirement
 from kar_checks.store import StoredRun, folder_name
+
+K = TypeVar("K", bound=Hashable)
 
 LEVELS = ("MUST", "SHOULD")
 File = tuple[str, str, int]
@@ -389,23 +391,15 @@ class Scorecard:
 
     def _failed_steps(self) -> list[Step]:
         """What is broken, why it probably is, and what to do; what is broken alike is one step."""
-        groups: dict[tuple[str, tuple[str, ...], str], list[CheckView]] = {}
-        for check in (one for topic in self.topics for one in topic.checks):
-            found = check.finding
-            if found.outcome is Outcome.FAIL:
-                # Runs of earlier versions have the summary alone.
-                broken = found.broken or found.summary
-                key = (broken.rstrip("."), tuple(found.causes), found.help)
-                groups.setdefault(key, []).append(check)
         return [
             Step(
                 Outcome.FAIL,
                 broken[:1].upper() + broken[1:],
                 causes,
                 _sentence(remedy),
-                rows=[(one.anchor, one.info.title) for one in checks],
+                rows=_links(checks),
             )
-            for (broken, causes, remedy), checks in groups.items()
+            for (broken, causes, remedy), checks in self._alike(Outcome.FAIL, _failure).items()
         ]
 
     def _unmeasured_steps(self) -> list[Step]:
@@ -415,9 +409,9 @@ class Scorecard:
                 Outcome.ERROR,
                 f"The suite could not measure: {checks[0].finding.summary.rstrip('.')}",
                 advice=advice,
-                rows=[(one.anchor, one.info.title) for one in checks],
+                rows=_links(checks),
             )
-            for advice, checks in self._by_advice(Outcome.ERROR).items()
+            for advice, checks in self._alike(Outcome.ERROR, _advice).items()
         ]
 
     def _inconclusive_steps(self) -> list[Step]:
@@ -426,16 +420,17 @@ class Scorecard:
                 Outcome.INCONCLUSIVE,
                 "Resolve inconclusive checks",
                 advice=advice,
-                rows=[(one.anchor, one.info.title) for one in checks],
+                rows=_links(checks),
             )
-            for advice, checks in self._by_advice(Outcome.INCONCLUSIVE).items()
+            for advice, checks in self._alike(Outcome.INCONCLUSIVE, _advice).items()
         ]
 
-    def _by_advice(self, outcome: Outcome) -> dict[str, list[CheckView]]:
-        groups: dict[str, list[CheckView]] = {}
+    def _alike(self, outcome: Outcome, key: Callable[[Finding], K]) -> dict[K, list[CheckView]]:
+        """Group the checks with an outcome by what their findings have in common."""
+        groups: dict[K, list[CheckView]] = {}
         for check in (one for topic in self.topics for one in topic.checks):
             if check.finding.outcome is outcome:
-                groups.setdefault(_advice(check.finding), []).append(check)
+                groups.setdefault(key(check.finding), []).append(check)
         return groups
 
     def _open_steps(self) -> list[Step]:
@@ -601,6 +596,16 @@ def _files_of(finding: Finding, files: Iterable[File]) -> list[File]:
         for one in found
         if not one[0].startswith(own) or one[0].removeprefix(own).rpartition("/")[0] in wanted
     ]
+
+
+def _links(checks: Iterable[CheckView]) -> list[tuple[str, str]]:
+    return [(one.anchor, one.info.title) for one in checks]
+
+
+def _failure(finding: Finding) -> tuple[str, tuple[str, ...], str]:
+    # Runs of earlier versions have the summary alone.
+    broken = finding.broken or finding.summary
+    return broken.rstrip("."), tuple(finding.causes), finding.help
 
 
 def _advice(finding: Finding) -> str:

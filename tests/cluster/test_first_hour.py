@@ -53,7 +53,7 @@ def test_the_doctors_pods_try_what_checks_rely_on(kar: Kar, cluster: Cluster) ->
         "kubernetes.default.svc resolves in a pod",
         "a pod reaches another",
         "a watch that was silent for 3 s still delivers events",
-        "give --toleration nvidia.com/gpu=present:NoSchedule",
+        "pass --toleration nvidia.com/gpu=present:NoSchedule",
         "no blockers (1 note above)",
     ):
         assert told in text, text

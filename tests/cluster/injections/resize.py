@@ -17,7 +17,7 @@ from kar_checks.cluster.client import Cluster, Object
 from kar_checks.cluster.connect import connect
 from localcluster import ClusterError, LocalCluster
 from tests.cluster.injections import SHORT_HOLD, injection
-from tests.cluster.injections.webhook import webhook
+from tests.cluster.injections.webhook import Answer, webhook
 
 LABELS = "app.kubernetes.io/name=kar-resize"
 _VALUES = (
@@ -383,15 +383,23 @@ def kubelet_hangs_during_resize(local: LocalCluster, _: Cluster) -> Iterator[Non
         local.ready()
 
 
-def _rules(resource: str, operation: str) -> list[Object]:
-    return [
-        {
-            "apiGroups": [""],
-            "apiVersions": ["v1"],
-            "operations": [operation],
-            "resources": [resource],
-        }
-    ]
+@contextmanager
+def _answering(
+    cluster: Cluster,
+    name: str,
+    resource: str,
+    operation: str,
+    respond: Callable[[Object], Answer],
+) -> Iterator[None]:
+    """Let a mutating webhook answer one operation on pods, or on a subresource of theirs."""
+    rule: Object = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": [operation],
+        "resources": [resource],
+    }
+    with webhook(cluster, name=name, rules=[rule], respond=respond, mutating=True):
+        yield
 
 
 def _ours(request: Object) -> bool:
@@ -418,13 +426,7 @@ def resize_policy_ignored(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
             if policy["restartPolicy"] == "RestartContainer"
         ]
 
-    with webhook(
-        cluster,
-        name="resize-policy-ignored",
-        rules=_rules("pods", "CREATE"),
-        respond=respond,
-        mutating=True,
-    ):
+    with _answering(cluster, "resize-policy-ignored", "pods", "CREATE", respond):
         yield
 
 
@@ -444,13 +446,7 @@ def resize_clamped(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
                 out.append({"op": "replace", "path": path, "value": old[index]["resources"]})
         return out
 
-    with webhook(
-        cluster,
-        name="resize-clamped",
-        rules=_rules("pods/resize", "UPDATE"),
-        respond=respond,
-        mutating=True,
-    ):
+    with _answering(cluster, "resize-clamped", "pods/resize", "UPDATE", respond):
         yield
 
 
@@ -464,13 +460,7 @@ def observed_generation_pinned(_: LocalCluster, cluster: Cluster) -> Iterator[No
             return []
         return [{"op": "add", "path": "/status/observedGeneration", "value": 1}]
 
-    with webhook(
-        cluster,
-        name="observed-generation-pinned",
-        rules=_rules("pods/status", "UPDATE"),
-        respond=respond,
-        mutating=True,
-    ):
+    with _answering(cluster, "observed-generation-pinned", "pods/status", "UPDATE", respond):
         yield
 
 
@@ -488,13 +478,7 @@ def resize_refused_by_policy(_: LocalCluster, cluster: Cluster) -> Iterator[None
             return "resizes need a ticket"
         return []
 
-    with webhook(
-        cluster,
-        name="resize-refused-by-policy",
-        rules=_rules("pods/resize", "UPDATE"),
-        respond=respond,
-        mutating=True,
-    ):
+    with _answering(cluster, "resize-refused-by-policy", "pods/resize", "UPDATE", respond):
         yield
 
 
@@ -516,13 +500,7 @@ def resize_undone(_: LocalCluster, cluster: Cluster) -> Iterator[None]:
             if _ours(request)
         ]
 
-    with webhook(
-        cluster,
-        name="resize-undone",
-        rules=_rules("pods/resize", "UPDATE"),
-        respond=respond,
-        mutating=True,
-    ):
+    with _answering(cluster, "resize-undone", "pods/resize", "UPDATE", respond):
         yield
 
 

@@ -236,6 +236,17 @@ def test_both_formulas_of_version_2_are_fair(ratio: float, verdict_: str) -> Non
     assert reading.verdict == verdict_
 
 
+@pytest.mark.parametrize(
+    ("own", "verdict_"), [(0.042, "fits"), (0.035, "noisy"), (0.02, "less"), (0.25, "more")]
+)
+def test_a_small_share_is_only_as_exact_as_a_few_slices(own: float, verdict_: str) -> None:
+    """Seen on an honest node beside another cluster: 0.078 of the rival's time instead of 0.098."""
+    contest = spun(own, 0.45)
+    specs = {MAIN: sized("10m", "32Mi", "1", "64Mi")}
+    (reading,) = enforced.contest_readings(contest, specs, "v1", SETTINGS)
+    assert reading.verdict == verdict_
+
+
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("plan", [one for one in plans.ALL if one.spins], ids=lambda one: one.name)
 def test_each_measured_request_changes_its_weight_by_more_than_the_tolerance(
